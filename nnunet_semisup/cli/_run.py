@@ -1,0 +1,17 @@
+"""What every command shares: errors of the user become a message and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from nnunet_semisup.errors import UserError
+
+
+def run_command(command: Callable[[], int | None]) -> None:
+    """Run ``command`` and exit with its code (``None`` is 0), with 2 after a :class:`UserError`."""
+    try:
+        sys.exit(command() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
