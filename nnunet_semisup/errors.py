@@ -1,5 +1,12 @@
 """The one exception that the commands turn into a message and exit code 2."""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Bad input from the user.
@@ -7,3 +14,18 @@ class UserError(ValueError):
     The message says what was given, what is allowed and what to do next. It is raised before
     anything is written.
     """
+
+
+@contextmanager
+def exit_code_two_in_commands() -> Iterator[None]:
+    """Inside nnU-Net's own commands, which know no UserError, ends with its message and code 2.
+
+    Elsewhere (a script, a notebook, a test) the exception passes through.
+    """
+    try:
+        yield
+    except UserError as error:
+        if not os.path.basename(sys.argv[0]).startswith("nnUNetv2_"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

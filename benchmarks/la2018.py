@@ -1,0 +1,278 @@
+"""The left-atrium comparison: few labels, stock commands, every row at the same number of steps.
+
+    python benchmarks/la2018.py run   --raw RAW --work DIR --labeled 4 8 --rows all --seeds 0
+    python benchmarks/la2018.py table --work DIR
+
+RAW holds ``Training Set/<case>/{lgemri,laendo}.nrrd`` and ``splits.json`` with the keys labeled,
+unlabeled and validation. ``run`` converts, plans at 1.875 mm with 16-32-64-128 features, preprocesses
+and trains; it can be stopped and started again. ``table`` prints what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_semisup.evaluation.evaluate import evaluate_folders
+from nnunet_semisup.evaluation.report import report_dict
+from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.trainers.interruption import Interruption
+
+FEATURES = [16, 32, 64, 128]
+SPACING = ["1.875"] * 3
+STEPS_PER_EPOCH = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a trainer and what it overrides."""
+
+    title: str
+    trainer: str
+    settings: str = ""
+
+
+ROWS = {
+    "supervised": Row("nnUNetTrainer (labeled only)", "nnUNetTrainerSupervised"),
+    "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
+    "pseudo_label": Row("VQ-Seg's consistency, no quantizer", "nnUNetTrainerPseudoLabel"),
+    "vqseg": Row("nnUNetTrainerVQSeg", "nnUNetTrainerVQSeg"),
+    "vqseg_weak": Row("VQ-Seg, swaps on the weak view", "nnUNetTrainerVQSeg", "qpm_view=weak"),
+    "vqseg_no_swaps": Row("VQ-Seg without perturbation", "nnUNetTrainerVQSeg", "qpm_epsilon=0.0"),
+    "vqseg_uniform": Row("VQ-Seg, uniform perturbation", "nnUNetTrainerVQSeg", "qpm_mode=uniform"),
+    "vqseg_no_rec": Row(
+        "VQ-Seg without reconstruction", "nnUNetTrainerVQSeg", "reconstruction_weight=0.0"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: row, labels, seed, steps, precision; knows its folders."""
+
+    work: Path
+    row: str
+    labeled: int
+    seed: int
+    steps: int
+    bfloat16: bool
+
+    @property
+    def dataset(self) -> int:
+        return 500 + self.labeled
+
+    @property
+    def results(self) -> Path:
+        precision = "bf16" if self.bfloat16 else "fp32"
+        name = f"{self.row}_labels{self.labeled}_seed{self.seed}_steps{self.steps}_{precision}"
+        return self.work / "results" / name
+
+    @property
+    def fold(self) -> Path:
+        found = sorted(self.results.glob("Dataset*/*/fold_0"))
+        return found[0] if found else self.results / "none"
+
+    @property
+    def finished(self) -> bool:
+        return (self.fold / "validation" / "summary.json").is_file()
+
+    def settings(self) -> str:
+        epochs = self.steps // STEPS_PER_EPOCH
+        parts = [
+            f"num_epochs={epochs}",
+            f"num_iterations_per_epoch={STEPS_PER_EPOCH}",
+            "num_val_iterations_per_epoch=4",
+            "save_every=2",
+            f"seed={self.seed}",
+            f"cpu_bfloat16={self.bfloat16}",
+            ROWS[self.row].settings,
+        ]
+        return ",".join(part for part in parts if part)
+
+
+def environment(work: Path, threads: int) -> dict[str, str]:
+    """nnU-Net's variables, one data process in the training process, bounded threads."""
+    return {
+        **os.environ,
+        "nnUNet_raw": str(work / "raw"),
+        "nnUNet_preprocessed": str(work / "preprocessed"),
+        "nnUNet_results": str(work / "results"),
+        "nnUNet_n_proc_DA": "0",
+        "nnUNet_def_n_proc": "1",
+        "OMP_THREAD_LIMIT": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+
+
+def prepare(raw: Path, work: Path, labeled: int) -> None:
+    """Converts, plans and preprocesses, skipping what is done."""
+    dataset = 500 + labeled
+    env = environment(work, 2)
+    for name in ("raw", "preprocessed", "results"):
+        (work / name).mkdir(parents=True, exist_ok=True)
+    marker = work / f"prepared_{labeled}"
+    if marker.is_file():
+        return
+    if not list((work / "raw").glob(f"Dataset{dataset}_*/dataset.json")):
+        call(
+            ["nnUNetv2_semisup_convert", "la", str(raw), "-d", str(dataset), "--name", f"LA{labeled}"]
+            + ["--labeled", str(labeled), "--split", str(raw / "splits.json"), "--allow-partial"],
+            env,
+        )
+    call(
+        ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-c", "3d_fullres", "--no_pp"]
+        + ["-npfp", "2", "-overwrite_target_spacing", *SPACING],
+        env,
+    )
+    plans_file = next((work / "preprocessed").glob(f"Dataset{dataset}_*")) / "nnUNetPlans.json"
+    plans = json.loads(plans_file.read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    architecture["features_per_stage"] = FEATURES[: architecture["n_stages"]]
+    plans_file.write_text(json.dumps(plans, indent=2))
+    call(["nnUNetv2_preprocess", "-d", str(dataset), "-c", "3d_fullres", "-np", "2"], env)
+    call(["nnUNetv2_semisup_preprocess", "-d", str(dataset), "-c", "3d_fullres", "-np", "2"], env)
+    marker.touch()
+
+
+def call(command: list[str], env: dict[str, str]) -> None:
+    """Runs a command, printing it first; fails if it fails."""
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, env=env, check=True)
+
+
+def train(run: Run, threads: int, interruption: Interruption) -> None:
+    """Trains one row with the stock command, continuing where it was stopped."""
+    if run.finished or interruption.signal_number is not None:
+        return
+    run.results.mkdir(parents=True, exist_ok=True)
+    env = environment(run.work, threads)
+    env["nnUNet_results"] = str(run.results)
+    env["nnUNet_semisup_set"] = run.settings()
+    command = ["nnUNetv2_train", str(run.dataset), "3d_fullres", "0", "-device", "cpu"]
+    command += ["-tr", ROWS[run.row].trainer]
+    if list(run.results.glob("Dataset*/*/fold_0/checkpoint_*.pth")):
+        command.append("--c")
+    started = time.time()
+    with open(run.results / "log.txt", "a") as log:
+        code = subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT).returncode
+    used = {
+        "seconds": time.time() - started,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+    }
+    (run.results / "used.json").write_text(json.dumps(used))
+    print(f"{run.results.name}: code {code}, {used['seconds']:.0f} s", flush=True)
+
+
+def seconds_per_step(run: Run) -> float:
+    """Median epoch time over the steps of an epoch, from nnU-Net's log."""
+    times: list[float] = []
+    for log in run.fold.glob("training_log_*.txt"):
+        times += [float(t) for t in re.findall(r"Epoch time: ([\d.]+) s", log.read_text())]
+    times.sort()
+    return times[len(times) // 2] / STEPS_PER_EPOCH if times else float("nan")
+
+
+def table_row(run: Run) -> list[str]:
+    """Dice, Jaccard, HD95, ASD, worst Dice, seconds a step of one finished run."""
+    dataset = next((run.work / "preprocessed").glob(f"Dataset{run.dataset}_*"))
+    evaluation = evaluate_folders(
+        dataset / "gt_segmentations",
+        run.fold / "validation",
+        dataset_json=dataset / "dataset.json",
+        allow_missing=True,
+    )
+    (run.results / "evaluation.json").write_text(json.dumps(report_dict(evaluation), default=str))
+    name = evaluation.classes[0].name
+    values = {
+        m: [case.classes[name].values[m] for case in evaluation.cases]
+        for m in ("Dice", "Jaccard", "HD95", "ASD")
+    }
+    means = {m: sum(v) / len(v) for m, v in values.items()}
+    return [
+        ROWS[run.row].title,
+        str(run.labeled),
+        str(run.seed),
+        str(run.steps),
+        "bf16" if run.bfloat16 else "fp32",
+        f"{means['Dice']:.4f}",
+        f"{means['Jaccard']:.4f}",
+        f"{means['HD95']:.2f}",
+        f"{means['ASD']:.2f}",
+        f"{min(values['Dice']):.3f}",
+        f"{seconds_per_step(run):.2f}",
+    ]
+
+
+HEADER = ["row", "labels", "seed", "steps", "precision", "Dice", "Jaccard", "HD95 mm", "ASD mm"]
+HEADER += ["worst Dice", "s/step"]
+
+
+def print_table(work: Path, markdown: bool) -> None:
+    """Prints every finished run, ordered by labels, steps and row."""
+    pattern = re.compile(r"(\w+)_labels(\d+)_seed(\d+)_steps(\d+)_(bf16|fp32)$")
+    runs = []
+    for folder in (work / "results").glob("*_labels*"):
+        match = pattern.match(folder.name)
+        if match and match[1] in ROWS:
+            row, labeled, seed, steps, precision = match.groups()
+            run = Run(work, row, int(labeled), int(seed), int(steps), precision == "bf16")
+            if run.finished:
+                runs.append(run)
+    order = list(ROWS)
+    runs.sort(key=lambda r: (r.labeled, r.bfloat16, r.steps, order.index(r.row), r.seed))
+    print(format_table(HEADER, [table_row(run) for run in runs], markdown=markdown))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    run.add_argument("--raw", type=Path, required=True)
+    run.add_argument("--labeled", type=int, nargs="+", default=[4])
+    run.add_argument("--rows", nargs="+", default=["all"], choices=["all", *ROWS])
+    run.add_argument("--seeds", type=int, nargs="+", default=[0])
+    run.add_argument("--steps", type=int, default=2000, help="a multiple of 100")
+    run.add_argument("--lanes", type=int, default=1, help="trainings at a time")
+    run.add_argument("--threads", type=int, default=os.cpu_count(), help="of each training")
+    run.add_argument("--bfloat16", action="store_true", help="mixed precision on the CPU, all rows")
+    table = commands.add_parser("table")
+    table.add_argument("--markdown", action="store_true")
+    for command in (run, table):
+        command.add_argument("--work", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs or prints the comparison."""
+    args = arguments()
+    if args.command == "table":
+        print_table(args.work, args.markdown)
+        return
+    rows = list(ROWS) if "all" in args.rows else args.rows
+    for labeled in args.labeled:
+        prepare(args.raw, args.work, labeled)
+    runs = [
+        Run(args.work, row, labeled, seed, args.steps, args.bfloat16)
+        for labeled in args.labeled
+        for seed in args.seeds
+        for row in rows
+    ]
+    with Interruption() as interruption, ThreadPoolExecutor(args.lanes) as pool:
+        list(pool.map(lambda run: train(run, args.threads, interruption), runs))
+    print_table(args.work, False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""``nnUNetv2_semisup_plan_and_preprocess``: nnU-Net's own command, then the images of ``imagesUn``.
+
+Takes the arguments of ``nnUNetv2_plan_and_preprocess``. The unlabeled images are checked first, so
+that bad input is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from nnunet_semisup.cli._preprocessing import (
+    add_configuration_arguments,
+    add_dataset_argument,
+    add_output_arguments,
+    processes_per_configuration,
+)
+from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.data.checks import CheckedDataset, check_dataset
+from nnunet_semisup.data.preprocessing import preprocess_unlabeled, refuse_cascade, report
+from nnunet_semisup.data.raw import find_dataset
+from nnunet_semisup.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser with exactly the arguments and defaults of ``nnUNetv2_plan_and_preprocess``."""
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_semisup_plan_and_preprocess",
+        description="nnUNetv2_plan_and_preprocess, followed by checking and preprocessing the "
+        "unlabeled images in imagesUn for the same configurations.",
+    )
+    add_dataset_argument(parser)
+    _add_fingerprint_arguments(parser)
+    _add_planning_arguments(parser)
+    parser.add_argument("--no_pp", action="store_true", help="plan only, preprocess nothing")
+    add_configuration_arguments(parser)
+    add_output_arguments(parser)
+    return parser
+
+
+def _add_fingerprint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-fpe",
+        default="DatasetFingerprintExtractor",
+        help="class that extracts the fingerprint, default: %(default)s",
+    )
+    parser.add_argument(
+        "-npfp",
+        type=int,
+        default=8,
+        help="processes for the checks and the fingerprint, default: %(default)s",
+    )
+    parser.add_argument(
+        "--verify_dataset_integrity",
+        action="store_true",
+        help="check the labeled cases first (recommended once for every data set)",
+    )
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="extract the fingerprint again although there is one (needed after a change of the "
+        "labeled cases)",
+    )
+
+
+def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-pl", default="ExperimentPlanner", help="class of the planner, default: %(default)s"
+    )
+    parser.add_argument(
+        "-gpu_memory_target", type=float, default=None, help="GPU memory to plan for, in GB"
+    )
+    parser.add_argument(
+        "-preprocessor_name",
+        default="DefaultPreprocessor",
+        help="class of the preprocessor, default: %(default)s",
+    )
+    parser.add_argument(
+        "-overwrite_target_spacing",
+        nargs="+",
+        default=None,
+        help="three numbers in mm: target spacing of 3d_fullres",
+    )
+    parser.add_argument(
+        "-overwrite_plans_name",
+        default=None,
+        help="name of the plan to write; recommended with the three options above",
+    )
+
+
+def _check(datasets: Sequence[int], num_processes: int, progress: bool) -> list[CheckedDataset]:
+    checked = []
+    faults = []
+    for dataset in datasets:
+        try:
+            folders = find_dataset(dataset)
+            checked.append(
+                check_dataset(folders, num_processes=num_processes, show_progress=progress)
+            )
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return checked
+
+
+def _run(args: argparse.Namespace) -> None:
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess,
+    )
+
+    refuse_cascade(args.c)
+    processes = processes_per_configuration(args.c, args.np, smallest=1)
+    if args.npfp < 1:
+        raise UserError(f"-npfp {args.npfp} is too small; give 1 or more.")
+    progress = not args.no_pbar
+    checked = _check(args.d, args.npfp, progress)
+    extract_fingerprints(
+        args.d,
+        args.fpe,
+        args.npfp,
+        args.verify_dataset_integrity,
+        args.clean,
+        args.verbose,
+        show_progress_bar=progress,
+    )
+    plans_identifier = plan_experiments(
+        args.d,
+        args.pl,
+        args.gpu_memory_target,
+        args.preprocessor_name,
+        args.overwrite_target_spacing,
+        args.overwrite_plans_name,
+    )
+    if args.no_pp:
+        for outcome in checked:
+            report(outcome)
+        return
+    preprocess(
+        args.d, plans_identifier, args.c, processes, args.verbose, show_progress_bar=progress
+    )
+    for dataset, outcome in zip(args.d, checked, strict=True):
+        preprocess_unlabeled(
+            dataset,
+            args.c,
+            plans_identifier,
+            processes,
+            verified=outcome.cases,
+            verbose=args.verbose,
+            show_progress=progress,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; ``argv`` defaults to the command line."""
+    args = build_parser().parse_args(argv)
+    run_command(lambda: _run(args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""``nnUNetv2_semisup_preprocess``: preprocess the images of ``imagesUn`` under an existing plan."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from nnunet_semisup.cli._preprocessing import (
+    add_configuration_arguments,
+    add_dataset_argument,
+    add_output_arguments,
+    processes_per_configuration,
+)
+from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.data.preprocessing import DEFAULT_PLANS, preprocess_unlabeled
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_semisup_preprocess",
+        description="Check and preprocess the unlabeled images in imagesUn under an existing plan. "
+        "Cases that are already done are kept; an interrupted run is continued.",
+    )
+    add_dataset_argument(parser, str)
+    parser.add_argument(
+        "-plans_name", default=DEFAULT_PLANS, help="name of the plan, default: %(default)s"
+    )
+    add_configuration_arguments(parser)
+    parser.add_argument(
+        "--verify-only", action="store_true", help="run all checks and write nothing"
+    )
+    add_output_arguments(parser)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    processes = processes_per_configuration(args.c, args.np)
+    for dataset in args.d:
+        preprocess_unlabeled(
+            dataset,
+            args.c,
+            args.plans_name,
+            processes,
+            verify_only=args.verify_only,
+            verbose=args.verbose,
+            show_progress=not args.no_pbar,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; ``argv`` defaults to the command line."""
+    args = build_parser().parse_args(argv)
+    run_command(lambda: _run(args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Checks of one unlabeled case: every byte is read, every fault is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK
+
+from nnunet_semisup.data.sources import DamagedFileError, SourceFile, read_source
+
+HEADER_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl")
+_NIFTI_ENDINGS = (".nii", ".nii.gz")
+_NIFTI_UNITS = {0: "mm", 1: "metre", 2: "mm", 3: "micrometre"}
+_NIFTI_SPATIAL_UNIT_BITS = 0b111
+_UNIT_FACTORS = (10, 100, 1000)
+_SPACING_SLACK = 1.5
+_RELATIVE_TOLERANCE = 1e-3
+_ORIGIN_TOLERANCE_VOXELS = 0.1
+
+
+@dataclass(frozen=True)
+class Header:
+    """``dimension`` of the file, its NIfTI ``unit`` ("mm" for other formats and when undeclared),
+    ``spacing`` in ITK's order, ``data_end`` in bytes (0 where the format does not say)."""
+
+    dimension: int
+    unit: str
+    spacing: tuple[float, ...]
+    data_end: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What every unlabeled case must agree with, taken from the training images.
+
+    ``spacing_range`` holds the smallest and the largest training spacing of each axis, axes sorted
+    by spacing so that the orientation of a scan does not matter.
+    """
+
+    reader_class: type[Any]
+    num_files: int
+    num_channels: int
+    dimension: int | None
+    unit: str
+    spacing_range: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Result of :func:`inspect_case`: descriptions of the files, and faults naming the case."""
+
+    sources: tuple[SourceFile, ...]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Volume:
+    name: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    placement: dict[str, np.ndarray]
+    constant: bool
+
+
+def read_header(path: Path) -> Header | None:
+    """Header of a medical image without its voxels; ``None`` for formats without such a header.
+
+    Raises:
+        RuntimeError: SimpleITK cannot read the header.
+    """
+    if not path.name.endswith(HEADER_ENDINGS):
+        return None
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if not reader.HasMetaDataKey("xyzt_units"):
+        return Header(reader.GetDimension(), "mm", reader.GetSpacing(), 0)
+    code = int(reader.GetMetaData("xyzt_units")) & _NIFTI_SPATIAL_UNIT_BITS
+    voxel_bits = int(reader.GetMetaData("bitpix")) * int(np.prod(reader.GetSize(), dtype=np.int64))
+    data_end = int(float(reader.GetMetaData("vox_offset"))) + voxel_bits // 8
+    unit = _NIFTI_UNITS.get(code, f"code {code}")
+    return Header(reader.GetDimension(), unit, reader.GetSpacing(), data_end)
+
+
+def inspect_case(
+    identifier: str, images: Sequence[Path], side_file: Path | None, reference: Reference
+) -> Inspection:
+    """Read all files of one case and compare them with the training images.
+
+    Args:
+        identifier: id of the case, named in every fault.
+        images: channel files in order.
+        side_file: JSON file with the spacing, for 3D tif.
+        reference: what the case must agree with.
+    """
+    faults: list[str] = []
+    sources: list[SourceFile] = []
+    volumes: list[_Volume] = []
+    for path in images:
+        try:
+            source, length = read_source(path)
+            sources.append(source)
+            header = _checked_header(path, length, reference)
+            volumes.append(_read_volume(path, header, reference, faults))
+        except DamagedFileError as error:
+            faults.append(f"{path.name} {error}")
+    if side_file is not None:
+        try:
+            sources.append(read_source(side_file)[0])
+        except DamagedFileError as error:
+            faults.append(f"{side_file.name} {error}")
+    faults += _case_faults(volumes, len(images), reference)
+    return Inspection(tuple(sources), tuple(f"case {identifier}: {fault}" for fault in faults))
+
+
+def _checked_header(path: Path, length: int, reference: Reference) -> Header | None:
+    try:
+        header = read_header(path)
+    except RuntimeError as error:
+        raise DamagedFileError(f"has no readable header ({_last_line(error)})") from error
+    if header is None:
+        return None
+    if length < header.data_end:
+        raise DamagedFileError(
+            f"is truncated (its header announces {header.data_end} bytes, it has {length})"
+        )
+    if reference.dimension is not None and header.dimension != reference.dimension:
+        raise DamagedFileError(
+            f"is {header.dimension}-dimensional, the training images are "
+            f"{reference.dimension}-dimensional"
+        )
+    return header
+
+
+def _read_volume(
+    path: Path, header: Header | None, reference: Reference, faults: list[str]
+) -> _Volume:
+    reader = reference.reader_class()
+    try:
+        data, properties = reader.read_images([str(path)])
+        stored = _stored_voxels(path, data)
+    except Exception as error:  # readers raise whatever their library raises
+        raise DamagedFileError(
+            f"cannot be read by {reference.reader_class.__name__} "
+            f"({type(error).__name__}: {_last_line(error)})"
+        ) from error
+    spacing = tuple(float(s) for s in properties["spacing"])
+    if header is not None and header.unit != reference.unit:
+        faults.append(
+            f"{path.name} declares its spacing in {header.unit}, the training images in "
+            f"{reference.unit} (NIfTI header field xyzt_units); write it in {reference.unit}"
+        )
+    elif fault := _spacing_fault(spacing, reference):
+        faults.append(f"{path.name} {fault}")
+    for word, count in (
+        ("NaN", int(np.isnan(stored).sum())),
+        ("infinite", int(np.isinf(stored).sum())),
+    ):
+        if count:
+            faults.append(f"{path.name} has {count} of {stored.size} voxels that are {word}")
+    constant = bool((data == data.flat[0]).all())
+    return _Volume(path.name, data.shape, spacing, _placement(properties), constant)
+
+
+def _stored_voxels(path: Path, data: np.ndarray) -> np.ndarray:
+    """Voxels as stored: ITK's NIfTI reader silently turns NaN and infinite voxels into 0."""
+    if not path.name.endswith(_NIFTI_ENDINGS):
+        return data
+    image: Any = nibabel.load(path)
+    if not np.issubdtype(image.get_data_dtype(), np.inexact):
+        return data
+    return np.asanyarray(image.dataobj)
+
+
+def _spacing_fault(spacing: tuple[float, ...], reference: Reference) -> str | None:
+    if not (np.isfinite(spacing).all() and min(spacing) > 0):
+        return f"has the spacing {_numbers(spacing)}; every axis must be positive"
+    ranges = reference.spacing_range
+    ordered = sorted(spacing)
+    for factor in _UNIT_FACTORS:
+        for scale, word in ((factor, "larger"), (1 / factor, "smaller")):
+            fits = all(
+                low / _SPACING_SLACK <= s / scale <= high * _SPACING_SLACK
+                for s, (low, high) in zip(ordered, ranges, strict=True)
+            )
+            outside = all(
+                not low <= s <= high for s, (low, high) in zip(ordered, ranges, strict=True)
+            )
+            if fits and outside:
+                known = " x ".join(
+                    f"{low:g}" if low == high else f"{low:g}..{high:g}" for low, high in ranges
+                )
+                return (
+                    f"has the spacing {_numbers(spacing)}, about {factor} times {word} on all axes "
+                    f"than the training images ({known}, axes sorted): a mistake of the unit? "
+                    "nnU-Net expects millimetres"
+                )
+    return None
+
+
+def _placement(properties: dict[str, Any]) -> dict[str, np.ndarray]:
+    itk = properties.get("sitk_stuff", {})
+    nibabel = properties.get("nibabel_stuff", {})
+    parts = {"origin": itk.get("origin"), "direction": itk.get("direction")}
+    parts["affine"] = nibabel.get("original_affine")
+    return {k: np.asarray(v, dtype=float) for k, v in parts.items() if v is not None}
+
+
+def _case_faults(volumes: list[_Volume], num_files: int, reference: Reference) -> list[str]:
+    if not volumes:
+        return []
+    faults = []
+    for other in volumes[1:]:
+        faults += _geometry_faults(volumes[0], other)
+    found = sum(volume.shape[0] for volume in volumes)
+    if len(volumes) == num_files == reference.num_files and found != reference.num_channels:
+        faults.append(f"has {found} channels, dataset.json names {reference.num_channels}")
+    if all(volume.constant for volume in volumes):
+        faults.append("has the same value in every voxel")
+    return faults
+
+
+def _geometry_faults(first: _Volume, other: _Volume) -> list[str]:
+    pair = f"channels {first.name} and {other.name} differ in"
+    if first.shape[1:] != other.shape[1:]:
+        return [f"{pair} shape: {first.shape[1:]} and {other.shape[1:]} (z, y, x)"]
+    if not np.allclose(first.spacing, other.spacing, rtol=_RELATIVE_TOLERANCE, atol=0):
+        return [f"{pair} spacing: {_numbers(first.spacing)} and {_numbers(other.spacing)}"]
+    shift = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing)
+    for part in first.placement.keys() & other.placement.keys():
+        tolerance = _RELATIVE_TOLERANCE if part == "direction" else shift
+        a, b = first.placement[part], other.placement[part]
+        if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=tolerance):
+            return [f"{pair} {part}: {_numbers(a.ravel())} and {_numbers(b.ravel())}"]
+    return []
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no details"

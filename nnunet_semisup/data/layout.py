@@ -1,0 +1,31 @@
+"""Names and paths of the unlabeled data, beside nnU-Net's own folders.
+
+Raw: ``nnUNet_raw/DatasetXXX_Name/imagesUn``. Preprocessed, per configuration:
+``nnUNet_preprocessed/DatasetXXX_Name/<data_identifier>_unlabeled`` with case files only, because
+nnU-Net infers the kind of data set from the file endings in a folder, and
+``<data_identifier>_unlabeled.json`` (the stamp) beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+IMAGES_UNLABELED = "imagesUn"
+UNLABELED_KEY = "unlabeled"
+SPLITS_FILE = "splits_final.json"
+_SUFFIX = "_unlabeled"
+
+
+def unlabeled_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
+    """Folder of the preprocessed unlabeled cases of one configuration."""
+    return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}"
+
+
+def stamp_file(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
+    """JSON file beside :func:`unlabeled_folder`: which plan and source files made the cases."""
+    return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}.json"
+
+
+def partial_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
+    """Folder of cases in the making, on the same file system as :func:`unlabeled_folder`."""
+    return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}.partial"

@@ -1,0 +1,368 @@
+"""Preprocessing of unlabeled images with the plan's own preprocessor, and the check before a run.
+
+A kill at any moment leaves a folder from which the next run continues. Every case is made in a
+temporary folder, then its files are moved into place, and it counts as done only when all of them
+are there. Outdated files are removed before the stamp is replaced, atomically, by one that lists
+all cases and is not yet complete, so a file in the folder always belongs to the stamp's plan and
+source files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+
+from nnunet_semisup.data._parallel import run_parallel
+from nnunet_semisup.data.checks import CheckedDataset, check_dataset
+from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
+from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
+from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
+from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
+from nnunet_semisup.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+__all__ = ["check_preprocessed", "plans_hash", "preprocess_unlabeled", "refuse_cascade"]
+
+CASCADE = "3d_cascade_fullres"
+DEFAULT_PLANS = "nnUNetPlans"
+_PROPERTIES_SUFFIX = ".pkl"
+# What nnU-Net's data set classes read for one case.
+_FILE_SETS = ((".b2nd", "_seg.b2nd", _PROPERTIES_SUFFIX), (".npz", _PROPERTIES_SUFFIX))
+# nnU-Net unpacks .npz into these.
+_UNPACKED = (".npy", "_seg.npy")
+
+
+def preprocess_unlabeled(
+    dataset_name_or_id: str | int,
+    configurations: Sequence[str] = ("2d", "3d_fullres", "3d_lowres"),
+    plans_identifier: str = DEFAULT_PLANS,
+    num_processes: Sequence[int] = (8, 4, 8),
+    *,
+    verified: Sequence[UnlabeledCase] = (),
+    verify_only: bool = False,
+    verbose: bool = False,
+    show_progress: bool = True,
+) -> dict[str, list[str]]:
+    """Preprocess the images of ``imagesUn`` for some configurations of a plan.
+
+    Cases that were made under an equal plan from the same files are kept. When the plan changed
+    in what concerns preprocessing, the folder of this package is made anew.
+
+    Args:
+        dataset_name_or_id: data set in ``nnUNet_raw``.
+        configurations: names in the plan; absent ones are skipped as nnU-Net does.
+        plans_identifier: name of the plans file.
+        num_processes: spawned processes for each configuration, or one number for all; 0 works in
+            this process.
+        verified: cases that :func:`~nnunet_semisup.data.checks.check_dataset` passed before;
+            unchanged files among them are not read again for checking.
+        verify_only: stop after the checks.
+        verbose: passed to the preprocessor.
+        show_progress: whether to show progress bars.
+
+    Returns:
+        The ids of the preprocessed cases by configuration; empty when only the ``"unlabeled"``
+        key of the splits is used, and after ``verify_only``.
+
+    Raises:
+        UserError: before anything is written; see :func:`~nnunet_semisup.data.checks.check_dataset`
+            and, moreover, for a plan or configuration that cannot be used.
+        RuntimeError: a case failed or a process died; finished cases are kept.
+    """
+    folders = find_dataset(dataset_name_or_id)
+    refuse_cascade(configurations)
+    if len(num_processes) not in (1, len(configurations)):
+        raise UserError(
+            f"{len(num_processes)} numbers of processes for {len(configurations)} configurations; "
+            "give one number, or one for each configuration."
+        )
+    plans_manager = _load_plans(folders, plans_identifier)
+    counts = list(num_processes) * (len(configurations) if len(num_processes) == 1 else 1)
+    processes = dict(zip(configurations, counts, strict=True))
+    chosen = _choose_configurations(plans_manager, configurations, plans_identifier)
+    stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
+    known = _checked_before(plans_manager, stamps, verified)
+    checked = check_dataset(
+        folders, plans_manager, known, max(processes[name] for name in chosen), show_progress
+    )
+    report(checked)
+    if verify_only or not checked.cases:
+        return {}
+    dataset_json = read_dataset_json(folders.preprocessed)
+    for name in chosen:
+        job = _Job(folders.preprocessed, plans_manager, name, dataset_json, verbose)
+        _preprocess_configuration(job, checked.cases, stamps[name], processes[name], show_progress)
+    return {name: [case.identifier for case in checked.cases] for name in chosen}
+
+
+def report(checked: CheckedDataset) -> None:
+    """Print what a check found: notes and the number of cases."""
+    for note in checked.notes:
+        print(f"note: {note}")
+    if checked.cases:
+        print(f"{len(checked.cases)} unlabeled cases passed the checks.")
+
+
+def refuse_cascade(configurations: Collection[str]) -> None:
+    """Refuse the configuration that needs predictions of a previous stage.
+
+    Raises:
+        UserError: ``3d_cascade_fullres`` is among ``configurations``.
+    """
+    if CASCADE in configurations:
+        raise UserError(_cascade_message(CASCADE, ["2d", "3d_lowres", "3d_fullres"]))
+
+
+def _cascade_message(name: str, possible: Sequence[str]) -> str:
+    return (
+        f"{name} cannot be used with unlabeled cases: it needs predictions of the previous stage "
+        "for every training case, and nnU-Net makes none for them. Possible configurations: "
+        f"{', '.join(possible)}."
+    )
+
+
+def _load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    path = folders.preprocessed / f"{plans_identifier}.json"
+    if not path.is_file():
+        plans = sorted(p.stem for p in folders.preprocessed.glob("*Plans*.json"))
+        raise UserError(
+            f"{path} does not exist (plans of {folders.name}: {', '.join(plans) or 'none'}). Run "
+            f"nnUNetv2_semisup_plan_and_preprocess -d {folders.name[7:10]} first, or name another "
+            "plan with -plans_name."
+        )
+    return PlansManager(str(path))
+
+
+def _choose_configurations(
+    plans_manager: PlansManager, configurations: Sequence[str], plans_identifier: str
+) -> list[str]:
+    available = plans_manager.available_configurations
+    possible = [n for n in available if not plans_manager.get_configuration(n).previous_stage_name]
+    chosen = []
+    for name in dict.fromkeys(configurations):
+        if name not in available:
+            print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
+        elif name not in possible:
+            raise UserError(_cascade_message(name, possible))
+        else:
+            chosen.append(name)
+    if not chosen:
+        raise UserError(
+            f"{plans_identifier}.json has none of the configurations {', '.join(configurations)}. "
+            f"Possible configurations: {', '.join(possible)}."
+        )
+    return chosen
+
+
+def _own_stamp(
+    folders: DatasetFolders, plans_manager: PlansManager, configuration_name: str
+) -> Stamp | None:
+    identifier = plans_manager.get_configuration(configuration_name).data_identifier
+    stamp = read_stamp(stamp_file(folders.preprocessed, identifier))
+    folder = unlabeled_folder(folders.preprocessed, identifier)
+    if stamp is None and folder.exists() and any(folder.iterdir()):
+        raise UserError(
+            f"{folder} exists without {stamp_file(folders.preprocessed, identifier).name} beside "
+            "it, so it may hold files of another program and is not touched. Move it away and run "
+            "the command again."
+        )
+    return stamp
+
+
+def _checked_before(
+    plans_manager: PlansManager,
+    stamps: Mapping[str, Stamp | None],
+    verified: Sequence[UnlabeledCase],
+) -> dict[str, tuple[SourceFile, ...]]:
+    """Source files that passed the checks, in this run or in one under an equal plan."""
+    known: dict[str, tuple[SourceFile, ...]] = {}
+    for name, stamp in stamps.items():
+        if stamp is not None and stamp.plans_hash == plans_hash(plans_manager, name):
+            known.update(stamp.cases)
+    known.update({case.identifier: case.sources for case in verified})
+    return known
+
+
+class _Job:
+    """One configuration of one data set: where its cases go and how one case is made.
+
+    An instance is sent to the worker processes.
+    """
+
+    def __init__(
+        self,
+        preprocessed: Path,
+        plans_manager: PlansManager,
+        configuration_name: str,
+        dataset_json: dict[str, Any],
+        verbose: bool,
+    ) -> None:
+        self.plans_manager = plans_manager
+        self.configuration_name = configuration_name
+        self.configuration = plans_manager.get_configuration(configuration_name)
+        self.dataset_json = dataset_json
+        self.verbose = verbose
+        identifier = self.configuration.data_identifier
+        self.folder = unlabeled_folder(preprocessed, identifier)
+        self.partial = partial_folder(preprocessed, identifier)
+        self.stamp_path = stamp_file(preprocessed, identifier)
+
+    def new_stamp(self, cases: Sequence[UnlabeledCase]) -> Stamp:
+        """Stamp of this plan for ``cases``, not yet complete."""
+        return Stamp(
+            plans_hash=plans_hash(self.plans_manager, self.configuration_name),
+            plans_name=self.plans_manager.plans_name,
+            configuration=self.configuration_name,
+            complete=False,
+            cases={case.identifier: case.sources for case in cases},
+        )
+
+    def make_case(self, case: UnlabeledCase) -> None:
+        """Preprocess one case in a folder of its own, then move it into place."""
+        own = Path(tempfile.mkdtemp(prefix=f"{case.identifier}.", dir=self.partial))
+        preprocessor = self.configuration.preprocessor_class(verbose=self.verbose)
+        preprocessor.run_case_save(
+            str(own / case.identifier),
+            [str(path) for path in case.images],
+            None,
+            self.plans_manager,
+            self.configuration,
+            self.dataset_json,
+        )
+        if not _is_whole(own, case.identifier):
+            raise RuntimeError(
+                f"{type(preprocessor).__name__} wrote {sorted(p.name for p in own.iterdir())}; "
+                f"nnU-Net's data sets need one of {_FILE_SETS}"
+            )
+        properties = load_pickle(str(own / f"{case.identifier}{_PROPERTIES_SUFFIX}"))
+        # nnU-Net's loader looks it up in every case; without labels there are no locations.
+        properties["class_locations"] = {}
+        write_pickle(properties, str(own / f"{case.identifier}{_PROPERTIES_SUFFIX}"))
+        for source, path in zip(case.sources, case.images, strict=False):
+            if not source.unchanged(path):
+                raise RuntimeError(f"{path} changed while it was being preprocessed; run again")
+        for path in list(own.iterdir()):
+            os.replace(path, self.folder / path.name)
+        own.rmdir()
+
+
+def _is_whole(folder: Path, identifier: str) -> bool:
+    return any(
+        all((folder / f"{identifier}{suffix}").is_file() for suffix in suffixes)
+        for suffixes in _FILE_SETS
+    )
+
+
+def _preprocess_configuration(
+    job: _Job,
+    cases: Sequence[UnlabeledCase],
+    previous: Stamp | None,
+    num_processes: int,
+    show_progress: bool,
+) -> None:
+    stamp = job.new_stamp(cases)
+    if previous is not None and previous.plans_hash != stamp.plans_hash:
+        print(f"{job.configuration_name}: the plan changed, {job.folder.name} is made anew.")
+        shutil.rmtree(job.folder, ignore_errors=True)
+        previous = None
+    recorded = {} if previous is None else previous.cases
+    done = {
+        case.identifier
+        for case in cases
+        if case.same_content(recorded.get(case.identifier, ()))
+        and _is_whole(job.folder, case.identifier)
+    }
+    todo = {case.identifier: (case,) for case in cases if case.identifier not in done}
+    print(f"{job.configuration_name}: {len(todo)} cases to preprocess, {len(done)} already done.")
+    _remove_others(job.folder, done)
+    shutil.rmtree(job.partial, ignore_errors=True)
+    if todo:
+        write_stamp(job.stamp_path, stamp)
+        job.folder.mkdir(exist_ok=True)
+        job.partial.mkdir()
+        run_parallel(
+            job.make_case,
+            todo,
+            num_processes,
+            f"Preprocessing unlabeled, {job.configuration_name}",
+            show_progress,
+        )
+        job.partial.rmdir()
+    complete = replace(stamp, complete=True)
+    if todo or complete != previous:
+        write_stamp(job.stamp_path, complete)
+
+
+def _remove_others(folder: Path, done: Collection[str]) -> None:
+    """Remove the files of all cases but ``done``."""
+    if not folder.is_dir():
+        return
+    suffixes = {suffix for suffixes in (*_FILE_SETS, _UNPACKED) for suffix in suffixes}
+    kept = {f"{identifier}{suffix}" for identifier in done for suffix in suffixes}
+    for path in list(folder.iterdir()):
+        if path.name not in kept:
+            path.unlink()
+
+
+def check_preprocessed(
+    preprocessed_dataset_folder: str | Path, plans_manager: PlansManager, configuration_name: str
+) -> list[str]:
+    """Ids of the preprocessed unlabeled cases, after checking that they fit the plan.
+
+    Args:
+        preprocessed_dataset_folder: folder of the data set in ``nnUNet_preprocessed``.
+        plans_manager: the plan that the training uses.
+        configuration_name: the configuration that the training uses.
+
+    Returns:
+        Sorted ids; empty when unlabeled images were never preprocessed for this configuration.
+
+    Raises:
+        UserError: the cases were made under another plan, preprocessing was interrupted, or files
+            are missing; the message has the command to run.
+    """
+    identifier = plans_manager.get_configuration(configuration_name).data_identifier
+    folder = unlabeled_folder(preprocessed_dataset_folder, identifier)
+    stamp_path = stamp_file(preprocessed_dataset_folder, identifier)
+    stamp = read_stamp(stamp_path)
+    if stamp is None and not folder.exists():
+        return []
+    remedy = (
+        f"Run: nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name[7:10]} "
+        f"-c {configuration_name} -plans_name {plans_manager.plans_name}"
+    )
+    if stamp is None:
+        raise UserError(
+            f"{folder} has no {stamp_path.name} beside it, so its origin is unknown. Move the "
+            f"folder away. {remedy}"
+        )
+    if stamp.plans_hash != plans_hash(plans_manager, configuration_name):
+        raise UserError(
+            f"The unlabeled cases in {folder} were preprocessed under another state of plan "
+            f"{plans_manager.plans_name}, configuration {configuration_name} (the reader, the "
+            f"spacing, the normalization or the resampling differ). {remedy}"
+        )
+    missing = _missing_cases(folder, stamp.cases)
+    if missing or not stamp.complete:
+        reason = "files are missing" if stamp.complete else "preprocessing was interrupted"
+        raise UserError(
+            f"{folder} is incomplete ({reason}): {len(stamp.cases) - len(missing)} of "
+            f"{len(stamp.cases)} cases are there. Missing:\n{bullet_list(missing) or '  none'}\n"
+            f"{remedy}"
+        )
+    return sorted(stamp.cases)
+
+
+def _missing_cases(folder: Path, cases: Mapping[str, tuple[SourceFile, ...]]) -> list[str]:
+    return [identifier for identifier in sorted(cases) if not _is_whole(folder, identifier)]

@@ -1,0 +1,160 @@
+"""One loader for both streams: a batch is a pure function of the seed and its number.
+
+Labeled patches come from nnU-Net's own loader with its own augmentation; unlabeled patches go
+through the spatial part of the same augmentation. Because every batch is made under random
+generators that are seeded with (seed, number, stream), batches do not depend on the number of
+worker processes, a resumed run sees exactly the batches it would have seen, and two methods
+with one seed see the same labeled patches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.pseudo2d import (
+    Convert2DTo3DTransform,
+    Convert3DTo2DTransform,
+)
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+Batch = dict[str, Any]
+
+LABELED, UNLABELED, VALIDATION = 0, 1, 2
+"""Numbers of the streams, part of each batch's seed."""
+
+SPATIAL = (
+    Convert3DTo2DTransform,
+    SpatialTransform,
+    Convert2DTo3DTransform,
+    MirrorTransform,
+    MaskImageTransform,
+)
+
+
+class _MarkEmptyVoxels(BasicTransform):
+    """Marks voxels with 0 in every channel as outside (-1), as nnU-Net's cropping mask does."""
+
+    def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
+        outside = (data_dict["image"] == 0).all(0, keepdim=True)
+        data_dict["segmentation"] = data_dict["segmentation"].masked_fill(outside, -1)
+        return data_dict
+
+
+def weak_transforms(training: ComposeTransforms) -> ComposeTransforms:
+    """The spatial part of nnU-Net's training augmentation: rotation, scaling, mirroring.
+
+    Args:
+        training: what ``nnUNetTrainer.get_training_transforms`` returned.
+    """
+    kept = [t for t in training.transforms if isinstance(t, SPATIAL)]
+    if any(isinstance(t, MaskImageTransform) for t in kept):
+        kept.insert(0, _MarkEmptyVoxels())
+    return ComposeTransforms(kept)
+
+
+def without_timed_choices(transforms: ComposeTransforms) -> ComposeTransforms:
+    """The same augmentation with one implementation of the blur instead of the faster of two.
+
+    nnU-Net times two implementations in each worker and keeps the winner; they differ in the last
+    bits, so a resumed run would depend on how busy the machine was.
+    """
+    for transform in transforms.transforms:
+        inner = transform.transform if isinstance(transform, RandomTransform) else transform
+        if isinstance(inner, GaussianBlurTransform):
+            inner.benchmark = False
+    return transforms
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seeds python's, numpy's and torch's CPU generators from ``key``; restores them afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    words = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.random.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.random.set_rng_state(states[2])
+
+
+class NumberedLoader:
+    """Iterates over batches ``first``, ``first + 1``, ...; a worker takes every n-th of them.
+
+    Args:
+        labeled: nnU-Net's loader of the labeled (or validation) patches.
+        unlabeled: loader of the unlabeled patches, or ``None``.
+        seed: of the run; ranks of a distributed run differ in it.
+        stream: number of the labeled stream, :data:`LABELED` or :data:`VALIDATION`.
+        first: number of the first batch.
+        workers: number of processes that share the iteration.
+    """
+
+    def __init__(
+        self,
+        labeled: nnUNetDataLoader,
+        unlabeled: nnUNetDataLoader | None,
+        seed: int,
+        stream: int,
+        first: int,
+        workers: int,
+    ) -> None:
+        self.labeled = labeled
+        self.unlabeled = unlabeled
+        self.seed = seed
+        self.stream = stream
+        self.next_number = first
+        self.step = max(1, workers)
+
+    def set_thread_id(self, thread_id: int) -> None:
+        """Called once in each worker, before the first batch."""
+        self.next_number += thread_id
+
+    def __iter__(self) -> NumberedLoader:
+        return self
+
+    def __next__(self) -> Batch:
+        number = self.next_number
+        self.next_number += self.step
+        with seeded(self.seed, number, self.stream):
+            batch: Batch = self.labeled.generate_train_batch()
+        if self.unlabeled is not None:
+            with seeded(self.seed, number, UNLABELED):
+                drawn = self.unlabeled.generate_train_batch()
+            batch["unlabeled"] = drawn["data"]
+            batch["unlabeled_valid"] = drawn["target"] >= 0
+            batch["unlabeled_keys"] = drawn["keys"]
+        return batch
+
+
+def augmenter(
+    loader: NumberedLoader, workers: int, pin_memory: bool
+) -> MultiThreadedAugmenter | SingleThreadedAugmenter:
+    """Runs ``loader`` in ``workers`` processes (0: in this one), batches in order."""
+    if workers == 0:
+        return SingleThreadedAugmenter(loader, None)
+    return MultiThreadedAugmenter(
+        loader,
+        None,
+        num_processes=workers,
+        num_cached_per_queue=2,
+        pin_memory=pin_memory,
+        wait_time=0.002,
+    )

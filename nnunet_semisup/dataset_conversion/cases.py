@@ -1,0 +1,83 @@
+"""What the converters pass to each other: a data set's constants, its cases and their subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnunet_semisup.dataset_conversion.verify import CaseFacts
+    from nnunet_semisup.dataset_conversion.volume import Volume
+
+
+class Subset(str, Enum):
+    """What a case is used for; decides the folders it is written to."""
+
+    LABELED = "labeled"
+    VALIDATION = "validation"
+    UNLABELED = "unlabeled"
+    TEST = "test"
+
+    @property
+    def image_folder(self) -> str:
+        """Folder of the images in nnU-Net's raw format."""
+        return {"unlabeled": "imagesUn", "test": "imagesTs"}.get(self.value, "imagesTr")
+
+    @property
+    def label_folder(self) -> str:
+        """Folder of the labels; that of unlabeled cases is only written on request."""
+        return {"unlabeled": "labelsUn", "test": "labelsTs"}.get(self.value, "labelsTr")
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether a case of this subset is useless without a label."""
+        return self is not Subset.UNLABELED
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan on disk: a path a channel, and its label where there is one to be read.
+
+    ``label`` is ``None`` for unlabeled cases unless their hidden labels were asked for: what is
+    not named here is never opened.
+    """
+
+    id: str
+    subset: Subset
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class DatasetForm:
+    """What is particular to one form (raw download, h5 ...) of one data set.
+
+    Args:
+        source: name of the form, written to ``dataset.json`` and to the report.
+        channel_names: nnU-Net's channel names by index.
+        labels: nnU-Net's label values by name.
+        label_map: value in the source to value in the result; any other value is a fault.
+        read_image: reads a channel's path; must be a module-level function (it is pickled).
+        read_label: reads a label's path.
+        check: faults of one case that only this data set can have.
+        description: free text for ``dataset.json``.
+        reference: citation for ``dataset.json``.
+        licence: terms, as far as they are known.
+    """
+
+    name: str
+    source: str
+    channel_names: dict[int, str]
+    labels: dict[str, int]
+    label_map: dict[int, int]
+    read_image: Callable[[Path], Volume]
+    read_label: Callable[[Path], Volume]
+    description: str
+    reference: str
+    licence: str
+    check: Callable[[CaseFacts], list[str]] | None = None
+    assumptions: dict[str, Any] = field(default_factory=dict)
+    file_ending: str = ".nii.gz"

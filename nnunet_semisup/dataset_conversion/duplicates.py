@@ -1,0 +1,189 @@
+"""One acquisition that appears twice under two names, found from the images alone.
+
+Two exports of one scan differ in crop and slightly in grey values, so hashes do not find them and
+labels may be absent. Normalised cross-correlation (Lewis, "Fast normalized cross-correlation",
+Vision Interface 1995) is invariant to both shift and affine grey-value maps. All pairs are screened
+on thumbnails, where one inverse Fourier transform gives every shift; the few that pass are
+confirmed on full-resolution voxels, where two different patients do not correlate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from scipy import fft
+
+from nnunet_semisup.dataset_conversion.volume import Volume
+
+FACTOR = 8
+SCREENING_THRESHOLD = 0.80
+CONFIRMATION_THRESHOLD = 0.90
+_TEMPLATE_SHARE = 0.6
+_CONFIRMATION_SIDE = 32
+
+
+def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
+    """Mean over blocks of ``factor`` voxels a side: float32, shape ``n // factor`` an axis.
+
+    An axis shorter than ``factor`` becomes one block.
+    """
+    steps = [min(factor, size) for size in array.shape]
+    whole = array[tuple(slice((n // s) * s) for n, s in zip(array.shape, steps, strict=True))]
+    blocks = [part for n, s in zip(whole.shape, steps, strict=True) for part in (n // s, s)]
+    axes = tuple(range(1, len(blocks), 2))
+    return whole.reshape(blocks).mean(axis=axes, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two scans that look alike: ``offset`` is where voxel 0 of ``first`` lies in ``second``."""
+
+    first: int
+    second: int
+    score: float
+    offset: tuple[int, ...]
+
+
+class _Searchable:
+    """A thumbnail prepared for comparison with many others of the same ``grid`` and ``box``."""
+
+    def __init__(self, image: np.ndarray, box: Sequence[int], grid: Sequence[int]) -> None:
+        self._image = image.astype(np.float64) - image.mean()
+        self._box, self._grid = tuple(box), tuple(grid)
+        self.start = tuple((n - b) // 2 for n, b in zip(image.shape, box, strict=True))
+
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """Fourier transform of the image, zero-padded to the grid."""
+        return fft.rfftn(self._image.astype(np.float32), self._grid)
+
+    @cached_property
+    def template_spectrum(self) -> np.ndarray:
+        """Conjugate transform of the central box, brought to zero mean and unit norm."""
+        inner = tuple(slice(s, s + b) for s, b in zip(self.start, self._box, strict=True))
+        template = self._image[inner] - self._image[inner].mean()
+        norm = np.linalg.norm(template)
+        scaled = (template / norm if norm > 0 else template).astype(np.float32)
+        return np.conj(fft.rfftn(scaled, self._grid))
+
+    @cached_property
+    def inverse_norm(self) -> np.ndarray:
+        """One over the norm of the zero-mean box at every shift; 0 where the box is constant."""
+        count = float(np.prod(self._box))
+        squares = _box_sum(self._image**2, self._box)
+        variance = squares - _box_sum(self._image, self._box) ** 2 / count
+        floor = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)
+        return np.where(variance > floor, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
+
+    def best_match(self, template: np.ndarray) -> tuple[float, tuple[int, ...]]:
+        """Highest correlation with a template over all shifts, and that shift."""
+        full = fft.irfftn(self.spectrum * template, self._grid)
+        valid = full[tuple(slice(n) for n in self.inverse_norm.shape)] * self.inverse_norm
+        index = np.unravel_index(int(np.argmax(valid)), valid.shape)
+        return float(valid[index]), tuple(int(i) for i in index)
+
+
+def _box_sum(array: np.ndarray, box: Sequence[int]) -> np.ndarray:
+    """Sum over every placement of ``box`` inside ``array``."""
+    for axis, side in enumerate(box):
+        total = np.cumsum(array, axis=axis)
+        total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis)
+        size = total.shape[axis]
+        array = total.take(range(side, size), axis) - total.take(range(size - side), axis)
+    return array
+
+
+def screen(
+    thumbnails: Sequence[np.ndarray], threshold: float = SCREENING_THRESHOLD
+) -> list[Candidate]:
+    """Pairs whose thumbnails correlate at some shift, in the order of the input.
+
+    Args:
+        thumbnails: arrays of equal dimension, each from :func:`thumbnail`.
+        threshold: lowest correlation to report.
+    """
+    if len(thumbnails) < 2:
+        return []
+    shapes = np.array([t.shape for t in thumbnails])
+    box = [max(1, round(_TEMPLATE_SHARE * n)) for n in shapes.min(axis=0)]
+    grid = [fft.next_fast_len(int(n), real=True) for n in shapes.max(axis=0)]
+    prepared = [_Searchable(t, box, grid) for t in thumbnails]
+    found = []
+    for i, j in combinations(range(len(prepared)), 2):
+        first, second = prepared[i], prepared[j]
+        score, shift = second.best_match(first.template_spectrum)
+        offset = [FACTOR * (b - a) for a, b in zip(first.start, shift, strict=True)]
+        back_score, back = first.best_match(second.template_spectrum)
+        if back_score > score:
+            score = back_score
+            offset = [FACTOR * (a - b) for a, b in zip(second.start, back, strict=True)]
+        if score >= threshold:
+            found.append(Candidate(i, j, score, tuple(offset)))
+    return found
+
+
+def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> float:
+    """Correlation of a central block of ``first`` with ``second`` near ``offset``, at full detail.
+
+    Args:
+        first: image of shape ``(z, y, x)``.
+        second: image of shape ``(z, y, x)``.
+        offset: where voxel 0 of ``first`` lies in ``second``, known to ``FACTOR`` voxels.
+
+    Returns:
+        The highest correlation within that uncertainty; 0 where the two hardly overlap.
+    """
+    from skimage.feature import match_template
+
+    block, window = [], []
+    for n, m, shift in zip(first.shape, second.shape, offset, strict=True):
+        low, high = max(0, -shift), min(n, m - shift)
+        margin = min(FACTOR, max(0, (high - low) // 4))
+        side = min(_CONFIRMATION_SIDE, high - low - 2 * margin)
+        if side < min(4, n, m):
+            return 0.0
+        start = (low + high - side) // 2
+        block.append(slice(start, start + side))
+        begin = start + shift
+        window.append(slice(max(0, begin - FACTOR), min(m, begin + side + FACTOR)))
+    template = first[tuple(block)].astype(np.float32)
+    region = second[tuple(window)].astype(np.float32)
+    if template.std() == 0 or region.std() == 0:
+        return 0.0
+    return float(match_template(region, template).max())
+
+
+def confirm_files(
+    candidate: Candidate, paths: Sequence[Path], read: Callable[[Path], Volume]
+) -> float:
+    """:func:`confirm` for a candidate whose indices refer to ``paths``."""
+    first, second = read(paths[candidate.first]), read(paths[candidate.second])
+    return confirm(first.array, second.array, candidate.offset)
+
+
+def near_duplicates(
+    thumbnails: Sequence[np.ndarray],
+    paths: Sequence[Path],
+    read: Callable[[Path], Volume],
+    mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
+) -> list[tuple[int, int, float]]:
+    """Pairs of indices that show one acquisition, with their correlation at full resolution.
+
+    Args:
+        thumbnails: one an image.
+        paths: the images' files, in the same order.
+        read: reads a file.
+        mapper: applies a function to candidates, perhaps in parallel.
+    """
+    candidates = screen(thumbnails)
+    scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
+    return [
+        (candidate.first, candidate.second, score)
+        for candidate, score in zip(candidates, scores, strict=True)
+        if score >= CONFIRMATION_THRESHOLD
+    ]

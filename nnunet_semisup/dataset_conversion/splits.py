@@ -1,0 +1,213 @@
+"""Which case belongs to which subset: the literature's lists, a user's file, the label budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisup.dataset_conversion.cases import Subset
+from nnunet_semisup.errors import UserError
+
+_KEYS = {"labeled": "labeled", "unlabeled": "unlabeled", "validation": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class SplitLists:
+    """A split before the label budget is applied.
+
+    Args:
+        name: file name.
+        sha256: hash of the file's bytes.
+        pool: the cases that may be labeled, in the order in which a budget takes them.
+        unlabeled: cases that are unlabeled under every budget.
+        counts: number of labeled cases by the literature's percentage, such as ``{"10%": 8}``.
+    """
+
+    name: str
+    sha256: str
+    pool: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Every case that the split names."""
+        return self.pool + self.unlabeled + self.validation + self.test
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split with its label budget applied; ``labeled`` keeps the split's order."""
+
+    lists: SplitLists
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    label_fraction: float
+
+    def subset_of(self) -> dict[str, Subset]:
+        """The subset of every case."""
+        subsets = dict.fromkeys(self.labeled, Subset.LABELED)
+        subsets.update(dict.fromkeys(self.unlabeled, Subset.UNLABELED))
+        subsets.update(dict.fromkeys(self.lists.validation, Subset.VALIDATION))
+        subsets.update(dict.fromkeys(self.lists.test, Subset.TEST))
+        return subsets
+
+
+def literature_split(dataset: str) -> SplitLists:
+    """The published split of ``dataset``, carried with its source in this package."""
+    file = resources.files("nnunet_semisup.dataset_conversion") / "splits" / f"{dataset}.json"
+    content = file.read_bytes()
+    data = json.loads(content)
+    return SplitLists(
+        name=f"{dataset}.json",
+        sha256=hashlib.sha256(content).hexdigest(),
+        pool=tuple(data["train"]),
+        unlabeled=(),
+        validation=tuple(data["val"]),
+        test=tuple(data["test"]),
+        counts=data["labelled_counts"],
+    )
+
+
+def read_split_file(path: Path, counts: Mapping[str, int]) -> SplitLists:
+    """Read a user's split: a json object with lists ``labeled``, ``unlabeled`` and optionally
+    ``validation`` and ``test``.
+
+    Args:
+        path: the json file.
+        counts: the data set's table of labeled cases by percentage.
+
+    Raises:
+        UserError: not such a file, or a case named twice.
+    """
+    try:
+        content = path.read_bytes()
+        data = json.loads(content)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--split {path} cannot be read as json ({error}). Give 'literature' or a json file "
+            'like {"labeled": [...], "unlabeled": [...], "validation": [...], "test": [...]}.'
+        ) from error
+    faults = _structure_faults(data)
+    if faults:
+        raise UserError(f"--split {path} is not a valid split:\n" + "\n".join(faults))
+    return SplitLists(
+        name=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        pool=tuple(data["labeled"]),
+        unlabeled=tuple(data["unlabeled"]),
+        validation=tuple(data.get("validation", ())),
+        test=tuple(data.get("test", ())),
+        counts=counts,
+    )
+
+
+def _structure_faults(data: Any) -> list[str]:
+    """What is wrong with the content of a split file."""
+    if not isinstance(data, dict):
+        return [f"  - it holds a {type(data).__name__}; it must hold an object with lists"]
+    faults = [f"  - the key '{key}' is missing" for key in ("labeled", "unlabeled") if key not in data]
+    faults += [
+        f"  - the key '{key}' is unknown; allowed are {', '.join(_KEYS)}"
+        for key in data
+        if key not in _KEYS
+    ]
+    lists = {key: value for key, value in data.items() if key in _KEYS}
+    for key, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(case, str) for case in value):
+            faults.append(f"  - '{key}' must be a list of case names")
+    if not faults:
+        faults += _repeated(lists)
+    return faults
+
+
+def _repeated(lists: Mapping[str, Sequence[str]]) -> list[str]:
+    """Cases that stand in a list, or in several lists, more than once."""
+    count = Counter(case for cases in lists.values() for case in cases)
+    return [
+        f"  - case {case} is named {number} times, in "
+        f"{' and '.join(key for key, cases in lists.items() if case in cases)}; "
+        "a case belongs to one list, once"
+        for case, number in count.items()
+        if number > 1
+    ]
+
+
+def apply_budget(
+    lists: SplitLists, labeled: str | None = None, labeled_list: Path | None = None
+) -> Split:
+    """Decide which cases keep their labels.
+
+    Args:
+        lists: the split.
+        labeled: a number of cases (``"8"``) or a fraction of the literature's table (``"0.1"``).
+        labeled_list: a text file with one case name a line, instead of ``labeled``.
+
+    Raises:
+        UserError: the budget is not available in this split.
+    """
+    if labeled_list is not None:
+        chosen = _read_case_list(labeled_list, lists)
+    else:
+        chosen = lists.pool[: _budget(lists, labeled)]
+    kept = set(chosen)
+    rest = tuple(case for case in lists.pool + lists.unlabeled if case not in kept)
+    return Split(lists, chosen, rest, len(chosen) / (len(chosen) + len(rest)))
+
+
+def _budget(lists: SplitLists, labeled: str | None) -> int:
+    """Number of labeled cases that ``--labeled`` means."""
+    if labeled is None:
+        if lists.unlabeled:
+            return len(lists.pool)
+        raise UserError(
+            f"the split {lists.name} does not say how many cases keep their labels. "
+            f"Add --labeled N, {_allowed(lists)}."
+        )
+    try:
+        number = float(labeled)
+    except ValueError:
+        number = -1.0
+    if "." in labeled:
+        table = {float(key.rstrip("%")) / 100: count for key, count in lists.counts.items()}
+        found = [count for fraction, count in table.items() if abs(fraction - number) < 1e-9]
+        number = found[0] if found else -1.0
+    if number != int(number) or not 1 <= number <= len(lists.pool):
+        raise UserError(f"--labeled {labeled} is not available; give {_allowed(lists)}.")
+    return int(number)
+
+
+def _allowed(lists: SplitLists) -> str:
+    table = ", ".join(
+        f"{float(key.rstrip('%')) / 100:g} ({count})" for key, count in lists.counts.items()
+    )
+    whole = f"a whole number from 1 to {len(lists.pool)}"
+    return f"{whole}, or a fraction of the literature's table: {table}" if table else whole
+
+
+def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:
+    """The cases named in ``path``, all of which must be in the training part of the split."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--labeled-list {path} cannot be read ({error}).") from error
+    chosen = tuple(line.strip() for line in lines if line.strip())
+    allowed = set(lists.pool + lists.unlabeled)
+    faults = [f"  - {case} is not a training case of {lists.name}" for case in chosen if case not in allowed]
+    faults += [f"  - {case} is named {n} times" for case, n in Counter(chosen).items() if n > 1]
+    if not chosen:
+        faults.append("  - it names no case")
+    if faults:
+        raise UserError(
+            f"--labeled-list {path} must name training cases, one a line, each once:\n"
+            + "\n".join(faults)
+        )
+    return chosen

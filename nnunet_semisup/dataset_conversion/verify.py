@@ -1,0 +1,179 @@
+"""Checks of single cases: each reads its files completely and reports all it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm
+from nnunet_semisup.dataset_conversion.duplicates import thumbnail
+from nnunet_semisup.dataset_conversion.volume import (
+    Geometry,
+    UnreadableFileError,
+    Volume,
+    array_sha256,
+    file_sha256,
+)
+
+
+@dataclass
+class FileFacts:
+    """One source file: its path, the hash of its bytes and, once read, that of its voxels."""
+
+    path: Path
+    sha256: str
+    voxels_sha256: str
+    dtype: str
+    minimum: float
+    maximum: float
+    total: float
+
+
+@dataclass
+class CaseFacts:
+    """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not."""
+
+    case: Case
+    images: list[FileFacts] = field(default_factory=list)
+    label: FileFacts | None = None
+    geometry: Geometry | None = None
+    label_counts: dict[int, int] = field(default_factory=dict)
+    thumbnail: np.ndarray | None = None
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def map_labels(array: np.ndarray, label_map: dict[int, int]) -> np.ndarray:
+    """Replace the source's label values; the result is uint8 of the same shape.
+
+    Values that are not in ``label_map`` must have been refused before.
+    """
+    mapped = np.zeros(array.shape, dtype=np.uint8)
+    for source, target in label_map.items():
+        if target:
+            mapped[array == source] = target
+    return mapped
+
+
+def inspect_case(case: Case, form: DatasetForm, allow_empty: bool = False) -> CaseFacts:
+    """Read every file of ``case`` and report what it holds and all that is wrong with it.
+
+    Args:
+        case: the case; its label is only opened if ``case.label`` is set.
+        form: what the data set expects.
+        allow_empty: accept a label without foreground.
+    """
+    facts = CaseFacts(case)
+    for path in case.images:
+        volume = _read(path, form.read_image, facts, facts.images.append)
+        if volume is not None:
+            _check_image(path, volume, facts)
+    if case.label is not None:
+        label_facts: list[FileFacts] = []
+        volume = _read(case.label, form.read_label, facts, label_facts.append)
+        if volume is not None:
+            facts.label = label_facts[0]
+            _check_label(case.label, volume, form, facts, allow_empty)
+    elif case.subset.needs_label:
+        facts.faults.append(f"is {case.subset.value} but has no label file")
+    if form.check is not None and not facts.faults:
+        facts.faults += form.check(facts)
+    return facts
+
+
+def _read(
+    path: Path,
+    reader: Callable[[Path], Volume],
+    facts: CaseFacts,
+    record: Callable[[FileFacts], None],
+) -> Volume | None:
+    """Read one file and record what it is; what stops that becomes a fault of the case."""
+    try:
+        volume = reader(path)
+        digest = file_sha256(path)
+    except (UnreadableFileError, OSError) as error:
+        facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
+        return None
+    array = volume.array
+    if array.ndim != 3:
+        facts.faults.append(f"{path}: has {array.ndim} dimensions; 3 are expected")
+        return None
+    if not np.isfinite(array).all():
+        facts.faults.append(f"{path}: {np.count_nonzero(~np.isfinite(array))} voxels are NaN or Inf")
+        return None
+    minimum, maximum = float(array.min()), float(array.max())
+    total = float(array.sum(dtype=np.float64))
+    record(
+        FileFacts(path, digest, array_sha256(array), str(array.dtype), minimum, maximum, total)
+    )
+    return volume
+
+
+def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
+    """Checks of one channel; the first channel gives the case its geometry."""
+    if volume.array.min() == volume.array.max():
+        facts.faults.append(f"{path}: every voxel has the value {volume.array.min()}")
+    if not all(0 < step < np.inf for step in volume.geometry.spacing):
+        facts.faults.append(f"{path}: spacing {volume.geometry.spacing} is not positive")
+    if facts.geometry is None:
+        facts.geometry = volume.geometry
+        facts.thumbnail = thumbnail(volume.array)
+        return
+    faults = facts.geometry.mismatches(volume.geometry)
+    if not faults and not facts.geometry.same_origin(volume.geometry):
+        faults = [f"origin {facts.geometry.origin} and {volume.geometry.origin}"]
+    facts.faults += [f"{path}: differs from the first channel in {fault}" for fault in faults]
+
+
+def _check_label(
+    path: Path, volume: Volume, form: DatasetForm, facts: CaseFacts, allow_empty: bool
+) -> None:
+    """Checks of a label: its geometry is the image's, its values are the expected ones."""
+    if facts.geometry is not None:
+        faults = facts.geometry.mismatches(volume.geometry)
+        facts.faults += [f"{path}: image and label differ in {fault}" for fault in faults]
+        if not faults and not facts.geometry.same_origin(volume.geometry):
+            facts.warnings.append(
+                f"origins differ (image {facts.geometry.origin}, label {volume.geometry.origin}); "
+                "the label takes the image's"
+            )
+    values, counts = np.unique(volume.array, return_counts=True)
+    found = _label_value_faults(values, form)
+    facts.faults += [f"{path}: {fault}" for fault in found]
+    if found:
+        return
+    if volume.array.dtype.kind == "f":
+        facts.warnings.append("the label is stored as floating point; written as uint8")
+    for value, count in zip(values, counts, strict=True):
+        target = form.label_map[int(value)]
+        facts.label_counts[target] = facts.label_counts.get(target, 0) + int(count)
+    if not allow_empty and not any(facts.label_counts.keys() - {0}):
+        facts.faults.append(f"{path}: the label has no foreground; --allow-empty accepts that")
+
+
+def _label_value_faults(values: np.ndarray, form: DatasetForm) -> list[str]:
+    """Label values that are not whole numbers or not in the data set's table."""
+    shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
+    if not np.equal(np.mod(values, 1), 0).all():
+        return [f"the label has values that are not whole numbers ({shown})"]
+    if not {int(value) for value in values} <= form.label_map.keys():
+        expected = ", ".join(str(value) for value in form.label_map)
+        return [f"the label has the values {shown}; only {expected} are expected"]
+    return []
+
+
+def raise_faults(title: str, faults: Sequence[str]) -> None:
+    """Stop with every fault in one list, if there is one.
+
+    Raises:
+        UserError: there are faults.
+    """
+    from nnunet_semisup.errors import UserError
+
+    if faults:
+        noun = "fault" if len(faults) == 1 else "faults"
+        listed = "\n".join(f"  - {fault}" for fault in faults)
+        raise UserError(f"{title}: {len(faults)} {noun}, nothing was written.\n{listed}")

@@ -1,0 +1,171 @@
+"""Write verified cases in nnU-Net's raw format, atomically and so that a restart continues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.splits import Split
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, map_labels
+from nnunet_semisup.dataset_conversion.volume import (
+    UnreadableFileError,
+    Volume,
+    array_sha256,
+    read_itk,
+    write_nifti,
+    write_text,
+)
+from nnunet_semisup.errors import UserError
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def parallel_map(
+    function: Callable[[_In], _Out], items: Sequence[_In], num_processes: int, title: str
+) -> list[_Out]:
+    """``[function(item) for item in items]`` over processes, with a progress bar.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    if num_processes <= 1 or len(items) <= 1:
+        return [function(item) for item in tqdm(items, desc=title)]
+    workers = min(num_processes, len(items))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            return list(tqdm(pool.map(function, items), total=len(items), desc=title))
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a worker process was killed, usually for want of memory; try -np 1 instead of "
+            f"-np {num_processes}. The same command continues where it stopped."
+        ) from error
+
+
+def output_paths(case: Case, ending: str) -> tuple[list[str], str | None]:
+    """Where the channels and the label of ``case`` go, relative to the data set's folder."""
+    images = [
+        f"{case.subset.image_folder}/{case.id}_{channel:04d}{ending}"
+        for channel in range(len(case.images))
+    ]
+    label = f"{case.subset.label_folder}/{case.id}{ending}" if case.label else None
+    return images, label
+
+
+def write_case(facts: CaseFacts, form: DatasetForm, folder: Path) -> None:
+    """Write one verified case below ``folder``; files that are complete already are kept.
+
+    Every file is read back and compared with its source before it counts as written.
+
+    Raises:
+        UserError: a source changed after it was verified, or the disk returned other voxels.
+    """
+    case = facts.case
+    image_names, label_name = output_paths(case, form.file_ending)
+    assert facts.geometry is not None
+    for path, name, file in zip(case.images, image_names, facts.images, strict=True):
+        volume = form.read_image(path)
+        _check_unchanged(path, volume.array, file.voxels_sha256)
+        _write_and_read_back(volume, folder / name)
+    if case.label is not None and label_name is not None and facts.label is not None:
+        label = form.read_label(case.label)
+        _check_unchanged(case.label, label.array, facts.label.voxels_sha256)
+        mapped = Volume(map_labels(label.array, form.label_map), facts.geometry)
+        _write_and_read_back(mapped, folder / label_name)
+
+
+def _check_unchanged(path: Path, array: np.ndarray, expected: str) -> None:
+    if array_sha256(array) != expected:
+        raise UserError(f"{path} changed while it was converted; run the same command again.")
+
+
+def _write_and_read_back(volume: Volume, path: Path) -> None:
+    """Leave ``path`` with exactly ``volume``, writing only if it is not there already."""
+    if path.exists() and _holds(path, volume):
+        return
+    write_nifti(volume, path)
+    if not _holds(path, volume):
+        raise UserError(f"{path} does not read back as it was written; check the disk.")
+
+
+def _holds(path: Path, volume: Volume) -> bool:
+    """Whether ``path`` holds the voxels and the geometry of ``volume``."""
+    try:
+        written = read_itk(path)
+    except UnreadableFileError:
+        return False
+    same = not volume.geometry.mismatches(written.geometry)
+    return (
+        same
+        and volume.geometry.same_origin(written.geometry)
+        and array_sha256(written.array) == array_sha256(volume.array)
+    )
+
+
+def write_cases(
+    facts: Sequence[CaseFacts], form: DatasetForm, folder: Path, num_processes: int
+) -> None:
+    """Write all cases, one a worker at a time."""
+    for name in sorted({sub for f in facts for sub in _folders(f.case)}):
+        (folder / name).mkdir(exist_ok=True)
+    light = [replace(f, thumbnail=None) for f in facts]
+    parallel_map(partial(write_case, form=form, folder=folder), light, num_processes, "writing")
+
+
+def _folders(case: Case) -> Iterable[str]:
+    yield case.subset.image_folder
+    if case.label:
+        yield case.subset.label_folder
+
+
+def write_dataset_json(
+    folder: Path, form: DatasetForm, split: Split, facts: Sequence[CaseFacts]
+) -> None:
+    """Write ``dataset.json`` through nnU-Net and, with a validation list, ``splits_final.json``."""
+    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+
+    present = {f.case.id: f.case.subset for f in facts}
+    count = {s: sum(value is s for value in present.values()) for s in Subset}
+    labeled = [case for case in split.labeled if case in present]
+    validation = [case for case in split.lists.validation if case in present]
+    if validation:
+        fold = {"train": labeled, "val": validation}
+        write_text(json.dumps([fold], indent=2) + "\n", folder / "splits_final.json")
+    staged = folder / ".tmp-dataset"
+    staged.mkdir(exist_ok=True)
+    generate_dataset_json(
+        str(staged),
+        channel_names={str(key): value for key, value in form.channel_names.items()},
+        labels=dict(form.labels),
+        num_training_cases=count[Subset.LABELED] + count[Subset.VALIDATION],
+        file_ending=form.file_ending,
+        dataset_name=form.name,
+        reference=form.reference,
+        description=form.description,
+        license=form.licence,
+        converted_by="nnunet-semisup",
+        source=form.source,
+        semisup={
+            "unlabeled_folder": Subset.UNLABELED.image_folder,
+            "num_unlabeled": count[Subset.UNLABELED],
+            "labeled_order": labeled,
+            "label_fraction": split.label_fraction,
+            "split": f"{split.lists.name}@{split.lists.sha256}",
+            "source": form.source,
+            "source_checksums": "conversion_report.json",
+        },
+    )
+    write_text((staged / "dataset.json").read_text(encoding="utf-8"), folder / "dataset.json")
+    (staged / "dataset.json").unlink()
+    staged.rmdir()

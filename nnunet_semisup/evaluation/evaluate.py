@@ -1,0 +1,220 @@
+"""Evaluate a folder of predictions against a folder of references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.inputs import (
+    CasePair,
+    EvaluationInputs,
+    LabelMap,
+    LabelScheme,
+    Reader,
+    SegmentationClass,
+    find_inputs,
+    read_label_map,
+)
+from nnunet_semisup.evaluation.metrics import MaskMetrics, compute_metrics
+from nnunet_semisup.evaluation.parallel import map_cases
+
+SPACING_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The metrics of one case for each class by its name; spacing in mm, one value an axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    classes: dict[str, MaskMetrics]
+    ignored_voxels: int = 0
+    undeclared_values: tuple[int, ...] = ()
+    placement_differs: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of all cases, in the order of their names, and what they were computed from.
+
+    Attributes:
+        classes: the evaluated classes, in the order of the dataset.json.
+        warnings: sentences for the user about suspicious input.
+    """
+
+    inputs: EvaluationInputs
+    classes: tuple[SegmentationClass, ...]
+    cases: tuple[CaseResult, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    pair: CasePair
+    scheme: LabelScheme
+    reader: Reader
+
+
+def evaluate_folders(
+    reference_folder: Path,
+    prediction_folder: Path,
+    dataset_json: Path | None = None,
+    num_processes: int = 1,
+    allow_missing: bool = False,
+) -> Evaluation:
+    """Compute the metrics of every case and class; writes nothing.
+
+    Args:
+        reference_folder: label files, named CASE plus file ending.
+        prediction_folder: predicted label files of the same names.
+        dataset_json: source of labels, ignore label and file ending; looked for if not given.
+        num_processes: cases evaluated at the same time.
+        allow_missing: leave out references without a prediction instead of refusing.
+
+    Raises:
+        UserError: the input is unusable; lists every missing, unreadable or mismatching case.
+    """
+    inputs = find_inputs(reference_folder, prediction_folder, dataset_json, allow_missing)
+    return evaluate_inputs(inputs, num_processes)
+
+
+def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluation:
+    """Compute the metrics of what :func:`find_inputs` found; see :func:`evaluate_folders`."""
+    jobs = [_Job(pair, inputs.scheme, inputs.reader) for pair in inputs.pairs]
+    outcomes = map_cases(_evaluate_case, jobs, num_processes, "Evaluating")
+    problems = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise UserError(
+            f"{len(problems)} of {len(jobs)} cases cannot be evaluated:\n{listed}\n"
+            "References and predictions must be readable label maps on the same voxel grid. "
+            "Repair or remove these files and run again; nothing was written."
+        )
+    cases = tuple(outcome for outcome in outcomes if isinstance(outcome, CaseResult))
+    classes = inputs.scheme.classes or _found_classes(cases)
+    if not classes:
+        raise UserError(
+            f"neither '{inputs.reference_folder}' nor '{inputs.prediction_folder}' holds a "
+            "nonzero value. "
+            "Give the classes with --dataset-json if that is right."
+        )
+    cases = tuple(_with_all_classes(case, classes) for case in cases)
+    warnings = (*inputs.warnings, *_case_warnings(cases))
+    return Evaluation(inputs, classes, cases, warnings)
+
+
+def evaluate_label_maps(
+    reference: LabelMap, prediction: LabelMap, scheme: LabelScheme
+) -> CaseResult:
+    """The metrics of two label maps on one voxel grid, for a case without a name.
+
+    Voxels with the ignore label in the reference belong to no mask.
+
+    Raises:
+        ValueError: the maps differ in shape or spacing.
+    """
+    _check_grid(reference, prediction)
+    values = sorted((set(reference.values) | set(prediction.values)) - {0, scheme.ignore_label})
+    classes = scheme.classes
+    if classes is None:
+        classes = tuple(SegmentationClass(str(value), (value,)) for value in values)
+    evaluated = reference.labels != (-1 if scheme.ignore_label is None else scheme.ignore_label)
+    declared = {value for c in classes for value in c.values}
+    return CaseResult(
+        name="",
+        shape=reference.labels.shape,
+        spacing=reference.spacing,
+        classes={
+            c.name: compute_metrics(
+                class_mask(prediction, c) & evaluated,
+                class_mask(reference, c) & evaluated,
+                reference.spacing,
+            )
+            for c in classes
+        },
+        ignored_voxels=int(evaluated.size - np.count_nonzero(evaluated)),
+        undeclared_values=tuple(value for value in values if value not in declared),
+        placement_differs=not _close(reference.placement, prediction.placement),
+    )
+
+
+def class_mask(label_map: LabelMap, segmentation_class: SegmentationClass) -> npt.NDArray[np.bool_]:
+    """Boolean mask ``(*spatial)`` of a class or region."""
+    if len(segmentation_class.values) == 1:
+        return label_map.labels == segmentation_class.values[0]
+    return np.isin(label_map.labels, segmentation_class.values)
+
+
+def _evaluate_case(job: _Job) -> CaseResult | str:
+    """The result, or the reason why there is none."""
+    maps: dict[str, LabelMap] = {}
+    for role, path in (("reference", job.pair.reference), ("prediction", job.pair.prediction)):
+        try:
+            maps[role] = read_label_map(path, job.reader)
+        # Readers of many formats: each has its own exceptions for broken files.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
+    try:
+        result = evaluate_label_maps(maps["reference"], maps["prediction"], job.scheme)
+    except ValueError as error:
+        return f"{job.pair.name}: {error}"
+    return replace(result, name=job.pair.name)
+
+
+def _check_grid(reference: LabelMap, prediction: LabelMap) -> None:
+    if reference.labels.shape != prediction.labels.shape:
+        raise ValueError(
+            f"reference has size {reference.labels.shape}, prediction {prediction.labels.shape}"
+        )
+    if not _close(reference.spacing, prediction.spacing):
+        raise ValueError(
+            f"reference has spacing {_rounded(reference)} mm, prediction {_rounded(prediction)} mm"
+        )
+
+
+def _rounded(label_map: LabelMap) -> tuple[float, ...]:
+    return tuple(round(s, 5) for s in label_map.spacing)
+
+
+def _close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return len(first) == len(second) and np.allclose(
+        first, second, rtol=SPACING_TOLERANCE, atol=SPACING_TOLERANCE
+    )
+
+
+def _found_classes(cases: tuple[CaseResult, ...]) -> tuple[SegmentationClass, ...]:
+    values = sorted({int(name) for case in cases for name in case.classes})
+    return tuple(SegmentationClass(str(value), (value,)) for value in values)
+
+
+def _with_all_classes(case: CaseResult, classes: tuple[SegmentationClass, ...]) -> CaseResult:
+    """The case with an entry for each class; one that only other cases hold is empty here."""
+    empty = np.zeros(1, dtype=bool)
+    entries = {
+        c.name: case.classes.get(c.name) or compute_metrics(empty, empty, (1.0,)) for c in classes
+    }
+    return replace(case, classes=entries)
+
+
+def _case_warnings(cases: tuple[CaseResult, ...]) -> list[str]:
+    warnings = []
+    displaced = [case.name for case in cases if case.placement_differs]
+    if displaced:
+        warnings.append(
+            "origin or direction of reference and prediction differ, voxels were compared by "
+            f"index: {', '.join(displaced)}"
+        )
+    undeclared = [case for case in cases if case.undeclared_values]
+    if undeclared:
+        values = sorted({value for case in undeclared for value in case.undeclared_values})
+        warnings.append(
+            f"values that the dataset.json does not declare ({', '.join(map(str, values))}) count "
+            f"as background in: {', '.join(case.name for case in undeclared)}"
+        )
+    return warnings

@@ -1,0 +1,288 @@
+"""What is evaluated: pairs of files, the classes and the reader of the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import (
+    LIST_OF_IO_CLASSES,
+    recursive_find_reader_writer_by_name,
+)
+
+from nnunet_semisup.errors import UserError
+
+MAX_VALUES_PER_FILE = 256
+MAX_LABEL = 65535
+Reader = type[BaseReaderWriter]
+
+
+@dataclass(frozen=True)
+class SegmentationClass:
+    """A class to evaluate: its name and its label values, several for a region."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """Which values of a label map mean what.
+
+    ``classes`` is ``None`` where no dataset.json says so: each nonzero value found is a class then.
+    """
+
+    classes: tuple[SegmentationClass, ...] | None = None
+    ignore_label: int | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class CasePair:
+    """The files of one case."""
+
+    name: str
+    reference: Path
+    prediction: Path
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """Everything that :func:`find_inputs` found."""
+
+    reference_folder: Path
+    prediction_folder: Path
+    pairs: tuple[CasePair, ...]
+    scheme: LabelScheme
+    reader: Reader
+    file_ending: str
+    missing_predictions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement."""
+
+    labels: npt.NDArray[np.int32]
+    values: tuple[int, ...]
+    spacing: tuple[float, ...]
+    placement: tuple[float, ...]
+
+
+def find_inputs(
+    reference_folder: Path,
+    prediction_folder: Path,
+    dataset_json: Path | None = None,
+    allow_missing: bool = False,
+) -> EvaluationInputs:
+    """Pair the files of two folders by name and read the classes from a dataset.json.
+
+    Without ``dataset_json`` the file is looked for in the prediction folder, in the reference
+    folder and beside the latter.
+
+    Raises:
+        UserError: a folder or the dataset.json is missing or unusable, no reference is found, or
+            (unless ``allow_missing``) a reference has no prediction; all missing ones are listed.
+    """
+    for role, folder in (("reference", reference_folder), ("prediction", prediction_folder)):
+        if not folder.is_dir():
+            raise UserError(f"the {role} folder '{folder}' is not a folder. Check the path.")
+    found = _find_dataset_jsons(reference_folder, prediction_folder, dataset_json)
+    content = _load_dataset_json(found[0]) if found else {}
+    ending = content.get("file_ending") or _guess_file_ending(reference_folder)
+    scheme = _parse_labels(content, found[0]) if found else LabelScheme()
+    references = _files(reference_folder, ending)
+    predictions = _files(prediction_folder, ending)
+    if not references:
+        raise UserError(
+            f"no file ending with '{ending}' in the reference folder '{reference_folder}'"
+            + (f" (the ending comes from '{found[0]}')" if found else "")
+            + ". Give the folder of the label files, or another --dataset-json."
+        )
+    missing = tuple(sorted(set(references) - set(predictions)))
+    if len(missing) == len(references) or (missing and not allow_missing):
+        raise UserError(_missing_message(missing, len(references), prediction_folder, ending))
+    pairs = tuple(
+        CasePair(n, references[n], predictions[n]) for n in references if n in predictions
+    )
+    return EvaluationInputs(
+        reference_folder,
+        prediction_folder,
+        pairs,
+        scheme,
+        _choose_reader(content, ending, [pair.reference for pair in pairs]),
+        ending,
+        missing,
+        tuple(_warnings(found, scheme, sorted(set(predictions) - set(references)))),
+    )
+
+
+def read_label_map(path: Path, reader: Reader) -> LabelMap:
+    """Read a label map with one of nnU-Net's reader classes.
+
+    A first axis that the reader added to a 2D image is removed, with its made-up spacing.
+
+    Raises:
+        ValueError: the file holds several channels, values that are no integers, or so many
+            different values that it must be an image.
+        Exception: whatever the reader raises for an unreadable file.
+    """
+    array, properties = reader().read_seg(str(path))
+    if array.shape[0] != 1:
+        raise ValueError(f"a label map has one channel, this file has {array.shape[0]}")
+    labels = _integers(array[0])
+    spacing = tuple(float(s) for s in properties["spacing"])
+    if is_2d(properties):
+        labels, spacing = labels[0], spacing[1:]
+    values = tuple(int(v) for v in np.flatnonzero(np.bincount(labels.ravel())))
+    if len(values) > MAX_VALUES_PER_FILE:
+        raise ValueError(f"holds {len(values)} different values: is it an image?")
+    return LabelMap(labels, values, spacing, _placement(properties))
+
+
+def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    with np.errstate(invalid="ignore"):
+        labels = array.astype(np.int32)
+    if not np.array_equal(labels, array):
+        raise ValueError("holds values that are no integers: is it an image or a probability map?")
+    if labels.size and not 0 <= labels.min() <= labels.max() <= MAX_LABEL:
+        raise ValueError(
+            f"holds values from {labels.min()} to {labels.max()}, labels are 0 to {MAX_LABEL}: "
+            "is it an image?"
+        )
+    return labels
+
+
+def is_2d(properties: dict[str, Any]) -> bool:
+    """Whether a reader's properties describe a 2D image that it gave a first axis of length 1."""
+    if "sitk_stuff" in properties:
+        return len(properties["sitk_stuff"]["spacing"]) == 2
+    return "nibabel_stuff" not in properties and properties["spacing"][0] == 999
+
+
+def _placement(properties: dict[str, Any]) -> tuple[float, ...]:
+    if "sitk_stuff" in properties:
+        stuff = properties["sitk_stuff"]
+        return tuple(map(float, (*stuff["origin"], *stuff["direction"])))
+    if "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        affine = stuff.get("reoriented_affine", stuff["original_affine"])
+        return tuple(np.asarray(affine, dtype=float).ravel())
+    return ()
+
+
+def _files(folder: Path, ending: str) -> dict[str, Path]:
+    """Case name to file, sorted by name."""
+    found = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(ending))
+    return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(".")}
+
+
+def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -> list[Path]:
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f"--dataset-json '{given}' is not a file. Give a dataset.json.")
+        return [given]
+    places = (prediction, reference, reference.resolve().parent)
+    return [p / "dataset.json" for p in places if (p / "dataset.json").is_file()]
+
+
+def _load_dataset_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{path}' cannot be read as JSON ({error}). Repair or replace it."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise UserError(
+            f"'{path}' has no 'labels' as nnU-Net v2 wants them, for example "
+            '"labels": {"background": 0, "heart": 1}. Give such a file with --dataset-json.'
+        )
+    return content
+
+
+def _parse_labels(content: dict[str, Any], source: Path) -> LabelScheme:
+    """Classes in the order of the file; 'background' and 'ignore' are none."""
+    classes, ignore, bad = [], None, []
+    for name, value in content["labels"].items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(type(v) is int and v >= 0 for v in values):
+            bad.append(f"{name}: {value!r}")
+        elif name == "ignore":
+            ignore = values[0]
+        elif values != [0]:
+            classes.append(SegmentationClass(name, tuple(values)))
+    if bad or not classes:
+        raise UserError(
+            f"'{source}' has unusable labels "
+            f"({'; '.join(bad) or 'no class beside the background'}). "
+            "Each label is a non-negative integer, or a list of them for a region."
+        )
+    return LabelScheme(tuple(classes), ignore, source)
+
+
+def _guess_file_ending(folder: Path) -> str:
+    known = sorted(
+        {ending for io_class in LIST_OF_IO_CLASSES for ending in io_class.supported_file_endings},
+        key=len,
+        reverse=True,
+    )
+    names = [p.name.lower() for p in folder.iterdir() if p.is_file() and p.name[0] != "."]
+    found = {next((e for e in known if name.endswith(e)), "") for name in names} - {""}
+    if len(found) != 1:
+        raise UserError(
+            f"the files in '{folder}' have {'several' if found else 'none'} of the endings that "
+            f"nnU-Net reads ({', '.join(sorted(found or known))}) and there is no dataset.json "
+            "that names one. Give it with --dataset-json."
+        )
+    return found.pop()
+
+
+def _choose_reader(content: dict[str, Any], ending: str, examples: Sequence[Path]) -> Reader:
+    name = content.get("overwrite_image_reader_writer", "None")
+    if name != "None":
+        try:
+            return recursive_find_reader_writer_by_name(name)
+        except RuntimeError as error:
+            raise UserError(f"dataset.json names an unknown reader '{name}': {error}") from error
+    fitting = [c for c in LIST_OF_IO_CLASSES if ending.lower() in c.supported_file_endings]
+    if not fitting:
+        raise UserError(f"nnU-Net has no reader for the file ending '{ending}' of dataset.json.")
+    # Only .tif has readers for different kinds of files: 2D images and volumes.
+    if len(fitting) > 1 and ending.lower().startswith(".tif"):
+        return next((c for c in fitting if any(_readable(c, p) for p in examples)), fitting[0])
+    return fitting[0]
+
+
+def _readable(reader: Reader, path: Path) -> bool:
+    try:
+        return bool(reader().read_seg(str(path))[0].ndim == 4)
+    except Exception:
+        return False
+
+
+def _missing_message(missing: Sequence[str], total: int, folder: Path, ending: str) -> str:
+    listed = "\n".join(f"  {name}{ending}" for name in missing)
+    return (
+        f"{len(missing)} of {total} references have no prediction in '{folder}':\n{listed}\n"
+        "Predict these cases, or evaluate only the predicted ones with --chill."
+    )
+
+
+def _warnings(found: Sequence[Path], scheme: LabelScheme, extra: Sequence[str]) -> list[str]:
+    warnings = []
+    if extra:
+        warnings.append(f"{len(extra)} predictions have no reference: {', '.join(extra)}")
+    if not found:
+        warnings.append("no dataset.json found: every nonzero value of the files is a class")
+    for other in found[1:]:
+        if _parse_labels(_load_dataset_json(other), other).classes != scheme.classes:
+            warnings.append(f"'{found[0]}' is used, '{other}' declares other labels")
+    return warnings

@@ -1,0 +1,65 @@
+"""Aligned text tables and Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def format_table(
+    header: Sequence[object], rows: Sequence[Sequence[object]], markdown: bool = False
+) -> str:
+    """Lay out a table with columns of equal width, for a terminal or as Markdown.
+
+    A column whose filled cells all start like a number is aligned to the right. Floats are shown
+    with four digits after the point, ``None`` and NaN as ``-``.
+
+    Args:
+        header: titles of the columns.
+        rows: cells row by row, each row as long as ``header``.
+        markdown: whether to write a Markdown table instead of plain text.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{len(header)} cells expected as in the header, got {list(row)}")
+    cells = [[_text(cell, markdown) for cell in row] for row in [header, *rows]]
+    columns = list(zip(*cells, strict=True))
+    # A Markdown rule needs a dash beside its colon.
+    widths = [max(2 if markdown else 1, *map(len, column)) for column in columns]
+    right = [_is_numeric(column[1:]) for column in columns]
+    lines = [
+        [
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(row, widths, right, strict=True)
+        ]
+        for row in cells
+    ]
+    if markdown:
+        rule = ["-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, right, strict=True)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+    rule = ["-" * width for width in widths]
+    return "\n".join("  ".join(line).rstrip() for line in [lines[0], rule, *lines[1:]])
+
+
+def _text(cell: object, markdown: bool) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "-"
+    text = f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    text = " ".join(text.split())
+    return text.replace("|", r"\|") if markdown else text
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell not in ("-", "")]
+    return bool(filled) and all(_starts_with_number(cell) for cell in filled)
+
+
+def _starts_with_number(cell: str) -> bool:
+    try:
+        float(cell.split()[0].rstrip("%"))
+    except ValueError:
+        return False
+    return True

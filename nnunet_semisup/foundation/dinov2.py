@@ -1,0 +1,142 @@
+"""A frozen DINOv2 as reference for feature alignment; loaded lazily through timm.
+
+[0] Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193. Weights are taken from a local file, else from
+    the local hub cache, else from the hub, and never replaced by random ones.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_semisup.errors import UserError
+
+MODEL = "vit_small_patch14_dinov2.lvd142m"
+WIDTH = 384
+PATCH = 14
+VARIABLE = "NNUNET_SEMISUP_DINOV2"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def weights_location() -> str | None:
+    """Path of the weights on this machine; ``None`` if they have to come from the hub.
+
+    Raises:
+        UserError: the file named by the variable does not exist, timm is not installed, or the hub
+            cannot be reached.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        if not os.path.isfile(named):
+            raise _unavailable(f"{VARIABLE} names {named}, which is not a file")
+        return named
+    try:
+        import huggingface_hub
+        import timm
+    except ImportError as error:
+        raise _unavailable(f"{error.name} is not installed (pip install timm)") from error
+    source = timm.get_pretrained_cfg(MODEL)
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        cached = huggingface_hub.try_to_load_from_cache(source.hf_hub_id, filename)
+        if isinstance(cached, str):
+            return cached
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise _unavailable("they are not in the local cache and HF_HUB_OFFLINE=1")
+    _require_hub(huggingface_hub.constants.ENDPOINT)
+    return None
+
+
+def _require_hub(endpoint: str) -> None:
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    host = urlparse(endpoint).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError as error:
+        raise _unavailable(f"they are not in the local cache and {host} is not reachable") from error
+
+
+def _unavailable(reason: str) -> UserError:
+    return UserError(
+        f"The weights of {MODEL} cannot be had: {reason}. Download them where there is a network and "
+        f"set {VARIABLE} to the file, or train without alignment: "
+        'nnUNet_semisup_set="foundation_model=none".'
+    )
+
+
+class FrozenDINOv2(nn.Module):
+    """Patch features of slices on a given grid.
+
+    Args:
+        pretrained: load the weights; ``False`` gives random ones, for tests only.
+    """
+
+    def __init__(self, pretrained: bool = True) -> None:
+        super().__init__()
+        import timm
+
+        arguments: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
+        if pretrained:
+            path = weights_location()
+            if path is not None:
+                arguments["pretrained_cfg_overlay"] = {"file": path}
+        self.model = timm.create_model(MODEL, pretrained=pretrained, **arguments)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenDINOv2:
+        """Always in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, slices: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Features of 2D slices.
+
+        Args:
+            slices: ``(N, 3, H, W)`` with values in [0, 1].
+            grid: rows and columns of features wanted; slices are resized to 14 times that.
+
+        Returns:
+            ``(N, rows * columns, 384)``.
+        """
+        size = (PATCH * grid[0], PATCH * grid[1])
+        images = F.interpolate(slices, size=size, mode="bilinear", antialias=True)
+        mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
+        std = images.new_tensor(STD).view(1, 3, 1, 1)
+        maps = self.model.forward_intermediates(
+            (images - mean) / std, indices=[-1], intermediates_only=True, norm=True
+        )[0]
+        return maps.flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def slices_for_grid(images: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """The middle slice of each slab of a patch, as pictures.
+
+    Args:
+        images: ``(B, C, *spatial)`` normalised intensities; three channels are taken as colours,
+            of any other number the first channel is repeated.
+        grid: the feature map's spatial size; its first axis counts the slabs in 3D.
+
+    Returns:
+        ``(B * slabs, 3, H, W)`` in [0, 1], cut at the 0.5 and 99.5 percentiles of each patch.
+    """
+    if images.shape[1] != 3:
+        images = images[:, :1].expand(-1, 3, *[-1] * (images.ndim - 2))
+    flat = images.flatten(1).float()
+    flat = flat[:, :: max(1, flat.shape[1] // 2**20)]
+    shape = (-1, *[1] * (images.ndim - 1))
+    low = flat.quantile(0.005, 1).view(shape)
+    high = flat.quantile(0.995, 1).view(shape)
+    unit = ((images - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+    if unit.ndim == 4:
+        return unit
+    depth, slabs = unit.shape[2], grid[0]
+    middles = [(2 * s + 1) * depth // (2 * slabs) for s in range(slabs)]
+    return unit[:, :, middles].transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,30 @@
+"""The one place that decides between softmax (labels) and sigmoid (regions)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def probabilities(logits: Tensor, regions: bool) -> Tensor:
+    """``(B, C, *spatial)`` logits as probabilities in float32: sigmoid for regions, else softmax."""
+    logits = logits.float()
+    return torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
+
+
+def hard_labels(probs: Tensor, regions: bool) -> Tensor:
+    """The predicted labels.
+
+    Args:
+        probs: ``(B, C, *spatial)``.
+        regions: channels overlap and are decided one by one.
+
+    Returns:
+        ``(B, 1, *spatial)`` int64 class numbers, or ``(B, C, *spatial)`` float 0/1 for regions.
+    """
+    return (probs > 0.5).float() if regions else probs.argmax(1, keepdim=True)
+
+
+def confidence(probs: Tensor, regions: bool) -> Tensor:
+    """Probability of the predicted label: ``(B, 1, *spatial)``, or ``(B, C, *spatial)`` for regions."""
+    return torch.maximum(probs, 1.0 - probs) if regions else probs.amax(1, keepdim=True)

@@ -1,0 +1,31 @@
+"""Contrastive alignment of features with a frozen foundation model's (VQ-Seg's PFA)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nnunet_semisup.losses.precision import float32
+
+
+@float32
+def patchwise_infonce(features: Tensor, reference: Tensor, temperature: float = 0.07) -> Tensor:
+    """InfoNCE between the positions of one image: same position positive, all others negative.
+
+    VQ-Seg (NeurIPS 2025, arXiv 2601.10124), section 3.4: cosine similarity, negatives from the same
+    image only. The paper does not state the temperature; 0.07 is the usual value.
+
+    Args:
+        features: ``(B, N, C)``, ``N`` positions an image; gradient flows here.
+        reference: ``(B, N, C)`` of the frozen model; no gradient.
+        temperature: of the softmax.
+
+    Returns:
+        Scalar float32, ``log N`` for features that say nothing about their position.
+    """
+    ours = F.normalize(features, dim=-1)
+    theirs = F.normalize(reference.detach(), dim=-1)
+    logits = ours @ theirs.transpose(1, 2) / temperature
+    positions = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[0], -1)
+    return F.cross_entropy(logits.flatten(0, 1), positions.flatten())

@@ -1,0 +1,31 @@
+"""Mixed precision on the CPU, which nnU-Net itself only uses on GPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+
+def use_bfloat16(network: nn.Module) -> None:
+    """Makes ``network`` compute in bfloat16 under autocast on the CPU and return float32.
+
+    About twice as fast on processors with bfloat16 instructions. Parameters stay float32, and
+    so do state dicts. A copy of the network made afterwards would share this one's forward.
+    """
+    forward = network.forward
+
+    def mixed(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            output = forward(*args, **kwargs)
+        return tree_map(_to_float32, output)
+
+    network.forward = mixed
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype == torch.bfloat16:
+        return value.float()
+    return value

@@ -1,0 +1,116 @@
+"""Vector quantization of a feature map, in 2D and 3D.
+
+[0] VQ-Seg, NeurIPS 2025, arXiv 2601.10124, section 3.1: nearest code, straight-through gradient.
+[1] Zhu et al., SimVQ, ICCV 2025, arXiv 2411.02038: the codebook is a frozen Gaussian table mapped by
+    one trained linear layer, so all codes move together and none dies; from the library
+    vector-quantize-pytorch.
+
+Deviates from [0]: tokens are projected to a small width and layer-normalised before the look-up
+and projected back after it (a U-Net's features are wide, rectified and of any norm, a vision
+transformer's are not), and the linear layer starts as a scaled rotation so that codes start with
+the tokens' norm.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vector_quantize_pytorch import SimVQ
+
+from nnunet_semisup.networks.qpm import calibrate_temperature, perturb
+
+
+class Quantized(NamedTuple):
+    """What quantizing a feature map gives.
+
+    Attributes:
+        features: ``(B, C, *spatial)``, from the perturbed codes where there is a perturbation.
+        clean: ``(B, C, *spatial)``, from the unperturbed codes; the same tensor without one.
+        indices: ``(B, *spatial)`` int64 unperturbed codes.
+        perturbed: ``(B, *spatial)`` int64 codes behind ``features``.
+        tokens: ``(B * n, D)`` float32 normalised tokens before the look-up.
+        commitment: scalar, codebook loss plus 0.25 times commitment loss.
+    """
+
+    features: Tensor
+    clean: Tensor
+    indices: Tensor
+    perturbed: Tensor
+    tokens: Tensor
+    commitment: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """Projection, normalisation, SimVQ look-up, optional perturbation, projection back.
+
+    Args:
+        channels: of the feature map.
+        codebook_size: number of codes ``K``.
+        code_dim: width ``D`` of a code.
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
+    """
+
+    def __init__(
+        self, channels: int, codebook_size: int, code_dim: int, conv_op: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.code_dim = code_dim
+        self.project_in = conv_op(channels, code_dim, 1)
+        self.project_out = conv_op(code_dim, channels, 1)
+        transform = nn.Linear(code_dim, code_dim)
+        nn.init.orthogonal_(transform.weight, gain=math.sqrt(code_dim))
+        nn.init.zeros_(transform.bias)
+        self.codes = SimVQ(
+            dim=code_dim,
+            codebook_size=codebook_size,
+            codebook_transform=transform,
+            rotation_trick=False,
+        )
+        self.register_buffer("mix", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(()))
+        self.calibrate(32.0)
+
+    @property
+    def codebook(self) -> Tensor:
+        """``(K, D)`` float32 codes; differentiable."""
+        with torch.autocast(self.mix.device.type, enabled=False):
+            return self.codes.codebook.float()
+
+    @torch.no_grad()
+    def calibrate(self, perplexity: float) -> None:
+        """Sets the perturbation's temperature for the codebook as it is now."""
+        self.temperature.copy_(calibrate_temperature(self.codebook, perplexity))
+
+    def forward(
+        self, x: Tensor, epsilon: float | Tensor | None = None, mode: str = "calibrated"
+    ) -> Quantized:
+        """Quantizes ``x`` ``(B, C, *spatial)``; with ``epsilon``, in training only, perturbs too."""
+        projected = self.project_in(x)
+        spatial = projected.shape[2:]
+        with torch.autocast(x.device.type, enabled=False):
+            tokens = projected.float().flatten(2).transpose(1, 2)
+            tokens = F.layer_norm(tokens, (self.code_dim,))
+            codes, flat, commitment = self.codes(tokens)
+            swapped, moved = codes, flat
+            if epsilon is not None and self.training:
+                codebook = self.codes.codebook
+                moved = perturb(flat, codebook, epsilon, mode, self.temperature)
+                swapped = tokens + (codebook.detach()[moved] - tokens).detach()
+        clean = self._back(codes, x, spatial)
+        features = clean if moved is flat else self._back(swapped, x, spatial)
+        return Quantized(
+            features,
+            clean,
+            flat.view(-1, *spatial),
+            moved.view(-1, *spatial),
+            tokens.flatten(0, 1),
+            commitment,
+        )
+
+    def _back(self, codes: Tensor, x: Tensor, spatial: torch.Size) -> Tensor:
+        maps = codes.transpose(1, 2).reshape(codes.shape[0], self.code_dim, *spatial)
+        return x + self.mix * (self.project_out(maps) - x)

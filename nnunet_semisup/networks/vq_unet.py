@@ -1,0 +1,188 @@
+"""The plan's U-Net with vector-quantized deep stages, and what training adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
+
+TOKENS = (50, 1024)
+"""A stage is quantized if its feature map has between these many tokens a patch."""
+
+
+def stage_tokens(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens a patch of each encoder stage, shallow to deep."""
+    shape = np.array(patch_size)
+    tokens = []
+    for stride in strides:
+        shape = np.ceil(shape / np.array(stride)).astype(int)
+        tokens.append(int(np.prod(shape)))
+    return tokens
+
+
+def choose_stages(tokens: Sequence[int]) -> tuple[int, ...]:
+    """The stages to quantize: token count in :data:`TOKENS`, at most the two deepest of them.
+
+    Where no stage fits, the deepest one. Stage 0 has the image's resolution and is never chosen.
+    """
+    low, high = TOKENS
+    fitting = [s for s, count in enumerate(tokens) if s > 0 and low <= count <= high]
+    return tuple(fitting[-2:]) or (len(tokens) - 1,)
+
+
+def codebook_size(tokens: int) -> int:
+    """Four codes a token, rounded to a power of two, between 512 and 2048."""
+    return int(np.clip(2 ** round(np.log2(4 * tokens)), 512, 2048))
+
+
+class VQOutput(NamedTuple):
+    """A training pass.
+
+    Attributes:
+        logits: what the U-Net gives, a list under deep supervision.
+        quantized: one entry a quantized stage, shallow to deep.
+    """
+
+    logits: Any
+    quantized: list[Quantized]
+
+
+class VQUNet(nn.Module):
+    """A U-Net whose deep encoder features pass through a codebook; the network that predicts.
+
+    Args:
+        base: a network with ``encoder`` (features shallow to deep) and ``decoder``.
+        stages: encoder stages to quantize.
+        sizes: codes of each of them.
+        code_dim: width of a code.
+    """
+
+    def __init__(
+        self, base: nn.Module, stages: Sequence[int], sizes: Sequence[int], code_dim: int = 32
+    ) -> None:
+        super().__init__()
+        self.encoder = base.encoder
+        self.decoder = base.decoder
+        self.stages = tuple(stages)
+        self.quantizers = nn.ModuleList(
+            VectorQuantizer(
+                self.encoder.output_channels[stage], size, code_dim, self.encoder.conv_op
+            )
+            for stage, size in zip(stages, sizes, strict=True)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        epsilon: float | None = None,
+        mode: str = "calibrated",
+        details: bool = False,
+    ) -> Any:
+        """Logits as the U-Net gives them, or a :class:`VQOutput` with ``details``.
+
+        Args:
+            x: ``(B, C, *spatial)``.
+            epsilon: share of tokens to perturb, in training mode; ``None`` for none.
+            mode: of the perturbation.
+            details: also return what happened at the quantized stages.
+        """
+        features = list(self.encoder(x))
+        quantized = []
+        for stage, quantizer in zip(self.stages, self.quantizers, strict=True):
+            result = quantizer(features[stage], epsilon, mode)
+            features[stage] = result.features
+            quantized.append(result)
+        logits = self.decoder(features)
+        return VQOutput(logits, quantized) if details else logits
+
+
+class ReconstructionDecoder(nn.Module):
+    """Image decoder without skips, from post-quantization features to half resolution.
+
+    VQ-Seg (arXiv 2601.10124), section 3.3; its architecture is not described there. The deeper
+    quantized maps are upsampled to the shallowest one, then transposed convolutions go up to
+    encoder stage 1.
+
+    Args:
+        encoder: of the U-Net, for channels, strides and operators.
+        stages: quantized stages, shallow to deep.
+        image_channels: channels to reconstruct.
+    """
+
+    def __init__(self, encoder: Any, stages: Sequence[int], image_channels: int) -> None:
+        super().__init__()
+        conv = encoder.conv_op
+        transposed = nn.ConvTranspose3d if conv is nn.Conv3d else nn.ConvTranspose2d
+        norm = nn.InstanceNorm3d if conv is nn.Conv3d else nn.InstanceNorm2d
+        width = max(16, encoder.output_channels[stages[0]] // 2)
+        layers: list[nn.Module] = [conv(sum(encoder.output_channels[s] for s in stages), width, 1)]
+        for stage in range(stages[0], 1, -1):
+            stride = encoder.strides[stage]
+            narrower = max(16, width // 2)
+            layers += [
+                transposed(width, width, stride, stride),
+                conv(width, narrower, 3, padding=1),
+                norm(narrower, affine=True),
+                nn.LeakyReLU(inplace=True),
+            ]
+            width = narrower
+        layers.append(conv(width, image_channels, 3, padding=1))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """``(B, C, *spatial at stage 1)`` from the clean post-quantization maps, shallow to deep."""
+        size = features[0].shape[2:]
+        maps = [features[0], *(F.interpolate(f, size=size) for f in features[1:])]
+        return self.layers(torch.cat(maps, 1))
+
+
+class VQTrainingNetwork(nn.Module):
+    """The predicting network with the heads that only training needs, in one module.
+
+    Everything goes through ``forward``, so that distributed training sees every parameter.
+
+    Args:
+        predictor: the network that predicts.
+        reconstruction: image decoder, or ``None``.
+        adapter: 1x1 convolution to the foundation model's width, or ``None``.
+    """
+
+    def __init__(
+        self, predictor: VQUNet, reconstruction: nn.Module | None, adapter: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.reconstruction = reconstruction
+        self.adapter = adapter
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The predicting network's encoder."""
+        return self.predictor.encoder
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The predicting network's decoder."""
+        return self.predictor.decoder
+
+    def forward(
+        self,
+        x: Tensor,
+        epsilon: float | None = None,
+        mode: str = "calibrated",
+        details: bool = False,
+    ) -> Any:
+        """Logits, or with ``details`` (VQOutput, reconstruction or None, adapted map or None)."""
+        output = self.predictor(x, epsilon, mode, details)
+        if not details:
+            return output
+        clean = [q.clean for q in output.quantized]
+        image = None if self.reconstruction is None else self.reconstruction(clean)
+        adapted = None if self.adapter is None else self.adapter(clean[0])
+        return output, image, adapted

@@ -1,0 +1,473 @@
+"""The base of every semi-supervised trainer; the only file that knows nnU-Net's training loop.
+
+A method declares its networks and implements :meth:`SemiSupervisedTrainer.compute_losses`, from a
+labeled and an unlabeled batch to named, already weighted loss terms. Everything else (transfer,
+autocast, backward, clipping, optimizer, teacher, logging, stopping, checkpoints) is here.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from os.path import isfile, join
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import save_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_semisup import __version__
+from nnunet_semisup.errors import UserError, exit_code_two_in_commands
+from nnunet_semisup.networks.precision import use_bfloat16
+from nnunet_semisup.trainers.checkpoint import (
+    KEY,
+    random_states,
+    restore_random_states,
+    save_atomically,
+)
+from nnunet_semisup.trainers.data_streams import DataStreams
+from nnunet_semisup.trainers.ema import EMATeacher
+from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
+from nnunet_semisup.trainers.interruption import Interruption
+from nnunet_semisup.trainers.monitor import Monitor
+
+Terms = dict[str, Tensor]
+
+
+class Labeled(NamedTuple):
+    """Labeled patches under nnU-Net's augmentation.
+
+    Attributes:
+        image: ``(B, C, *spatial)`` float.
+        target: nnU-Net's target, a list of tensors under deep supervision.
+    """
+
+    image: Tensor
+    target: Any
+
+
+class Unlabeled(NamedTuple):
+    """Unlabeled patches under the spatial part of nnU-Net's augmentation (the weak view).
+
+    Attributes:
+        image: ``(B, C, *spatial)`` float.
+        valid: ``(B, 1, *spatial)`` bool, false in padding.
+    """
+
+    image: Tensor
+    valid: Tensor
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel and torch.compile."""
+    if isinstance(network, DistributedDataParallel):
+        network = network.module
+    return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+
+class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
+    """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
+
+    With the unlabeled terms weighted zero, a step is nnUNetTrainer's step.
+    """
+
+    predicts_with_plain_network: ClassVar[bool] = True
+    """The predicting network is the plan's, so stock nnU-Net can predict from the checkpoint."""
+
+    unlabeled_batch_size: int | None = None
+    """Unlabeled patches a step; ``None``: the plan's batch size."""
+    seed: int | None = None
+    """Seeds weights, patches and perturbations; ``None`` draws one and records it."""
+    ema_decay: float = 0.99
+    """Memory of the teacher (Tarvainen and Valpola 2017; the value of UA-MT, BCP and VQ-Seg)."""
+    predict_with_teacher: bool = True
+    """Validate and predict with the teacher's weights instead of the student's."""
+    unlabeled_weight: float = 1.0
+    """Greatest weight of the unlabeled terms."""
+    rampup_length: float = 0.4
+    """Fraction of training over which that weight rises (Laine and Aila's sigmoid ramp-up)."""
+    cpu_bfloat16: bool = False
+    """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
+    use_teacher: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ) -> None:
+        with exit_code_two_in_commands():
+            overrides = read_overrides(type(self))
+            self.check_hyperparameters({**self._defaults(), **overrides})
+            self.check_unlabeled(plans, configuration, fold, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        for name, value in overrides.items():
+            setattr(self, name, value)
+        if self.seed is None:
+            self.seed = int.from_bytes(os.urandom(3), "little")
+        self.teacher: EMATeacher | None = None
+        self.iteration = 0
+        self.monitor = Monitor()
+        self.interruption = Interruption()
+        self._train_losses: list[Tensor] = []
+        self._resume_random: dict[str, Any] | None = None
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return {name: getattr(cls, name) for name in declared(cls) if hasattr(cls, name)}
+
+    @classmethod
+    def check_hyperparameters(cls, values: dict[str, Any]) -> None:
+        """Refuses values outside their range; methods extend it.
+
+        Raises:
+            UserError: naming the hyper-parameter, its value and its range.
+        """
+        size = values["unlabeled_batch_size"]
+        if size is not None and size < 1:
+            raise UserError(f"unlabeled_batch_size={size} must be at least 1.")
+        require_range(values, "ema_decay", 0.0, 1.0)
+        require_range(values, "rampup_length", 0.0, 1.0)
+        require_range(values, "unlabeled_weight", 0.0, float("inf"))
+
+    # The parts that a method fills in.
+
+    def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
+        """Yields groups of named, weighted scalar loss terms.
+
+        Each group is propagated back before the next is computed, so that their activations are
+        never in memory at once. Names starting with ``_`` are only logged, without gradient.
+        """
+        raise NotImplementedError
+
+    def build_training_network(self, predictor: nn.Module) -> nn.Module:
+        """Wraps the predicting network with what only training needs, as ``.predictor``."""
+        return predictor
+
+    def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
+        """Diagnostics at the end of an epoch, given its last unlabeled batch; default none."""
+        return {}
+
+    # What a method can use.
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the training steps done, in [0, 1)."""
+        step = self.current_epoch * self.num_iterations_per_epoch + self.iteration
+        return step / (self.num_epochs * self.num_iterations_per_epoch)
+
+    @property
+    def regions(self) -> bool:
+        """Whether outputs are overlapping regions (sigmoid) rather than labels (softmax)."""
+        return bool(self.label_manager.has_regions)
+
+    @property
+    def student(self) -> nn.Module:
+        """The student's predicting network, unwrapped."""
+        network = unwrap(self.network)
+        return getattr(network, "predictor", network)
+
+    def supervised_loss(self, output: Any, target: Any) -> Tensor:
+        """nnU-Net's own loss on the labeled batch."""
+        return self.loss(output, target)
+
+    def full_resolution(self, output: Any) -> Tensor:
+        """The output at the patch's resolution."""
+        return output[0] if isinstance(output, (list, tuple)) else output
+
+    @torch.no_grad()
+    def teacher_logits(self, image: Tensor) -> Tensor:
+        """``(B, C, *spatial)`` logits of the teacher at full resolution, without gradient."""
+        assert self._teacher_network is not None
+        return self.full_resolution(self._teacher_network(image))
+
+    # nnU-Net's life cycle.
+
+    def initialize(self) -> None:
+        """As nnU-Net, with the training network around the predicting one, and the teacher."""
+        seed = self.seed + self.local_rank  # type: ignore[operator]
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(self.seed)  # type: ignore[arg-type]
+        build: Callable[..., nn.Module] = type(self).build_network_architecture
+
+        @functools.wraps(build)
+        def build_wrapped(*args: Any, **kwargs: Any) -> nn.Module:
+            return self.build_training_network(build(*args, **kwargs))
+
+        self.build_network_architecture = build_wrapped
+        try:
+            super().initialize()
+        finally:
+            del self.build_network_architecture
+        if self.is_ddp:
+            self.network = DistributedDataParallel(
+                self.network.module, device_ids=[self.local_rank], find_unused_parameters=True
+            )
+        self._teacher_network: nn.Module | None = None
+        if self.use_teacher:
+            self.teacher = EMATeacher(self.student, self.ema_decay)
+            self._teacher_network = self.teacher.module
+            if self._do_i_compile():
+                self._teacher_network = torch.compile(self.teacher.module)
+        if self.cpu_bfloat16 and self.device.type == "cpu":
+            for network in filter(None, (self.network, self._teacher_network)):
+                use_bfloat16(network)
+        torch.manual_seed(seed)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Sets it on the student; the teacher only ever gives full resolution in training."""
+        self.student.decoder.deep_supervision = enabled
+        if self.teacher is not None:
+            self.teacher.module.decoder.deep_supervision = False
+
+    @contextmanager
+    def predicting(self, deep_supervision: bool) -> Iterator[None]:
+        """Inside, ``self.network`` is the network whose weights predict."""
+        if self.teacher is None or not self.predict_with_teacher:
+            yield
+            return
+        training, self.network = self.network, self._teacher_network
+        decoder = self.teacher.module.decoder
+        decoder.deep_supervision = deep_supervision
+        try:
+            yield
+        finally:
+            self.network = training
+            decoder.deep_supervision = False
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's sliding-window validation with the weights that predict."""
+        ddp, stock = self.is_ddp, super().perform_actual_validation
+        with self.predicting(deep_supervision=False):
+            stock(save_probabilities)
+        assert ddp == self.is_ddp
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; also records the configuration and, when resuming, the random states."""
+        super().on_train_start()
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        if self.local_rank == 0:
+            save_json(self.configuration(), join(self.output_folder, "semisup_config.json"))
+        if self._resume_random is not None:
+            restore_random_states(self._resume_random, self.device)
+
+    def configuration(self) -> dict[str, Any]:
+        """What was used: trainer, versions, hyper-parameters, seed, unlabeled cases."""
+        values = {name: getattr(self, name) for name in declared(type(self))}
+        return {
+            "trainer": type(self).__name__,
+            "nnunet_semisup": __version__,
+            "hyperparameters": values,
+            "batch_size": self.batch_size,
+            "unlabeled_batch_size": self.unlabeled_patches,
+            "unlabeled_cases": sorted(self.unlabeled_folders()),
+        }
+
+    def run_training(self) -> None:
+        """nnU-Net's loop, resumable within an epoch and stoppable between two steps."""
+        with self.interruption:
+            self.on_train_start()
+            while self.current_epoch < self.num_epochs:
+                self._run_epoch()
+            self.on_train_end()
+
+    def _run_epoch(self) -> None:
+        self.on_epoch_start()
+        self.on_train_epoch_start()
+        unlabeled = None
+        while self.iteration < self.num_iterations_per_epoch:
+            batch = next(self.dataloader_train)
+            self._train_losses.append(self.train_step(batch)["loss"])
+            self.iteration += 1
+            unlabeled = batch
+            self._stop_if_asked()
+        self._finish_train_epoch(unlabeled)
+        with torch.no_grad(), self.predicting(self.enable_deep_supervision):
+            self.on_validation_epoch_start()
+            outputs = []
+            for _ in range(self.num_val_iterations_per_epoch):
+                outputs.append(self.validation_step(next(self.dataloader_val)))
+                self._stop_if_asked()
+            self.on_validation_epoch_end(outputs)
+        self.iteration, self._train_losses = 0, []
+        self.on_epoch_end()
+        self._stop_if_asked()
+
+    def _finish_train_epoch(self, batch: dict[str, Any] | None) -> None:
+        losses = torch.stack(self._train_losses).float().cpu().numpy()
+        self.on_train_epoch_end([{"loss": loss} for loss in losses])
+        if any(row["epoch"] == self.current_epoch for row in self.monitor.rows):
+            return
+        extra = {} if batch is None else self.end_epoch(self._to_device(batch)[1])
+        self.monitor.finish_epoch(self.current_epoch, extra)
+        if self.local_rank == 0:
+            self.monitor.write(self.output_folder)
+
+    def on_train_end(self) -> None:
+        """As nnU-Net, once the epochs are done."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            self.monitor.write(self.output_folder)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """One optimizer step; the returned loss stays on the device."""
+        labeled, unlabeled = self._to_device(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        logged: Terms = {}
+        total = torch.zeros((), device=self.device)
+        groups = iter(self.compute_losses(labeled, unlabeled))
+        while True:
+            with self._autocast():
+                terms = next(groups, None)
+            if terms is None:
+                break
+            losses = {name: term for name, term in terms.items() if not name.startswith("_")}
+            loss = sum(losses.values(), start=torch.zeros((), device=self.device))
+            if loss.requires_grad:
+                self._backward(loss)
+            total = total + loss.detach()
+            logged.update({name.lstrip("_"): term.detach() for name, term in terms.items()})
+        self._optimizer_step()
+        if self.teacher is not None:
+            self.teacher.update_parameters(self.student)
+        self.monitor.add({"loss": total, **logged})
+        return {"loss": total}
+
+    def _to_device(self, batch: dict[str, Any]) -> tuple[Labeled, Unlabeled]:
+        def move(value: Any) -> Any:
+            if isinstance(value, list):
+                return [move(v) for v in value]
+            return value.to(self.device, non_blocking=True)
+
+        labeled = Labeled(move(batch["data"]), move(batch["target"]))
+        return labeled, Unlabeled(move(batch["unlabeled"]), move(batch["unlabeled_valid"]))
+
+    def _autocast(self) -> Any:
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
+
+    def _backward(self, loss: Tensor) -> None:
+        (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+
+    def _optimizer_step(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.grad_scaler is None:
+            nn.utils.clip_grad_norm_(parameters, 12)
+            self.optimizer.step()
+            return
+        self.grad_scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(parameters, 12)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _stop_if_asked(self) -> None:
+        number = self.interruption.signal_number
+        if number is None:
+            return
+        if self.current_epoch < self.num_epochs:
+            self._save(join(self.output_folder, "checkpoint_latest.pth"), self.current_epoch)
+            self.print_to_log_file("Stopped and saved; continue with --c")
+            self.stop_workers()
+            raise SystemExit(128 + number)
+
+    # Checkpoints.
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Writes ``filename`` atomically; stock nnU-Net can predict from it."""
+        self._save(filename, self.current_epoch + 1)
+
+    def _save(self, filename: str, next_epoch: int) -> None:
+        if self.local_rank != 0:
+            return
+        if self.disable_checkpointing:
+            self.print_to_log_file("No checkpoint written, checkpointing is disabled")
+            return
+        teaches = self.teacher is not None and self.predict_with_teacher
+        predictor = self.teacher.module if teaches else self.student  # type: ignore[union-attr]
+        plain = "nnUNetTrainer" if self.predicts_with_plain_network else type(self).__name__
+        scaler = None if self.grad_scaler is None else self.grad_scaler.state_dict()
+        checkpoint = {
+            "network_weights": predictor.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": scaler,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": next_epoch,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": plain,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            KEY: self.extra_state(),
+        }
+        save_atomically(checkpoint, filename)
+
+    def extra_state(self) -> dict[str, Any]:
+        """Everything that resuming needs beyond nnU-Net's own; methods extend it."""
+        return {
+            "version": __version__,
+            "trainer": type(self).__name__,
+            "configuration": {n: getattr(self, n) for n in declared(type(self))},
+            "training_network": unwrap(self.network).state_dict(),
+            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "iteration": self.iteration,
+            "train_losses": [float(loss) for loss in self._train_losses],
+            "monitor": self.monitor.state_dict(),
+            "random": random_states(self.device),
+        }
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Restores a run bit by bit (on one machine and device).
+
+        Raises:
+            UserError: the checkpoint was not written by this trainer.
+        """
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str):
+            if not isfile(checkpoint):
+                raise UserError(f"There is no checkpoint {checkpoint}. Train first, without --c.")
+            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        state = checkpoint.get(KEY)
+        if state is None or state["trainer"] != type(self).__name__:
+            written_by = checkpoint["trainer_name"] if state is None else state["trainer"]
+            raise UserError(
+                f"The checkpoint was written by {written_by}, not by {type(self).__name__}: it "
+                "cannot be continued. Use that trainer, or start anew without --c."
+            )
+        self.seed = state["configuration"]["seed"]
+        if not self.was_initialized:
+            self.initialize()
+        self.my_init_kwargs = checkpoint["init_args"]
+        self.current_epoch = checkpoint["current_epoch"]
+        self.logger.load_checkpoint(
+            {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
+        )
+        self._best_ema = checkpoint["_best_ema"]
+        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
+        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        self.load_extra_state(state)
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`extra_state` gave; methods extend it."""
+        unwrap(self.network).load_state_dict(state["training_network"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
+        self.iteration = state["iteration"]
+        self._train_losses = [torch.tensor(x, device=self.device) for x in state["train_losses"]]
+        self.monitor.load_state_dict(state["monitor"], self.device)
+        self._resume_random = state["random"]
+
+
+def require_range(values: dict[str, Any], name: str, low: float, high: float) -> None:
+    """Raises a UserError unless ``low <= values[name] <= high``."""
+    if not low <= values[name] <= high:
+        raise UserError(f"{name}={values[name]} must be between {low:g} and {high:g}.")

@@ -1,0 +1,211 @@
+"""The labeled and the unlabeled stream of a trainer, and the checks that come before anything."""
+
+from __future__ import annotations
+
+from os.path import isdir, isfile, join
+from typing import TYPE_CHECKING, Any
+
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_semisup.data.layout import unlabeled_folder
+from nnunet_semisup.data.preprocessing import check_preprocessed
+from nnunet_semisup.data.splits import unlabeled_of_fold
+from nnunet_semisup.data.two_stream import (
+    LABELED,
+    VALIDATION,
+    NumberedLoader,
+    augmenter,
+    weak_transforms,
+    without_timed_choices,
+)
+from nnunet_semisup.data.unlabeled import UnlabeledDataset
+from nnunet_semisup.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
+else:
+    _Host = object
+
+
+def find_unlabeled(
+    dataset_folder: str, plans_manager: PlansManager, configuration: str, fold: int | str
+) -> dict[str, str]:
+    """The unlabeled cases of a fold, from ``imagesUn`` and from the fold's ``"unlabeled"`` key.
+
+    Args:
+        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
+        plans_manager: current plans.
+        configuration: name of the configuration.
+        fold: number of the fold or ``"all"``.
+
+    Returns:
+        Case id to the folder of its preprocessed files.
+
+    Raises:
+        UserError: no unlabeled case at all, plans that changed since preprocessing, files missing,
+            a case that is labeled and unlabeled at once.
+    """
+    identifier = plans_manager.get_configuration(configuration).data_identifier
+    labeled_folder = join(dataset_folder, identifier)
+    folder = unlabeled_folder(dataset_folder, identifier)
+    cases = dict.fromkeys(
+        check_preprocessed(dataset_folder, plans_manager, configuration), str(folder)
+    )
+    splits_file = join(dataset_folder, "splits_final.json")
+    if isfile(splits_file) and isdir(labeled_folder):
+        known = UnlabeledDataset.get_identifiers(labeled_folder)
+        listed = unlabeled_of_fold(splits_file, fold, known)
+        cases.update(dict.fromkeys(listed, labeled_folder))
+    if not cases:
+        raise UserError(
+            f"No unlabeled case for {plans_manager.dataset_name}, configuration {configuration}, "
+            f"fold {fold}. Provide them in one of two ways: put images named like those of imagesTr "
+            f"into nnUNet_raw/{plans_manager.dataset_name}/imagesUn and run "
+            f"nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name} -c {configuration}; or "
+            f'list ids of preprocessed cases under the key "unlabeled" of the fold in {splits_file} '
+            "(their labels are then never read)."
+        )
+    return cases
+
+
+class DataStreams(_Host):
+    """What a semi-supervised trainer adds to nnUNetTrainer's data loading."""
+
+    unlabeled_batch_size: int | None
+    seed: int | None
+    iteration: int
+
+    @classmethod
+    def check_unlabeled(
+        cls, plans: dict[str, Any], configuration: str, fold: int | str, dataset_json: dict
+    ) -> None:
+        """Refuses, before anything is written, what training could not use.
+
+        A fold that is already trained needs no unlabeled cases any more (``--val``).
+
+        Raises:
+            UserError: the cascade's second stage, or whatever :func:`find_unlabeled` raises.
+        """
+        manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"})
+        config = manager.get_configuration(configuration)
+        if config.previous_stage_name is not None:
+            raise UserError(
+                f"{cls.__name__} cannot train {configuration}: it is the second stage of a cascade "
+                f"and takes predictions of {config.previous_stage_name}, which unlabeled cases do "
+                "not have. Train 2d, 3d_lowres or 3d_fullres instead."
+            )
+        if nnUNet_preprocessed.is_set():
+            name = f"{cls.__name__}__{manager.plans_name}__{configuration}"
+            done = nnUNet_results.is_set() and isfile(
+                join(
+                    str(nnUNet_results),
+                    manager.dataset_name,
+                    name,
+                    f"fold_{fold}",
+                    "checkpoint_final.pth",
+                )
+            )
+            folder = join(str(nnUNet_preprocessed), manager.dataset_name)
+            if not done:
+                find_unlabeled(folder, manager, configuration, fold)
+
+    @property
+    def unlabeled_patches(self) -> int:
+        """Unlabeled patches a step on this rank."""
+        return self.unlabeled_batch_size or self.batch_size
+
+    def unlabeled_folders(self) -> dict[str, str]:
+        """Case id to folder of every unlabeled case of this fold."""
+        return find_unlabeled(
+            self.preprocessed_dataset_folder_base,
+            self.plans_manager,
+            self.configuration_name,
+            self.fold,
+        )
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Training batches with both streams, and validation batches, from the same workers."""
+        if self.dataset_class is None:
+            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        scales = self._get_deep_supervision_scales()
+        rotation, dummy_2d, initial_size, mirror_axes = (
+            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        size = self.configuration_manager.patch_size
+        manager = self.label_manager
+        targets = {
+            "is_cascaded": False,
+            "foreground_labels": manager.foreground_labels,
+            "regions": manager.foreground_regions if manager.has_regions else None,
+            "ignore_label": manager.ignore_label,
+        }
+        training = without_timed_choices(
+            self.get_training_transforms(
+                size,
+                rotation,
+                scales,
+                mirror_axes,
+                dummy_2d,
+                use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
+                **targets,
+            )
+        )
+        validation = self.get_validation_transforms(scales, **targets)
+        labeled_cases, validation_cases = self.get_tr_and_val_datasets()
+        labeled = self._loader(labeled_cases, self.batch_size, initial_size, training)
+        unlabeled = self._loader(
+            UnlabeledDataset(self.unlabeled_folders()),
+            self.unlabeled_patches,
+            initial_size,
+            weak_transforms(training),
+        )
+        unlabeled.oversample_foreground_percent = 0.0
+        unlabeled.has_ignore = False
+        return self._start(
+            labeled, unlabeled, self._loader(validation_cases, self.batch_size, size, validation)
+        )
+
+    def _loader(self, cases: Any, batch: int, size: Any, transforms: Any) -> nnUNetDataLoader:
+        return nnUNetDataLoader(
+            cases,
+            batch,
+            size,
+            self.configuration_manager.patch_size,
+            self.label_manager,
+            oversample_foreground_percent=self.oversample_foreground_percent,
+            probabilistic_oversampling=self.probabilistic_oversampling,
+            transforms=transforms,
+        )
+
+    def _start(
+        self, labeled: nnUNetDataLoader, unlabeled: nnUNetDataLoader, validation: nnUNetDataLoader
+    ) -> tuple[Any, Any]:
+        workers = get_allowed_n_proc_DA()
+        validation_workers = 0 if workers == 0 else max(1, workers // 2)
+        seed = (self.seed or 0) + self.local_rank
+        first = self.current_epoch * self.num_iterations_per_epoch + self.iteration
+        first_validation = self.current_epoch * self.num_val_iterations_per_epoch
+        pin = self.device.type == "cuda"
+        return (
+            augmenter(
+                NumberedLoader(labeled, unlabeled, seed, LABELED, first, workers), workers, pin
+            ),
+            augmenter(
+                NumberedLoader(
+                    validation, None, seed, VALIDATION, first_validation, validation_workers
+                ),
+                validation_workers,
+                pin,
+            ),
+        )
+
+    def stop_workers(self) -> None:
+        """Ends the worker processes of both loaders."""
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if isinstance(loader, MultiThreadedAugmenter):
+                loader._finish()

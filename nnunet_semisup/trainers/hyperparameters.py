@@ -1,0 +1,140 @@
+"""Hyper-parameters are typed class attributes; ``nnUNet_semisup_set`` overrides them.
+
+``nnUNet_semisup_set="num_epochs=250,qpm_epsilon=0.5,quantized_stages=(3,4)"``: names and values as
+in the class body. Unknown names and values of the wrong type are errors that list what is valid.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import types
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from nnunet_semisup.errors import UserError
+
+VARIABLE = "nnUNet_semisup_set"
+
+STOCK: dict[str, Any] = {
+    "num_epochs": int,
+    "num_iterations_per_epoch": int,
+    "num_val_iterations_per_epoch": int,
+    "initial_lr": float,
+    "weight_decay": float,
+    "oversample_foreground_percent": float,
+    "probabilistic_oversampling": bool,
+    "enable_deep_supervision": bool,
+    "save_every": int,
+}
+"""The attributes that nnUNetTrainer sets in its constructor and that a run may override."""
+
+POSITIVE = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
+
+
+def split_assignments(text: str) -> dict[str, str]:
+    """``"a=1,b=(2,3)"`` as ``{"a": "1", "b": "(2,3)"}``; commas inside brackets do not separate.
+
+    Raises:
+        UserError: a part without ``=``, or a name given twice.
+    """
+    parts, depth, start = [], 0, 0
+    for i, char in enumerate(text):
+        depth += (char in "([") - (char in ")]")
+        if char == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    parts.append(text[start:])
+    result: dict[str, str] = {}
+    for part in (p.strip() for p in parts):
+        if not part:
+            continue
+        name, equals, value = (s.strip() for s in part.partition("="))
+        if not equals or not name or not value:
+            raise UserError(
+                f"{VARIABLE}: cannot read '{part}'. Write name=value, several separated by commas, "
+                f'for example {VARIABLE}="num_epochs=250,ema_decay=0.99".'
+            )
+        if name in result:
+            raise UserError(f"{VARIABLE}: '{name}' is given twice. Keep one of the two.")
+        result[name] = value
+    return result
+
+
+def declared(cls: type) -> dict[str, Any]:
+    """The hyper-parameters of a trainer class: name to type, nnU-Net's own included."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.split(".")[0] in ("builtins", "nnunetv2"):
+            continue
+        hints = get_type_hints(base)
+        for name in inspect.get_annotations(base):
+            if hasattr(base, name) and get_origin(hints[name]) is not ClassVar:
+                found[name] = hints[name]
+    return {**STOCK, **found}
+
+
+def convert(name: str, text: str, kind: Any) -> Any:
+    """``text`` as a value of type ``kind``.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    result, fits = _coerce(value, kind)
+    if not fits:
+        raise UserError(f"{VARIABLE}: {name}={text} is not of type {describe(kind)}.")
+    return result
+
+
+def _coerce(value: Any, kind: Any) -> tuple[Any, bool]:
+    if get_origin(kind) in (Union, types.UnionType):
+        for option in get_args(kind):
+            result, fits = _coerce(value, option)
+            if fits:
+                return result, True
+        return value, False
+    if get_origin(kind) is tuple:
+        items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        converted = [_coerce(item, get_args(kind)[0]) for item in items]
+        return tuple(c[0] for c in converted), all(c[1] for c in converted)
+    if kind is type(None):
+        return value, value is None
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return (float(value) if number else value), number
+    return value, type(value) is kind
+
+
+def describe(kind: Any) -> str:
+    """A type as a person writes it: ``float``, ``float or None``, ``list of int``."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(describe(k) for k in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {describe(get_args(kind)[0])}"
+    return "None" if kind is type(None) else kind.__name__
+
+
+def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
+    """What ``nnUNet_semisup_set`` (or ``text``) overrides in ``cls``: name to typed value.
+
+    Raises:
+        UserError: unknown name, unreadable part, wrong type, or a count below 1.
+    """
+    assignments = split_assignments(os.environ.get(VARIABLE, "") if text is None else text)
+    known = declared(cls)
+    unknown = [name for name in assignments if name not in known]
+    if unknown:
+        valid = "\n".join(f"  {name}: {describe(kind)}" for name, kind in known.items())
+        raise UserError(
+            f"{VARIABLE}: {cls.__name__} has no hyper-parameter {', '.join(unknown)}. "
+            f"It has:\n{valid}"
+        )
+    values = {name: convert(name, value, known[name]) for name, value in assignments.items()}
+    for name in POSITIVE:
+        if name in values and values[name] < 1:
+            raise UserError(f"{VARIABLE}: {name}={values[name]} must be at least 1.")
+    return values

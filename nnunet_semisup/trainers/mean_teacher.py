@@ -1,0 +1,34 @@
+"""Mean Teacher: the student agrees with its own moving average on unlabeled images.
+
+[0] Tarvainen and Valpola, Mean teachers are better role models, NeurIPS 2017, arXiv 1703.01780.
+
+Deviates from [0] and from its medical ports: the student sees the strong view and the teacher the
+weak one (ports add noise to the teacher's image and show the student the clean one), the ramp is
+a fraction of training, and the teacher predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nnunet_semisup.data.views import strong_view
+from nnunet_semisup.losses.consistency import squared_difference
+from nnunet_semisup.losses.schedules import sigmoid_rampup
+from nnunet_semisup.trainers.base import Labeled, SemiSupervisedTrainer, Terms, Unlabeled
+
+
+class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):
+    """EMA teacher with mean squared consistency of the probabilities ([0], section 2)."""
+
+    unlabeled_weight: float = 0.1
+    """Greatest weight of the consistency (the value of UA-MT's and SSL4MIS's Mean Teacher)."""
+
+    def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
+        yield {"supervised": self.supervised_loss(self.network(labeled.image), labeled.target)}
+
+        weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
+        if weight > 0:
+            target = self.teacher_logits(unlabeled.image)
+            student = self.full_resolution(self.network(strong_view(unlabeled.image)))
+            distance = squared_difference(student, target, self.regions, unlabeled.valid)
+            yield {"consistency": weight * distance}

@@ -1,0 +1,104 @@
+"""Each loss term and diagnostic, per epoch: a CSV file and a picture of the curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Row = dict[str, float]
+
+CSV_NAME = "semisup_terms.csv"
+PLOT_NAME = "semisup_progress.png"
+
+
+class Monitor:
+    """Collects the terms of an epoch on the device and keeps one row of means an epoch.
+
+    Values are moved to the CPU once an epoch, so that a training step never waits for the device.
+
+    Attributes:
+        rows: one dictionary an epoch, ``epoch`` first.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, torch.Tensor | float]) -> None:
+        """Adds one step's values: scalars, tensors stay on their device."""
+        for name, value in values.items():
+            tensor = torch.as_tensor(value, dtype=torch.float32).detach()
+            self._sums[name] = self._sums[name] + tensor if name in self._sums else tensor.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def finish_epoch(self, epoch: int, extra: dict[str, float] | None = None) -> Row:
+        """Appends the epoch's row of means, ``extra`` values after them, and starts the next."""
+        row: Row = {"epoch": epoch}
+        row.update({name: float(s) / self._counts[name] for name, s in self._sums.items()})
+        row.update(extra or {})
+        self.rows = [r for r in self.rows if r["epoch"] < epoch] + [row]
+        self._sums, self._counts = {}, {}
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and the unfinished epoch's sums."""
+        sums = {name: s.cpu() for name, s in self._sums.items()}
+        return {"rows": self.rows, "sums": sums, "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restores what :meth:`state_dict` gave."""
+        self.rows = list(state["rows"])
+        self._sums = {name: s.to(device) for name, s in state["sums"].items()}
+        self._counts = dict(state["counts"])
+
+    def write(self, folder: str) -> None:
+        """Writes the CSV file and the picture into ``folder``, each atomically."""
+        if not self.rows:
+            return
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="")
+        writer.writeheader()
+        writer.writerows(
+            {k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in self.rows
+        )
+        write_atomically(Path(folder, CSV_NAME), lambda f: Path(f).write_text(text.getvalue()))
+        write_atomically(Path(folder, PLOT_NAME), lambda f: plot_rows(self.rows, f))
+
+
+def write_atomically(path: Path, write: Callable[[str], Any]) -> None:
+    """Calls ``write`` with a temporary name in the same folder, then replaces ``path``."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plot_rows(rows: list[Row], path: str) -> None:
+    """Draws every column over the epochs, one small panel each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [n for n in dict.fromkeys(k for row in rows for k in row) if n != "epoch"]
+    columns = min(3, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(5.0 * columns, 2.8 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, name in enumerate(names):
+        axis = figure.add_subplot(lines, columns, i + 1)
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
+        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=90)

@@ -1,0 +1,121 @@
+"""What VQ-Seg reports about its codebooks after each epoch: numbers and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
+from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.networks.quantizer import Quantized
+from nnunet_semisup.trainers.monitor import write_atomically
+
+if TYPE_CHECKING:
+    from nnunet_semisup.trainers.base import Unlabeled
+    from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
+
+SENSITIVE = 0.005
+"""Mean total variation below which swaps hardly reach the output."""
+
+
+class CodebookDiagnostics:
+    """Counts code use on the device; once an epoch turns it into numbers and pictures.
+
+    Args:
+        quantizers: of the student, shallow to deep.
+        device: where counting happens.
+    """
+
+    def __init__(self, quantizers: Iterable[nn.Module], device: torch.device) -> None:
+        self.quantizers = list(quantizers)
+        self.device = device
+        self.counts = [self._zeros(q) for q in self.quantizers]
+        self.snapshots: list[dict[str, Any]] = []
+
+    def _zeros(self, quantizer: nn.Module) -> Tensor:
+        return torch.zeros(quantizer.codebook.shape[0], device=self.device)
+
+    @torch.no_grad()
+    def count(self, quantized: list[Quantized]) -> None:
+        """Adds one pass's codes to the epoch's histogram, without waiting for the device."""
+        for counts, result in zip(self.counts, quantized, strict=True):
+            codes = result.indices.flatten()
+            counts.scatter_add_(0, codes, torch.ones_like(codes, dtype=counts.dtype))
+
+    @torch.no_grad()
+    def finish_epoch(self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled) -> dict[str, float]:
+        """The epoch's numbers; pictures at the first, middle and last epoch."""
+        values: dict[str, float] = {}
+        used = []
+        for index, counts in enumerate(self.counts):
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(counts)
+            share = counts / counts.sum().clamp_min(1)
+            entropy = -(share * share.clamp_min(1e-12).log()).sum()
+            values[f"codes_used_{index}"] = float((counts > 0).float().mean())
+            values[f"code_perplexity_{index}"] = float(entropy.exp())
+            used.append((counts > 0).cpu())
+        values["sensitivity"] = self.sensitivity(trainer, unlabeled)
+        if values["sensitivity"] < SENSITIVE and trainer.qpm_epsilon > 0:
+            trainer.print_to_log_file(
+                f"Swapping codes changes the output by {values['sensitivity']:.2%} only: the skips "
+                "carry it. The perturbation has little effect on this plan."
+            )
+        self._picture(trainer, unlabeled, used)
+        self.counts = [self._zeros(q) for q in self.quantizers]
+        return values
+
+    @torch.no_grad()
+    def sensitivity(self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled) -> float:
+        """Mean total variation between the student's outputs with and without code swaps."""
+        share = torch.full((), trainer.qpm_epsilon or 0.7, device=self.device)
+        outputs = []
+        with trainer._autocast():
+            for epsilon in (None, share):
+                logits = trainer.student(unlabeled.image, epsilon=epsilon, mode=trainer.qpm_mode)
+                outputs.append(probabilities(trainer.full_resolution(logits), trainer.regions))
+        scale = 1.0 if trainer.regions else 0.5
+        return float(scale * (outputs[0] - outputs[1]).abs().sum(1).mean())
+
+    def _picture(
+        self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled, used: list[Tensor]
+    ) -> None:
+        epoch, last = trainer.current_epoch, trainer.num_epochs - 1
+        if epoch not in (0, last // 2, last) or trainer.local_rank != 0:
+            return
+        quantizer = self.quantizers[0]
+        snapshot = {"epoch": epoch, "codes": quantizer.codebook.cpu(), "used": used[0]}
+        self.snapshots = [s for s in self.snapshots if s["epoch"] < epoch] + [snapshot]
+        folder = Path(trainer.output_folder)
+        with trainer._autocast():
+            output, image, _ = trainer.network(unlabeled.image, details=True)
+        logits = trainer.full_resolution(output.logits)
+        write_atomically(
+            folder / "semisup_code_maps.png",
+            lambda f: plot_code_maps(
+                unlabeled.image.float().cpu(),
+                output.quantized[0].indices.cpu(),
+                None if image is None else image.float().cpu(),
+                probabilities(logits, trainer.regions).cpu(),
+                trainer.regions,
+                f,
+            ),
+        )
+        if epoch == last:
+            write_atomically(
+                folder / "semisup_codebook.png", lambda f: plot_evolution(self.snapshots, f)
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The unfinished epoch's histogram and the snapshots."""
+        return {"counts": [c.cpu() for c in self.counts], "snapshots": self.snapshots}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave."""
+        self.counts = [c.to(self.device) for c in state["counts"]]
+        self.snapshots = list(state["snapshots"])

@@ -1,0 +1,160 @@
+import argparse
+import json
+import shutil
+
+import pytest
+from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as stock
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
+
+from nnunet_semisup.cli import plan_and_preprocess, preprocess
+from nnunet_semisup.data import _parallel
+from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A raw data set, and all background work in this process."""
+    folders = nnunet_folders(tmp_path, monkeypatch)
+    monkeypatch.setattr(_parallel, "_in_processes", _parallel._in_this_process)
+    made = make_raw_dataset(folders.raw, 504, "Cli", (16, 16, 16), 2, 2, channel_name="CT")
+    with nnunet_in_process():
+        yield folders.preprocessed / made.name, made
+
+
+def run(command, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        command.main(list(arguments))
+    return caught.value.code
+
+
+def plan(*arguments):
+    return run(plan_and_preprocess, "-d", "504", "-np", "1", "-npfp", "1", "--no_pbar", *arguments)
+
+
+class _Captured(Exception):  # noqa: N818
+    pass
+
+
+def stock_actions(entry, monkeypatch):
+    """What nnU-Net's own parser accepts: option strings, default, arguments and type."""
+    captured = []
+
+    def capture(self, *_):
+        captured.append(self)
+        raise _Captured
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", capture)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", capture)
+        with pytest.raises(_Captured):
+            entry()
+    return actions(captured[0])
+
+
+def actions(parser):
+    return {
+        tuple(a.option_strings): (type(a).__name__, a.dest, a.default, a.nargs, a.type or str)
+        for a in parser._actions
+    }
+
+
+def test_arguments_are_those_of_nnunet(monkeypatch):
+    expected = stock_actions(stock.plan_and_preprocess_entry, monkeypatch)
+    assert actions(plan_and_preprocess.build_parser()) == expected
+
+
+def test_preprocess_has_the_arguments_of_nnunet_and_verify_only(monkeypatch):
+    own = actions(preprocess.build_parser())
+    expected = stock_actions(stock.preprocess_entry, monkeypatch)
+    del own["--verify-only",]
+    assert own.pop(("-d",))[:4] == expected.pop(("-d",))[:4]
+    assert own == expected
+
+
+def test_default_processes_are_those_of_nnunet():
+    from nnunet_semisup.cli._preprocessing import processes_per_configuration
+
+    names = ["2d", "3d_fullres", "3d_lowres", "other"]
+    assert processes_per_configuration(names, None) == [8, 4, 8, 4]
+    assert processes_per_configuration(names, [3]) == [3, 3, 3, 3]
+
+
+def test_plan_and_preprocess_then_preprocess_again(made, capsys):
+    preprocessed, _ = made
+    assert plan() == 0
+    for configuration in ("2d", "3d_fullres"):
+        assert (preprocessed / f"nnUNetPlans_{configuration}").is_dir()
+        stamp = preprocessed / f"nnUNetPlans_{configuration}_unlabeled.json"
+        assert sorted(json.loads(stamp.read_text())["cases"]) == ["unl_000", "unl_001"]
+    capsys.readouterr()
+    arguments = ("-d", "Dataset504_Cli", "-c", "2d", "-np", "0", "--no_pbar")
+    assert run(preprocess, *arguments) == 0
+    assert "0 cases to preprocess, 2 already done" in capsys.readouterr().out
+
+
+def test_unlabeled_images_do_not_touch_the_fingerprint(made):
+    preprocessed, raw = made
+    assert plan("--no_pp") == 0
+    with_unlabeled = (preprocessed / "dataset_fingerprint.json").read_text()
+    assert not list(preprocessed.glob("*unlabeled*"))
+    shutil.rmtree(raw.folder / "imagesUn")
+    extract_fingerprints([504], num_processes=1, clean=True, verbose=False)
+    assert (preprocessed / "dataset_fingerprint.json").read_text() == with_unlabeled
+
+
+def test_other_plans_name_gives_a_folder_of_its_own(made):
+    preprocessed, _ = made
+    assert plan("-c", "3d_fullres", "-overwrite_plans_name", "coarse") == 0
+    assert (preprocessed / "coarse_3d_fullres_unlabeled").is_dir()
+    assert not (preprocessed / "nnUNetPlans_3d_fullres_unlabeled").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (("-c", "3d_fullres", "3d_cascade_fullres"), "3d_cascade_fullres cannot be used"),
+        (("-c", "2d", "3d_fullres", "3d_lowres", "-np", "1", "2"), "give one number"),
+        (("-np", "0"), "none below 1"),
+        (("-npfp", "0"), "-npfp 0 is too small"),
+        (("-d", "504", "999"), "999"),
+    ],
+)
+def test_bad_arguments_end_with_2_and_write_nothing(made, capsys, arguments, fragment):
+    assert plan(*arguments) == 2
+    assert fragment in capsys.readouterr().err
+    assert not made[0].exists()
+
+
+def test_bad_images_end_with_2_and_write_nothing(made, capsys):
+    preprocessed, raw = made
+    path = raw.folder / "imagesUn" / "unl_001_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert plan() == 2
+    assert "case unl_001: unl_001_0000.nii.gz is truncated" in capsys.readouterr().err
+    assert not preprocessed.exists()
+
+
+def test_no_unlabeled_cases_end_with_2_and_write_nothing(made, capsys):
+    preprocessed, raw = made
+    shutil.rmtree(raw.folder / "imagesUn")
+    assert plan() == 2
+    message = capsys.readouterr().err
+    assert "put images without labels into" in message
+    assert "'unlabeled': [ids]" in message
+    assert not preprocessed.exists()
+
+
+def test_key_of_the_splits_alone(made, capsys):
+    preprocessed, raw = made
+    shutil.rmtree(raw.folder / "imagesUn")
+    splits = [{"train": ["lab_000"], "val": [], "unlabeled": ["lab_001"]}]
+    (raw.folder / "splits_final.json").write_text(json.dumps(splits))
+    assert plan("-c", "2d") == 0
+    assert "has no imagesUn" in capsys.readouterr().out
+    assert (preprocessed / "nnUNetPlans_2d").is_dir()
+    assert json.loads((preprocessed / "splits_final.json").read_text()) == splits
+
+
+def test_preprocess_without_a_plan_says_what_to_run(made, capsys):
+    assert run(preprocess, "-d", "504", "-np", "0") == 2
+    assert "nnUNetv2_semisup_plan_and_preprocess -d 504" in capsys.readouterr().err

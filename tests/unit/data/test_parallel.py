@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from nnunet_semisup.data._parallel import run_parallel
+
+
+def _double(value):
+    if value < 0:
+        raise ValueError("negative")
+    return 2 * value
+
+
+def _die(value):
+    os._exit(value)
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_results_keep_names_and_order(num_processes):
+    arguments = {f"case_{i}": (i,) for i in (3, 1, 2)}
+    results = run_parallel(_double, arguments, num_processes, "test", show_progress=False)
+    assert list(results.items()) == [("case_3", 6), ("case_1", 2), ("case_2", 4)]
+
+
+@pytest.mark.parametrize("num_processes", [0, 1])
+def test_failure_names_the_case(num_processes):
+    with pytest.raises(RuntimeError, match="case bad failed: ValueError: negative"):
+        run_parallel(_double, {"good": (1,), "bad": (-1,)}, num_processes, "test", False)
+
+
+def test_killed_process_is_noticed():
+    with pytest.raises(RuntimeError, match="process was killed"):
+        run_parallel(_die, {"case": (9,)}, 1, "test", False)
+
+
+def test_nothing_to_do():
+    assert run_parallel(_double, {}, 4, "test") == {}

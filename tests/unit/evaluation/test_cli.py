@@ -1,0 +1,116 @@
+"""The command: files, exit codes, nothing written after bad input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_semisup.cli.evaluate import main
+
+HEART = {"background": 0, "heart": 1}
+
+
+def exit_code(folders, *options):
+    with pytest.raises(SystemExit) as error:
+        main([str(folders.reference), str(folders.prediction), "-np", "1", *map(str, options)])
+    return error.value.code
+
+
+@pytest.fixture
+def ready(folders, cube):
+    folders.dataset_json(HEART)
+    folders.case("a", cube, np.roll(cube, 1, axis=0))
+    folders.case("b", np.zeros_like(cube), np.zeros_like(cube))
+    for name in "ab":
+        folders.write(folders.images, f"{name}_0000", cube * np.float32(2))
+    return folders
+
+
+def test_default_output_is_strict_json_with_every_case(ready, capsys):
+    assert exit_code(ready) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    path = ready.prediction / "semisup_evaluation.json"
+    content = json.loads(path.read_text(), parse_constant=refuse)
+    assert list(content["cases"]) == ["a", "b"]
+    assert content["cases"]["b"]["classes"]["heart"]["Dice"] is None
+    assert content["cases"]["a"]["classes"]["heart"]["Dice"] == pytest.approx(2 / 3)
+    assert content["classes"] == {"heart": [1]}
+    printed = capsys.readouterr().out
+    assert "0.6667" in printed
+    assert "a (0.6667)" in printed
+
+
+def test_all_outputs_on_request(ready):
+    output = ready.images / "result.json"
+    assert (
+        exit_code(ready, "--output", output, "--images", ready.images, "--overlays", "--chart") == 0
+    )
+    assert output.is_file()
+    assert output.with_suffix(".png").stat().st_size > 1000
+    assert sorted(p.name for p in (ready.prediction / "overlays").iterdir()) == ["a.png", "b.png"]
+    assert not (ready.prediction / "semisup_evaluation.json").exists()
+
+
+def test_overlays_of_the_worst_cases_into_a_folder(ready):
+    target = ready.images / "pictures"
+    options = ["--images", ready.images, "--overlays", 1, "--overlays-folder", target]
+    assert exit_code(ready, *options) == 0
+    assert [p.name for p in target.iterdir()] == ["a.png"]
+
+
+def bad_size(folders):
+    folders.write(folders.prediction, "a", np.zeros((2, 2, 2), np.uint8))
+
+
+def missing(folders):
+    (folders.prediction / "a.nii.gz").unlink()
+
+
+def broken_image(folders):
+    (folders.images / "a_0000.nii.gz").write_bytes(b"no image")
+
+
+def missing_image(folders):
+    (folders.images / "a_0000.nii.gz").unlink()
+
+
+def nothing(folders):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "message"),
+    [
+        (bad_size, ["--chart"], "a: reference has size"),
+        (missing, [], "a.nii.gz"),
+        (broken_image, ["--images", "IMAGES", "--overlays", "--chart"], "not readable"),
+        (missing_image, ["--images", "IMAGES", "--overlays"], "a_0000.nii.gz"),
+        (nothing, ["--overlays"], "--images"),
+        (nothing, ["--images", "IMAGES"], "--overlays"),
+        (nothing, ["-np", "0"], "-np 0"),
+        (nothing, ["--images", "IMAGES", "--overlays", "-3"], "-3"),
+        (nothing, ["--images", "IMAGES", "--overlays", "0"], "--overlays 0"),
+        (nothing, ["--output", "nowhere/at/all.json"], "not a folder"),
+        (nothing, ["--output", "IMAGES"], "file name"),
+        (nothing, ["--dataset-json", "missing.json"], "missing.json"),
+    ],
+)
+def test_bad_input_exits_with_2_and_writes_nothing(ready, capsys, damage, options, message):
+    damage(ready)
+    before = ready.written()
+    options = [ready.images if option == "IMAGES" else option for option in options]
+    assert exit_code(ready, *options) == 2
+    assert message in capsys.readouterr().err
+    assert ready.written() == before
+
+
+def test_help_names_the_rule_for_missing_classes(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["-h"])
+    assert error.value.code == 0
+    assert "left out of the means" in capsys.readouterr().out
