@@ -4,8 +4,8 @@
     python benchmarks/la2018.py table --work DIR
 
 RAW holds ``Training Set/<case>/{lgemri,laendo}.nrrd`` and ``splits.json`` with the keys labeled,
-unlabeled and validation. ``run`` converts, plans at 1.875 mm with 16-32-64-128 features, preprocesses
-and trains; it can be stopped and started again. ``table`` prints what is finished.
+unlabeled and validation. ``run`` converts, plans at 1.875 mm with 16-32-64-128 features,
+preprocesses and trains; it can be stopped and started again. ``table`` prints what is finished.
 """
 
 from __future__ import annotations
@@ -126,7 +126,15 @@ def prepare(raw: Path, work: Path, labeled: int) -> None:
         return
     if not list((work / "raw").glob(f"Dataset{dataset}_*/dataset.json")):
         call(
-            ["nnUNetv2_semisup_convert", "la", str(raw), "-d", str(dataset), "--name", f"LA{labeled}"]
+            [
+                "nnUNetv2_semisup_convert",
+                "la",
+                str(raw),
+                "-d",
+                str(dataset),
+                "--name",
+                f"LA{labeled}",
+            ]
             + ["--labeled", str(labeled), "--split", str(raw / "splits.json"), "--allow-partial"],
             env,
         )

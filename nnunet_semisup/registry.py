@@ -14,7 +14,7 @@ class Method:
     """One trainer.
 
     Attributes:
-        trainer: class name, as given to ``nnUNetv2_train -tr``; part of results paths, never renamed.
+        trainer: class name, as given to ``nnUNetv2_train -tr``; never renamed (results paths).
         module: module below ``nnunet_semisup.trainers`` that defines it.
         title: what the method does, in a few words.
         paper: authors, venue and year; ``-`` for a control that no paper stands for.

@@ -114,8 +114,22 @@ def make_raw_dataset(
             if suffix != "Un":
                 path = folder / f"labels{suffix}" / f"{identifier}{file_ending}"
                 write_image(path, label, spacing)
-    content = {
-        "channel_names": {str(c): channel_name for c in range(num_channels)},
+    _write_dataset_json(
+        folder, num_labeled, [channel_name] * num_channels, labels, file_ending, regions_class_order
+    )
+    return RawDataset(folder, folder.name, groups["Tr"], groups["Un"], groups["Ts"])
+
+
+def _write_dataset_json(
+    folder: Path,
+    num_labeled: int,
+    channel_names: Sequence[str],
+    labels: Labels,
+    file_ending: str,
+    regions_class_order: Sequence[int] | None,
+) -> None:
+    content: dict[str, Any] = {
+        "channel_names": {str(c): name for c, name in enumerate(channel_names)},
         "labels": dict(labels),
         "numTraining": num_labeled,
         "file_ending": file_ending,
@@ -124,7 +138,6 @@ def make_raw_dataset(
         content["regions_class_order"] = list(regions_class_order)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-    return RawDataset(folder, folder.name, groups["Tr"], groups["Un"], groups["Ts"])
 
 
 def write_image(path: Path, array: np.ndarray, spacing: Sequence[float] | None = None) -> None:

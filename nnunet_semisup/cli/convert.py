@@ -53,9 +53,7 @@ def _add_la(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    return Options(
-        **{name: getattr(arguments, name) for name in Options.__dataclass_fields__}
-    )
+    return Options(**{name: getattr(arguments, name) for name in Options.__dataclass_fields__})
 
 
 def _split(arguments: argparse.Namespace, dataset: str) -> Split:

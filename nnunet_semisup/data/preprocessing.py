@@ -80,14 +80,8 @@ def preprocess_unlabeled(
     """
     folders = find_dataset(dataset_name_or_id)
     refuse_cascade(configurations)
-    if len(num_processes) not in (1, len(configurations)):
-        raise UserError(
-            f"{len(num_processes)} numbers of processes for {len(configurations)} configurations; "
-            "give one number, or one for each configuration."
-        )
+    processes = _processes(configurations, num_processes)
     plans_manager = _load_plans(folders, plans_identifier)
-    counts = list(num_processes) * (len(configurations) if len(num_processes) == 1 else 1)
-    processes = dict(zip(configurations, counts, strict=True))
     chosen = _choose_configurations(plans_manager, configurations, plans_identifier)
     stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
     known = _checked_before(plans_manager, stamps, verified)
@@ -102,6 +96,16 @@ def preprocess_unlabeled(
         job = _Job(folders.preprocessed, plans_manager, name, dataset_json, verbose)
         _preprocess_configuration(job, checked.cases, stamps[name], processes[name], show_progress)
     return {name: [case.identifier for case in checked.cases] for name in chosen}
+
+
+def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> dict[str, int]:
+    if len(num_processes) not in (1, len(configurations)):
+        raise UserError(
+            f"{len(num_processes)} numbers of processes for {len(configurations)} configurations; "
+            "give one number, or one for each configuration."
+        )
+    counts = list(num_processes) * (len(configurations) if len(num_processes) == 1 else 1)
+    return dict(zip(configurations, counts, strict=True))
 
 
 def report(checked: CheckedDataset) -> None:

@@ -79,7 +79,10 @@ def _blur(images: Tensor, radius: int = 2) -> Tensor:
         pad = [0, 0] * (images.ndim - 1 - axis) + [radius, radius]
         padded = F.pad(images, pad + [0] * (2 * (images.ndim - 2) - len(pad)), mode="replicate")
         images = sum(
-            (w * padded.narrow(axis, o + radius, size) for w, o in zip(weights, offsets, strict=True)),
+            (
+                w * padded.narrow(axis, o + radius, size)
+                for w, o in zip(weights, offsets, strict=True)
+            ),
             start=torch.zeros_like(images),
         )
         images = images / total

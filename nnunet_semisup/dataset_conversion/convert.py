@@ -111,7 +111,9 @@ def _check_split(
         else:
             faults.append(f"{text}; --allow-partial converts the others")
     if extra:
-        warnings.append(f"{len(extra)} cases on disk are in no list and are left out: {', '.join(extra)}")
+        warnings.append(
+            f"{len(extra)} cases on disk are in no list and are left out: {', '.join(extra)}"
+        )
     for subset, needed in ((Subset.LABELED, split.labeled), (Subset.UNLABELED, split.unlabeled)):
         if needed and not any(case in collected.cases for case in needed):
             faults.append(f"none of the {len(needed)} {subset.value} cases is on disk")

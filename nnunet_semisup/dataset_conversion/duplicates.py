@@ -20,23 +20,28 @@ from scipy import fft
 
 from nnunet_semisup.dataset_conversion.volume import Volume
 
-FACTOR = 8
-SCREENING_THRESHOLD = 0.80
+FACTOR = 6
+SCREENING_THRESHOLD = 0.85
 CONFIRMATION_THRESHOLD = 0.90
 _TEMPLATE_SHARE = 0.6
-_CONFIRMATION_SIDE = 32
+_CONFIRMATION_SIDE = 48
+_SMOOTHING = 3
 
 
 def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
-    """Mean over blocks of ``factor`` voxels a side: float32, shape ``n // factor`` an axis.
+    """Mean over windows of ``2 * factor`` voxels a side at every ``factor`` voxels: float32.
 
-    An axis shorter than ``factor`` becomes one block.
+    The windows overlap so that a shift by part of a step changes little. An axis has
+    ``max(1, n // factor - 1)`` windows.
     """
     steps = [min(factor, size) for size in array.shape]
     whole = array[tuple(slice((n // s) * s) for n, s in zip(array.shape, steps, strict=True))]
     blocks = [part for n, s in zip(whole.shape, steps, strict=True) for part in (n // s, s)]
-    axes = tuple(range(1, len(blocks), 2))
-    return whole.reshape(blocks).mean(axis=axes, dtype=np.float32)
+    small = whole.reshape(blocks).mean(axis=tuple(range(1, len(blocks), 2)), dtype=np.float32)
+    for axis, size in enumerate(small.shape):
+        if size > 1:
+            small = (small.take(range(size - 1), axis) + small.take(range(1, size), axis)) / 2
+    return small
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> flo
     Returns:
         The highest correlation within that uncertainty; 0 where the two hardly overlap.
     """
+    from scipy.ndimage import uniform_filter
     from skimage.feature import match_template
 
     block, window = [], []
@@ -151,8 +157,8 @@ def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> flo
         block.append(slice(start, start + side))
         begin = start + shift
         window.append(slice(max(0, begin - FACTOR), min(m, begin + side + FACTOR)))
-    template = first[tuple(block)].astype(np.float32)
-    region = second[tuple(window)].astype(np.float32)
+    template = uniform_filter(first[tuple(block)].astype(np.float32), _SMOOTHING)
+    region = uniform_filter(second[tuple(window)].astype(np.float32), _SMOOTHING)
     if template.std() == 0 or region.std() == 0:
         return 0.0
     return float(match_template(region, template).max())

@@ -138,9 +138,9 @@ def _collect_files(raw_dir: Path, folders: list[Path], source: str) -> Collected
         if folder.name in collected.cases:
             collected.faults.append(f"case {folder.name} is there twice, once in {folder}")
         elif not image.exists():
-            collected.faults.append(f"case {folder.name}: {label} has no image {RAW_IMAGE} beside it")
-        else:
-            collected.cases[folder.name] = SourceFiles(
-                (image,), label if label.exists() else None
+            collected.faults.append(
+                f"case {folder.name}: {label} has no image {RAW_IMAGE} beside it"
             )
+        else:
+            collected.cases[folder.name] = SourceFiles((image,), label if label.exists() else None)
     return collected

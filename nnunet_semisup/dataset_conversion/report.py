@@ -88,6 +88,10 @@ def summary(report: Mapping[str, Any], folder: Path, dry_run: bool) -> str:
     totals = report["totals"]
     parts = ", ".join(f"{totals[s.value]} {s.value}" for s in Subset if totals[s.value])
     lines = [f"warning: {text}" for text in report["warnings"]]
-    done = f"all checks passed, nothing was written (--dry-run); {folder} would hold" if dry_run else f"{folder} holds"
+    done = (
+        f"all checks passed, nothing was written (--dry-run); {folder} would hold"
+        if dry_run
+        else f"{folder} holds"
+    )
     lines.append(f"{done} {parts} cases")
     return "\n".join(lines)

@@ -114,7 +114,9 @@ def _structure_faults(data: Any) -> list[str]:
     """What is wrong with the content of a split file."""
     if not isinstance(data, dict):
         return [f"  - it holds a {type(data).__name__}; it must hold an object with lists"]
-    faults = [f"  - the key '{key}' is missing" for key in ("labeled", "unlabeled") if key not in data]
+    faults = [
+        f"  - the key '{key}' is missing" for key in ("labeled", "unlabeled") if key not in data
+    ]
     faults += [
         f"  - the key '{key}' is unknown; allowed are {', '.join(_KEYS)}"
         for key in data
@@ -201,7 +203,11 @@ def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:
         raise UserError(f"--labeled-list {path} cannot be read ({error}).") from error
     chosen = tuple(line.strip() for line in lines if line.strip())
     allowed = set(lists.pool + lists.unlabeled)
-    faults = [f"  - {case} is not a training case of {lists.name}" for case in chosen if case not in allowed]
+    faults = [
+        f"  - {case} is not a training case of {lists.name}"
+        for case in chosen
+        if case not in allowed
+    ]
     faults += [f"  - {case} is named {n} times" for case, n in Counter(chosen).items() if n > 1]
     if not chosen:
         faults.append("  - it names no case")

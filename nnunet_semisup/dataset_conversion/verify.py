@@ -102,13 +102,13 @@ def _read(
         facts.faults.append(f"{path}: has {array.ndim} dimensions; 3 are expected")
         return None
     if not np.isfinite(array).all():
-        facts.faults.append(f"{path}: {np.count_nonzero(~np.isfinite(array))} voxels are NaN or Inf")
+        facts.faults.append(
+            f"{path}: {np.count_nonzero(~np.isfinite(array))} voxels are NaN or Inf"
+        )
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
-    record(
-        FileFacts(path, digest, array_sha256(array), str(array.dtype), minimum, maximum, total)
-    )
+    record(FileFacts(path, digest, array_sha256(array), str(array.dtype), minimum, maximum, total))
     return volume
 
 

@@ -1,7 +1,7 @@
 """A frozen DINOv2 as reference for feature alignment; loaded lazily through timm.
 
-[0] Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193. Weights are taken from a local file, else from
-    the local hub cache, else from the hub, and never replaced by random ones.
+[0] Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193. Weights are taken from a local file, else
+    from the local hub cache, else from the hub, and never replaced by random ones.
 """
 
 from __future__ import annotations
@@ -59,13 +59,15 @@ def _require_hub(endpoint: str) -> None:
     try:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
-        raise _unavailable(f"they are not in the local cache and {host} is not reachable") from error
+        raise _unavailable(
+            f"they are not in the local cache and {host} is not reachable"
+        ) from error
 
 
 def _unavailable(reason: str) -> UserError:
     return UserError(
-        f"The weights of {MODEL} cannot be had: {reason}. Download them where there is a network and "
-        f"set {VARIABLE} to the file, or train without alignment: "
+        f"The weights of {MODEL} cannot be had: {reason}. Download them where there is a network "
+        f"and set {VARIABLE} to the file, or train without alignment: "
         'nnUNet_semisup_set="foundation_model=none".'
     )
 

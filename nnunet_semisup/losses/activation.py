@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def probabilities(logits: Tensor, regions: bool) -> Tensor:
-    """``(B, C, *spatial)`` logits as probabilities in float32: sigmoid for regions, else softmax."""
+    """``(B, C, *spatial)`` logits as float32 probabilities: sigmoid for regions, else softmax."""
     logits = logits.float()
     return torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
 
@@ -26,5 +26,5 @@ def hard_labels(probs: Tensor, regions: bool) -> Tensor:
 
 
 def confidence(probs: Tensor, regions: bool) -> Tensor:
-    """Probability of the predicted label: ``(B, 1, *spatial)``, or ``(B, C, *spatial)`` for regions."""
+    """Probability of the predicted label: ``(B, 1, *spatial)``; for regions one a channel."""
     return torch.maximum(probs, 1.0 - probs) if regions else probs.amax(1, keepdim=True)

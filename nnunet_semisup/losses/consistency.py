@@ -67,8 +67,8 @@ def weighted_cross_entropy(logits: Tensor, label: PseudoLabel, regions: bool) ->
 def weighted_soft_dice(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
     """``1 - Dice`` of the foreground over the whole batch, voxels weighted; mean over the channels.
 
-    Channels with neither prediction nor target give 0. Sums run over the batch, because a pseudo-labeled
-    patch often has no foreground at all.
+    Channels with neither prediction nor target give 0. Sums run over the batch, because a
+    pseudo-labeled patch often has no foreground at all.
 
     Args:
         logits: ``(B, C, *spatial)``; channel 0 is background and left out unless ``regions``.

@@ -25,9 +25,7 @@ def usage_entropy(tokens: Tensor, codebook: Tensor, inverse_temperature: float =
         Scalar in ``[-log K, log K]``, float32.
     """
     squared = (
-        tokens.square().sum(1, keepdim=True)
-        - 2.0 * tokens @ codebook.T
-        + codebook.square().sum(1)
+        tokens.square().sum(1, keepdim=True) - 2.0 * tokens @ codebook.T + codebook.square().sum(1)
     )
     log_q = torch.log_softmax(-inverse_temperature * squared, 1)
     q = log_q.exp()

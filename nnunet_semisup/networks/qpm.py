@@ -4,11 +4,11 @@
     probability ``1 - epsilon`` and takes code ``j != i`` with probability
     ``epsilon * exp(-d(c_i, c_j)) / sum_k!=i exp(-d(c_i, c_k))``.
 
-Deviates from [0] by default (mode ``calibrated``): the distance is the squared L2 distance over a
-temperature, chosen so that the replacement distribution has a given perplexity. Without it the
+Deviates from [0] by default (mode ``calibrated``): the distance is the squared L2 distance over
+a temperature, chosen so that the replacement distribution has a given perplexity. Without it the
 distribution depends on the scale of the codebook: uniform for small codes, a swap with the nearest
-code for large ones. Mode ``paper`` is [0] with the L2 distance, ``official`` the squared L2 distance
-of the released code, ``uniform`` a control that ignores distance.
+code for large ones. Mode ``paper`` is [0] with the L2 distance, ``official`` the squared L2
+distance of the released code, ``uniform`` a control that ignores distance.
 
 No loop over codes, no gradient, and nothing waits for the device.
 """
@@ -101,7 +101,7 @@ def perturb(
     Returns:
         Perturbed indices, same shape; ``indices`` itself where ``epsilon`` is the float 0.
     """
-    if isinstance(epsilon, float) and epsilon == 0.0 or codebook.shape[0] == 1:
+    if (isinstance(epsilon, float) and epsilon == 0.0) or codebook.shape[0] == 1:
         return indices
     codebook = codebook.float()
     flat = indices.reshape(-1)
@@ -163,5 +163,8 @@ def calibrate_temperature(
         middle = (low + high) / 2
         log_p = torch.log_softmax(_exclude_self(-squared / (scale * middle.exp()), own), 1)
         entropy = -(log_p.exp() * log_p.clamp_min(-1e4)).sum(1).mean()
-        low, high = torch.where(entropy < goal, middle, low), torch.where(entropy < goal, high, middle)
+        low, high = (
+            torch.where(entropy < goal, middle, low),
+            torch.where(entropy < goal, high, middle),
+        )
     return scale * ((low + high) / 2).exp()

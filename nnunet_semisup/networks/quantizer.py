@@ -1,8 +1,8 @@
 """Vector quantization of a feature map, in 2D and 3D.
 
 [0] VQ-Seg, NeurIPS 2025, arXiv 2601.10124, section 3.1: nearest code, straight-through gradient.
-[1] Zhu et al., SimVQ, ICCV 2025, arXiv 2411.02038: the codebook is a frozen Gaussian table mapped by
-    one trained linear layer, so all codes move together and none dies; from the library
+[1] Zhu et al., SimVQ, ICCV 2025, arXiv 2411.02038: the codebook is a frozen Gaussian table mapped
+    by one trained linear layer, so all codes move together and none dies; from the library
     vector-quantize-pytorch.
 
 Deviates from [0]: tokens are projected to a small width and layer-normalised before the look-up
@@ -14,7 +14,7 @@ the tokens' norm.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +54,10 @@ class VectorQuantizer(nn.Module):
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
     """
 
-    def __init__(
-        self, channels: int, codebook_size: int, code_dim: int, conv_op: type[nn.Module]
-    ) -> None:
+    mix: Tensor
+    temperature: Tensor
+
+    def __init__(self, channels: int, codebook_size: int, code_dim: int, conv_op: Any) -> None:
         super().__init__()
         self.code_dim = code_dim
         self.project_in = conv_op(channels, code_dim, 1)
@@ -88,7 +89,7 @@ class VectorQuantizer(nn.Module):
     def forward(
         self, x: Tensor, epsilon: float | Tensor | None = None, mode: str = "calibrated"
     ) -> Quantized:
-        """Quantizes ``x`` ``(B, C, *spatial)``; with ``epsilon``, in training only, perturbs too."""
+        """Quantizes ``x`` ``(B, C, *spatial)``; with ``epsilon`` in training mode, perturbs."""
         projected = self.project_in(x)
         spatial = projected.shape[2:]
         with torch.autocast(x.device.type, enabled=False):

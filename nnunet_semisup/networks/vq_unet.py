@@ -64,11 +64,11 @@ class VQUNet(nn.Module):
     """
 
     def __init__(
-        self, base: nn.Module, stages: Sequence[int], sizes: Sequence[int], code_dim: int = 32
+        self, base: Any, stages: Sequence[int], sizes: Sequence[int], code_dim: int = 32
     ) -> None:
         super().__init__()
-        self.encoder = base.encoder
-        self.decoder = base.decoder
+        self.encoder: Any = base.encoder
+        self.decoder: Any = base.decoder
         self.stages = tuple(stages)
         self.quantizers = nn.ModuleList(
             VectorQuantizer(
@@ -136,7 +136,7 @@ class ReconstructionDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """``(B, C, *spatial at stage 1)`` from the clean post-quantization maps, shallow to deep."""
+        """``(B, C, *spatial at stage 1)`` from the clean post-quantization maps."""
         size = features[0].shape[2:]
         maps = [features[0], *(F.interpolate(f, size=size) for f in features[1:])]
         return self.layers(torch.cat(maps, 1))

@@ -9,4 +9,4 @@ for _method in METHODS:
         import_module(f"nnunet_semisup.trainers.{_method.module}"), _method.trainer
     )
 
-__all__ = [method.trainer for method in METHODS]  # noqa: PLE0605
+__all__ = [method.trainer for method in METHODS]

@@ -10,69 +10,31 @@ from __future__ import annotations
 import functools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from os.path import isfile, join
-from typing import Any, ClassVar, NamedTuple
+from os.path import join
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup import __version__
 from nnunet_semisup.errors import UserError, exit_code_two_in_commands
 from nnunet_semisup.networks.precision import use_bfloat16
-from nnunet_semisup.trainers.checkpoint import (
-    KEY,
-    random_states,
-    restore_random_states,
-    save_atomically,
-)
+from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
+from nnunet_semisup.trainers.checkpoint import Checkpoints, restore_random_states
 from nnunet_semisup.trainers.data_streams import DataStreams
 from nnunet_semisup.trainers.ema import EMATeacher
 from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
 
-Terms = dict[str, Tensor]
 
-
-class Labeled(NamedTuple):
-    """Labeled patches under nnU-Net's augmentation.
-
-    Attributes:
-        image: ``(B, C, *spatial)`` float.
-        target: nnU-Net's target, a list of tensors under deep supervision.
-    """
-
-    image: Tensor
-    target: Any
-
-
-class Unlabeled(NamedTuple):
-    """Unlabeled patches under the spatial part of nnU-Net's augmentation (the weak view).
-
-    Attributes:
-        image: ``(B, C, *spatial)`` float.
-        valid: ``(B, 1, *spatial)`` bool, false in padding.
-    """
-
-    image: Tensor
-    valid: Tensor
-
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and torch.compile."""
-    if isinstance(network, DistributedDataParallel):
-        network = network.module
-    return network._orig_mod if isinstance(network, OptimizedModule) else network
-
-
-class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
+class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
     With the unlabeled terms weighted zero, a step is nnUNetTrainer's step.
@@ -96,6 +58,7 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
     cpu_bfloat16: bool = False
     """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
     use_teacher: ClassVar[bool] = True
+    network: Any
 
     def __init__(
         self,
@@ -171,7 +134,7 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
         return bool(self.label_manager.has_regions)
 
     @property
-    def student(self) -> nn.Module:
+    def student(self) -> Any:
         """The student's predicting network, unwrapped."""
         network = unwrap(self.network)
         return getattr(network, "predictor", network)
@@ -194,21 +157,22 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
 
     def initialize(self) -> None:
         """As nnU-Net, with the training network around the predicting one, and the teacher."""
-        seed = self.seed + self.local_rank  # type: ignore[operator]
+        assert self.seed is not None
+        seed = self.seed + self.local_rank
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(self.seed)  # type: ignore[arg-type]
-        build: Callable[..., nn.Module] = type(self).build_network_architecture
+        torch.manual_seed(self.seed)
+        build: Any = type(self).build_network_architecture
 
         @functools.wraps(build)
         def build_wrapped(*args: Any, **kwargs: Any) -> nn.Module:
             return self.build_training_network(build(*args, **kwargs))
 
-        self.build_network_architecture = build_wrapped
+        self.__dict__["build_network_architecture"] = build_wrapped
         try:
             super().initialize()
         finally:
-            del self.build_network_architecture
+            del self.__dict__["build_network_architecture"]
         if self.is_ddp:
             self.network = DistributedDataParallel(
                 self.network.module, device_ids=[self.local_rank], find_unused_parameters=True
@@ -218,7 +182,7 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
             self.teacher = EMATeacher(self.student, self.ema_decay)
             self._teacher_network = self.teacher.module
             if self._do_i_compile():
-                self._teacher_network = torch.compile(self.teacher.module)
+                self._teacher_network = cast(nn.Module, torch.compile(self.teacher.module))
         if self.cpu_bfloat16 and self.device.type == "cpu":
             for network in filter(None, (self.network, self._teacher_network)):
                 use_bfloat16(network)
@@ -228,7 +192,8 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
         """Sets it on the student; the teacher only ever gives full resolution in training."""
         self.student.decoder.deep_supervision = enabled
         if self.teacher is not None:
-            self.teacher.module.decoder.deep_supervision = False
+            decoder: Any = self.teacher.module.decoder
+            decoder.deep_supervision = False
 
     @contextmanager
     def predicting(self, deep_supervision: bool) -> Iterator[None]:
@@ -237,7 +202,7 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
             yield
             return
         training, self.network = self.network, self._teacher_network
-        decoder = self.teacher.module.decoder
+        decoder: Any = self.teacher.module.decoder
         decoder.deep_supervision = deep_supervision
         try:
             yield
@@ -247,10 +212,8 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's sliding-window validation with the weights that predict."""
-        ddp, stock = self.is_ddp, super().perform_actual_validation
         with self.predicting(deep_supervision=False):
-            stock(save_probabilities)
-        assert ddp == self.is_ddp
+            super().perform_actual_validation(save_probabilities)
 
     def on_train_start(self) -> None:
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
@@ -378,93 +341,6 @@ class SemiSupervisedTrainer(DataStreams, nnUNetTrainer):
             self.print_to_log_file("Stopped and saved; continue with --c")
             self.stop_workers()
             raise SystemExit(128 + number)
-
-    # Checkpoints.
-
-    def save_checkpoint(self, filename: str) -> None:
-        """Writes ``filename`` atomically; stock nnU-Net can predict from it."""
-        self._save(filename, self.current_epoch + 1)
-
-    def _save(self, filename: str, next_epoch: int) -> None:
-        if self.local_rank != 0:
-            return
-        if self.disable_checkpointing:
-            self.print_to_log_file("No checkpoint written, checkpointing is disabled")
-            return
-        teaches = self.teacher is not None and self.predict_with_teacher
-        predictor = self.teacher.module if teaches else self.student  # type: ignore[union-attr]
-        plain = "nnUNetTrainer" if self.predicts_with_plain_network else type(self).__name__
-        scaler = None if self.grad_scaler is None else self.grad_scaler.state_dict()
-        checkpoint = {
-            "network_weights": predictor.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": scaler,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": next_epoch,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": plain,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            KEY: self.extra_state(),
-        }
-        save_atomically(checkpoint, filename)
-
-    def extra_state(self) -> dict[str, Any]:
-        """Everything that resuming needs beyond nnU-Net's own; methods extend it."""
-        return {
-            "version": __version__,
-            "trainer": type(self).__name__,
-            "configuration": {n: getattr(self, n) for n in declared(type(self))},
-            "training_network": unwrap(self.network).state_dict(),
-            "teacher": None if self.teacher is None else self.teacher.state_dict(),
-            "iteration": self.iteration,
-            "train_losses": [float(loss) for loss in self._train_losses],
-            "monitor": self.monitor.state_dict(),
-            "random": random_states(self.device),
-        }
-
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """Restores a run bit by bit (on one machine and device).
-
-        Raises:
-            UserError: the checkpoint was not written by this trainer.
-        """
-        checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str):
-            if not isfile(checkpoint):
-                raise UserError(f"There is no checkpoint {checkpoint}. Train first, without --c.")
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
-        state = checkpoint.get(KEY)
-        if state is None or state["trainer"] != type(self).__name__:
-            written_by = checkpoint["trainer_name"] if state is None else state["trainer"]
-            raise UserError(
-                f"The checkpoint was written by {written_by}, not by {type(self).__name__}: it "
-                "cannot be continued. Use that trainer, or start anew without --c."
-            )
-        self.seed = state["configuration"]["seed"]
-        if not self.was_initialized:
-            self.initialize()
-        self.my_init_kwargs = checkpoint["init_args"]
-        self.current_epoch = checkpoint["current_epoch"]
-        self.logger.load_checkpoint(
-            {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
-        )
-        self._best_ema = checkpoint["_best_ema"]
-        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
-        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
-        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
-            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-        self.load_extra_state(state)
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`extra_state` gave; methods extend it."""
-        unwrap(self.network).load_state_dict(state["training_network"])
-        if self.teacher is not None:
-            self.teacher.load_state_dict(state["teacher"])
-        self.iteration = state["iteration"]
-        self._train_losses = [torch.tensor(x, device=self.device) for x in state["train_losses"]]
-        self.monitor.load_state_dict(state["monitor"], self.device)
-        self._resume_random = state["random"]
 
 
 def require_range(values: dict[str, Any], name: str, low: float, high: float) -> None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from os.path import isfile
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+
+from nnunet_semisup import __version__
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.trainers.batches import unwrap
+from nnunet_semisup.trainers.hyperparameters import declared
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
+else:
+    _Host = object
 
 KEY = "nnunet_semisup"
 """The one extra key of a checkpoint."""
@@ -46,3 +57,97 @@ def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
     torch.random.set_rng_state(states["torch"].cpu())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+
+
+class Checkpoints(_Host):
+    """Saving and loading of a semi-supervised trainer.
+
+    ``network_weights`` predict; optimizer aside, everything else sits under :data:`KEY`.
+    """
+
+    predicts_with_plain_network: ClassVar[bool]
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Writes ``filename`` atomically; stock nnU-Net can predict from it."""
+        self._save(filename, self.current_epoch + 1)
+
+    def _save(self, filename: str, next_epoch: int) -> None:
+        if self.local_rank != 0:
+            return
+        if self.disable_checkpointing:
+            self.print_to_log_file("No checkpoint written, checkpointing is disabled")
+            return
+        teaches = self.teacher is not None and self.predict_with_teacher
+        predictor = self.teacher.module if teaches else self.student
+        plain = "nnUNetTrainer" if self.predicts_with_plain_network else type(self).__name__
+        scaler = None if self.grad_scaler is None else self.grad_scaler.state_dict()
+        checkpoint = {
+            "network_weights": predictor.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": scaler,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": next_epoch,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": plain,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            KEY: self.extra_state(),
+        }
+        save_atomically(checkpoint, filename)
+
+    def extra_state(self) -> dict[str, Any]:
+        """Everything that resuming needs beyond nnU-Net's own; methods extend it."""
+        return {
+            "version": __version__,
+            "trainer": type(self).__name__,
+            "configuration": {n: getattr(self, n) for n in declared(type(self))},
+            "training_network": unwrap(self.network).state_dict(),
+            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "iteration": self.iteration,
+            "train_losses": [float(loss) for loss in self._train_losses],
+            "monitor": self.monitor.state_dict(),
+            "random": random_states(self.device),
+        }
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Restores a run bit by bit (on one machine and device).
+
+        Raises:
+            UserError: the checkpoint was not written by this trainer.
+        """
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str):
+            if not isfile(checkpoint):
+                raise UserError(f"There is no checkpoint {checkpoint}. Train first, without --c.")
+            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        state = checkpoint.get(KEY)
+        if state is None or state["trainer"] != type(self).__name__:
+            written_by = checkpoint["trainer_name"] if state is None else state["trainer"]
+            raise UserError(
+                f"The checkpoint was written by {written_by}, not by {type(self).__name__}: it "
+                "cannot be continued. Use that trainer, or start anew without --c."
+            )
+        self.seed = state["configuration"]["seed"]
+        if not self.was_initialized:
+            self.initialize()
+        self.my_init_kwargs = checkpoint["init_args"]
+        self.current_epoch = checkpoint["current_epoch"]
+        self.logger.load_checkpoint(
+            {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
+        )
+        self._best_ema = checkpoint["_best_ema"]
+        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
+        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        self.load_extra_state(state)
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`extra_state` gave; methods extend it."""
+        unwrap(self.network).load_state_dict(state["training_network"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
+        self.iteration = state["iteration"]
+        self._train_losses = [torch.tensor(x, device=self.device) for x in state["train_losses"]]
+        self.monitor.load_state_dict(state["monitor"], self.device)
+        self._resume_random = state["random"]

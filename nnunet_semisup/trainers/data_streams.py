@@ -64,11 +64,11 @@ def find_unlabeled(
     if not cases:
         raise UserError(
             f"No unlabeled case for {plans_manager.dataset_name}, configuration {configuration}, "
-            f"fold {fold}. Provide them in one of two ways: put images named like those of imagesTr "
-            f"into nnUNet_raw/{plans_manager.dataset_name}/imagesUn and run "
+            f"fold {fold}. Provide them in one of two ways: put images named like those of "
+            f"imagesTr into nnUNet_raw/{plans_manager.dataset_name}/imagesUn and run "
             f"nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name} -c {configuration}; or "
-            f'list ids of preprocessed cases under the key "unlabeled" of the fold in {splits_file} '
-            "(their labels are then never read)."
+            f'list ids of preprocessed cases under the key "unlabeled" of the fold in '
+            f"{splits_file} (their labels are then never read)."
         )
     return cases
 
@@ -130,8 +130,7 @@ class DataStreams(_Host):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Training batches with both streams, and validation batches, from the same workers."""
-        if self.dataset_class is None:
-            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         scales = self._get_deep_supervision_scales()
         rotation, dummy_2d, initial_size, mirror_axes = (
             self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.losses.consistency import squared_difference
 from nnunet_semisup.losses.schedules import sigmoid_rampup
-from nnunet_semisup.trainers.base import Labeled, SemiSupervisedTrainer, Terms, Unlabeled
+from nnunet_semisup.trainers.base import SemiSupervisedTrainer
+from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 
 
 class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):

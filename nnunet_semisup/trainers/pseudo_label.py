@@ -1,8 +1,8 @@
 """Pseudo-labels from an EMA teacher on a strongly perturbed, CutMixed view.
 
-[0] Yang et al., UniMatch V2, TPAMI 2025, arXiv 2410.10777: the scheme that VQ-Seg builds on, here
-    without its feature perturbation. It is the control for VQ-Seg: the same views, teacher and loss,
-    no quantizer.
+[0] Yang et al., UniMatch V2, TPAMI 2025, arXiv 2410.10777: the scheme that VQ-Seg builds on,
+    here without its feature perturbation. It is the control for VQ-Seg: the same views, teacher
+    and loss, no quantizer.
 
 Deviates from [0]: one strong view instead of two, soft Dice beside the cross entropy, a sigmoid
 ramp of the weight, nnU-Net's spatial augmentation as the weak view.
@@ -24,13 +24,8 @@ from nnunet_semisup.losses.consistency import (
 )
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.mixing.cutmix import paste, sample_boxes
-from nnunet_semisup.trainers.base import (
-    Labeled,
-    SemiSupervisedTrainer,
-    Terms,
-    Unlabeled,
-    require_range,
-)
+from nnunet_semisup.trainers.base import SemiSupervisedTrainer, require_range
+from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 
 
 class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
@@ -72,7 +67,7 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
         return self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
 
     def strong_pair(self, unlabeled: Unlabeled) -> tuple[Tensor, PseudoLabel]:
-        """The strong view ``(B, C, *spatial)`` and its pseudo-label, both mixed with one box each."""
+        """The strong view ``(B, C, *spatial)`` and its pseudo-label, mixed with the same boxes."""
         label = pseudo_label(
             self.teacher_logits(unlabeled.image),
             self.regions,
@@ -80,9 +75,7 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
             unlabeled.valid,
         )
         image = strong_view(unlabeled.image, self.strong_probability)
-        boxes = sample_boxes(
-            image.shape[0], image.shape[2:], image.device, self.cutmix_probability
-        )
+        boxes = sample_boxes(image.shape[0], image.shape[2:], image.device, self.cutmix_probability)
         return paste(image, boxes), PseudoLabel(*(paste(part, boxes) for part in label))
 
     def pseudo_label_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:

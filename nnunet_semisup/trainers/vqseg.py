@@ -39,7 +39,8 @@ from nnunet_semisup.networks.vq_unet import (
     codebook_size,
     stage_tokens,
 )
-from nnunet_semisup.trainers.base import Labeled, Terms, Unlabeled, require_range
+from nnunet_semisup.trainers.base import require_range
+from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.vqseg_diagnostics import CodebookDiagnostics
 
@@ -48,7 +49,7 @@ VIEWS = ("strong", "weak")
 
 
 class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
-    """Pseudo-label consistency under quantized perturbation, with reconstruction ([0], eq. of 3.5)."""
+    """Pseudo-label consistency under quantized perturbation, with reconstruction ([0], 3.5)."""
 
     predicts_with_plain_network: ClassVar[bool] = False
 
@@ -59,7 +60,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     qpm_perplexity: float = 32.0
     """Effective number of codes that a code may turn into, in mode ``calibrated``."""
     qpm_view: str = "strong"
-    """``strong``: swaps on the strong view; ``weak``: on the weak view, in a pass of its own ([0])."""
+    """``strong``: swaps on the strong view; ``weak``: on the weak one in its own pass ([0])."""
     qpm_rampup: float = 0.2
     """Fraction of training over which epsilon rises linearly."""
     calibrate_every: int = 50
@@ -120,9 +121,8 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         stages = choose_stages(tokens)
         return VQUNet(base, stages, [codebook_size(tokens[s]) for s in stages])
 
-    def build_training_network(self, predictor: nn.Module) -> nn.Module:
+    def build_training_network(self, predictor: Any) -> nn.Module:
         """Adds the image decoder and, with a foundation model, the adapter."""
-        assert isinstance(predictor, VQUNet)
         encoder, stages = predictor.encoder, predictor.stages
         decoder = adapter = None
         if self.reconstruction_weight > 0:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
 from nnunet_semisup.losses.activation import probabilities
-from nnunet_semisup.networks.quantizer import Quantized
+from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
 from nnunet_semisup.trainers.monitor import write_atomically
 
 if TYPE_CHECKING:
-    from nnunet_semisup.trainers.base import Unlabeled
+    from nnunet_semisup.trainers.batches import Unlabeled
     from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
 SENSITIVE = 0.005
@@ -31,13 +31,13 @@ class CodebookDiagnostics:
         device: where counting happens.
     """
 
-    def __init__(self, quantizers: Iterable[nn.Module], device: torch.device) -> None:
+    def __init__(self, quantizers: Iterable[VectorQuantizer], device: torch.device) -> None:
         self.quantizers = list(quantizers)
         self.device = device
         self.counts = [self._zeros(q) for q in self.quantizers]
         self.snapshots: list[dict[str, Any]] = []
 
-    def _zeros(self, quantizer: nn.Module) -> Tensor:
+    def _zeros(self, quantizer: VectorQuantizer) -> Tensor:
         return torch.zeros(quantizer.codebook.shape[0], device=self.device)
 
     @torch.no_grad()

@@ -1,10 +1,12 @@
 """A planned tiny data set, made once and copied for every test that needs one."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
 from tests.helpers import (
     Folders,
@@ -71,3 +73,17 @@ def planned(_made_once, tmp_path, monkeypatch):
     folders = nnunet_folders(tmp_path / "nnunet", monkeypatch)
     copied = RawDataset(folders.raw / made.name, made.name, made.labeled, made.unlabeled, made.test)
     return Planned(folders, copied)
+
+
+@pytest.fixture
+def preprocessed_ids(monkeypatch):
+    """Ids in the order in which nnU-Net's preprocessor was asked for them."""
+    asked = []
+    original = DefaultPreprocessor.run_case_save
+
+    def record(self, output, *args):
+        asked.append(os.path.basename(output))
+        return original(self, output, *args)
+
+    monkeypatch.setattr(DefaultPreprocessor, "run_case_save", record)
+    return asked
