@@ -85,7 +85,7 @@ class Run:
     def finished(self) -> bool:
         return (self.fold / "validation" / "summary.json").is_file()
 
-    def settings(self) -> str:
+    def settings(self, threads: int) -> str:
         epochs = self.steps // STEPS_PER_EPOCH
         parts = [
             f"num_epochs={epochs}",
@@ -94,13 +94,14 @@ class Run:
             "save_every=2",
             f"seed={self.seed}",
             f"cpu_bfloat16={self.bfloat16}",
+            f"cpu_threads={threads}",
             ROWS[self.row].settings,
         ]
         return ",".join(part for part in parts if part)
 
 
-def environment(work: Path, threads: int) -> dict[str, str]:
-    """nnU-Net's variables, one data process in the training process, bounded threads."""
+def environment(work: Path) -> dict[str, str]:
+    """nnU-Net's variables, patches are made in the training process."""
     return {
         **os.environ,
         "nnUNet_raw": str(work / "raw"),
@@ -108,7 +109,6 @@ def environment(work: Path, threads: int) -> dict[str, str]:
         "nnUNet_results": str(work / "results"),
         "nnUNet_n_proc_DA": "0",
         "nnUNet_def_n_proc": "1",
-        "OMP_THREAD_LIMIT": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -118,7 +118,7 @@ def environment(work: Path, threads: int) -> dict[str, str]:
 def prepare(raw: Path, work: Path, labeled: int) -> None:
     """Converts, plans and preprocesses, skipping what is done."""
     dataset = 500 + labeled
-    env = environment(work, 2)
+    env = environment(work)
     for name in ("raw", "preprocessed", "results"):
         (work / name).mkdir(parents=True, exist_ok=True)
     marker = work / f"prepared_{labeled}"
@@ -164,9 +164,9 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
     if run.finished or interruption.signal_number is not None:
         return
     run.results.mkdir(parents=True, exist_ok=True)
-    env = environment(run.work, threads)
+    env = environment(run.work)
     env["nnUNet_results"] = str(run.results)
-    env["nnUNet_semisup_set"] = run.settings()
+    env["nnUNet_semisup_set"] = run.settings(threads)
     command = ["nnUNetv2_train", str(run.dataset), "3d_fullres", "0", "-device", "cpu"]
     command += ["-tr", ROWS[run.row].trainer]
     if list(run.results.glob("Dataset*/*/fold_0/checkpoint_*.pth")):

@@ -31,6 +31,8 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import (
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
+from nnunet_semisup.data.workers import prepare_worker
+
 Batch = dict[str, Any]
 
 LABELED, UNLABELED, VALIDATION = 0, 1, 2
@@ -125,6 +127,7 @@ class NumberedLoader:
 
     def set_thread_id(self, thread_id: int) -> None:
         """Called once in each worker, before the first batch."""
+        prepare_worker()
         self.next_number += thread_id
 
     def __iter__(self) -> NumberedLoader:

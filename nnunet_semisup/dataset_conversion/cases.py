@@ -52,10 +52,19 @@ class Case:
 
 
 @dataclass(frozen=True)
+class SourceFiles:
+    """The files of one case on disk, whatever its subset."""
+
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
 class DatasetForm:
     """What is particular to one form (raw download, h5 ...) of one data set.
 
     Args:
+        name: the data set, as written to ``dataset.json``.
         source: name of the form, written to ``dataset.json`` and to the report.
         channel_names: nnU-Net's channel names by index.
         labels: nnU-Net's label values by name.
@@ -63,6 +72,9 @@ class DatasetForm:
         read_image: reads a channel's path; must be a module-level function (it is pickled).
         read_label: reads a label's path.
         check: faults of one case that only this data set can have.
+        assumptions: what the files do not say and the converter assumes, for the report.
+        images_ready: image files are what nnU-Net reads as they are, so they may be linked.
+        file_ending: of the images and labels that are written.
         description: free text for ``dataset.json``.
         reference: citation for ``dataset.json``.
         licence: terms, as far as they are known.
@@ -80,4 +92,5 @@ class DatasetForm:
     licence: str
     check: Callable[[CaseFacts], list[str]] | None = None
     assumptions: dict[str, Any] = field(default_factory=dict)
+    images_ready: bool = False
     file_ending: str = ".nii.gz"

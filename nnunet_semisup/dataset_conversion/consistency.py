@@ -1,20 +1,152 @@
-"""Checks over all cases together."""
+"""Checks over all cases together: the split against the disk, copies of one scan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from nnunet_semisup.dataset_conversion.verify import CaseFacts
+from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
+from nnunet_semisup.dataset_conversion.splits import Split
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
+from nnunet_semisup.evaluation.parallel import map_cases
 
 
-def check_cases(
-    facts: Sequence[CaseFacts],
-    drop_duplicates: bool,
-    faults: list[str],
-    warnings: list[str],
+@dataclass(frozen=True)
+class Duplicate:
+    """Two cases with one content: ``kind`` is ``voxels``, ``label`` or ``acquisition``."""
+
+    first: CaseFacts
+    second: CaseFacts
+    kind: str
+    correlation: float
+
+    @property
+    def droppable(self) -> str | None:
+        """The case to leave out: the unlabeled one, of two the later; ``None`` if neither is."""
+        for facts in (self.second, self.first):
+            if facts.case.subset is Subset.UNLABELED:
+                return facts.case.id
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The pair as it stands in the report."""
+        return {
+            "cases": [self.first.case.id, self.second.case.id],
+            "subsets": [self.first.case.subset.value, self.second.case.subset.value],
+            "kind": self.kind,
+            "correlation": round(self.correlation, 4),
+        }
+
+    def describe(self) -> str:
+        """The pair in words."""
+        cases = " and ".join(
+            f"{facts.case.id} ({facts.case.subset.value})" for facts in (self.first, self.second)
+        )
+        return {
+            "voxels": f"{cases} hold the same image, voxel for voxel",
+            "label": f"{cases} hold the same label, voxel for voxel",
+            "acquisition": (
+                f"{cases} are one acquisition twice (correlation {self.correlation:.3f} after "
+                "alignment)"
+            ),
+        }[self.kind]
+
+
+def check_split(
+    split: Split, present: Collection[str], allow_partial: bool, findings: Findings
 ) -> list[str]:
-    """Add all cases' faults and warnings; returns the cases to leave out."""
+    """Compare the split with the cases on disk; returns those that are missing.
+
+    Args:
+        split: what is expected.
+        present: the cases on disk.
+        allow_partial: missing cases are a warning.
+        findings: where to put what is wrong.
+    """
+    named = split.subset_of()
+    on_disk = set(present)
+    missing = [case for case in named if case not in on_disk]
+    extra = [case for case in present if case not in named]
+    if missing:
+        by_subset = "; ".join(
+            f"{subset.value}: {', '.join(found)}"
+            for subset in Subset
+            if (found := [case for case in missing if named[case] is subset])
+        )
+        text = f"{len(missing)} of the {len(named)} cases of {split.lists.name} are not on disk"
+        if allow_partial:
+            findings.warnings.append(f"{text} ({by_subset})")
+        else:
+            findings.faults.append(f"{text} ({by_subset}); --allow-partial converts the others")
+    if extra:
+        findings.warnings.append(
+            f"{len(extra)} cases on disk are in no list of {split.lists.name} and are left out: "
+            f"{', '.join(extra)}"
+        )
+    if on_disk.isdisjoint(split.labeled):
+        findings.faults.append(f"none of the {len(split.labeled)} labeled cases is on disk")
+    if on_disk.isdisjoint(split.unlabeled):
+        place = findings.warnings if allow_partial else findings.faults
+        place.append(f"none of the {len(split.unlabeled)} unlabeled cases is on disk")
+    return missing
+
+
+def find_duplicates(
+    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int
+) -> list[Duplicate]:
+    """Every pair of cases with the same voxels, the same label, or of the same acquisition."""
+    readable = [f for f in facts if f.thumbnail is not None]
+    exact = _equal_hashes(readable)
+    known = {(d.first.case.id, d.second.case.id) for d in exact if d.kind == "voxels"}
+    similar = near_duplicates(
+        [f.thumbnail for f in readable if f.thumbnail is not None],
+        [f.case.images[0] for f in readable],
+        form.read_image,
+        partial(map_cases, num_processes=num_processes, description="comparing"),
+    )
+    found = [Duplicate(readable[i], readable[j], "acquisition", score) for i, j, score in similar]
+    return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
+
+
+def _equal_hashes(facts: Sequence[CaseFacts]) -> list[Duplicate]:
+    """Pairs whose first channel, or whose label, is equal voxel for voxel."""
+    groups: defaultdict[tuple[str, str], list[CaseFacts]] = defaultdict(list)
     for found in facts:
-        faults += [f"case {found.case.id}: {text}" for text in found.faults]
-        warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
-    return []
+        groups["voxels", found.images[0].voxels_sha256].append(found)
+        if found.label is not None and any(found.label_counts.keys() - {0}):
+            groups["label", found.label.voxels_sha256].append(found)
+    return [
+        Duplicate(group[0], other, kind, 1.0)
+        for (kind, _), group in groups.items()
+        for other in group[1:]
+    ]
+
+
+def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Findings) -> list[str]:
+    """Turn pairs into faults and warnings; returns the cases to leave out.
+
+    Equal voxels in two subsets are a fault, everything else is a warning. With ``drop`` the
+    unlabeled case of a pair is left out instead.
+    """
+    dropped: list[str] = []
+    for pair in duplicates:
+        if {pair.first.case.id, pair.second.case.id} & set(dropped):
+            continue
+        same_subset = pair.first.case.subset is pair.second.case.subset
+        fatal = pair.kind != "acquisition" and not same_subset
+        unlabeled = pair.droppable
+        text = pair.describe()
+        if unlabeled and drop:
+            dropped.append(unlabeled)
+            findings.warnings.append(f"{text}; {unlabeled} is left out")
+        elif unlabeled:
+            advice = f"--drop-duplicates leaves {unlabeled} out"
+            (findings.faults if fatal else findings.warnings).append(f"{text}; {advice}")
+        else:
+            advice = "decide which one to keep and name the other in no list of the split"
+            (findings.faults if fatal else findings.warnings).append(f"{text}; {advice}")
+    return dropped

@@ -10,18 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.consistency import check_cases
+from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.consistency import (
+    Duplicate,
+    check_split,
+    find_duplicates,
+    judge_duplicates,
+)
 from nnunet_semisup.dataset_conversion.report import build_report, summary
 from nnunet_semisup.dataset_conversion.splits import Split
-from nnunet_semisup.dataset_conversion.target import REPORT, Target, list_files
-from nnunet_semisup.dataset_conversion.verify import CaseFacts, inspect_case, raise_faults
+from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
 from nnunet_semisup.dataset_conversion.volume import write_text
-from nnunet_semisup.dataset_conversion.write import (
-    parallel_map,
-    write_cases,
-    write_dataset_json,
-)
+from nnunet_semisup.dataset_conversion.write import write_cases, write_dataset_json
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.parallel import map_cases
+
+LINKS = ("copy", "hardlink", "symlink")
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,9 @@ class Options:
     allow_empty: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    link: str = "copy"
     num_processes: int = 1
     report: Path | None = None
-
-
-@dataclass(frozen=True)
-class SourceFiles:
-    """The files of one case on disk, whatever its subset."""
-
-    images: tuple[Path, ...]
-    label: Path | None
 
 
 @dataclass
@@ -54,32 +52,45 @@ class Collected:
 
     root: Path
     cases: dict[str, SourceFiles]
-    faults: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
 
 
 def convert(
     collected: Collected, split: Split, form: DatasetForm, options: Options
 ) -> dict[str, Any]:
-    """Verify every case and write the data set; returns the report.
+    """Verify every case and write the data set below ``nnUNet_raw``.
+
+    Args:
+        collected: the cases on disk.
+        split: the cases' subsets.
+        form: what is particular to the data set.
+        options: the user's decisions.
+
+    Returns:
+        The content of ``conversion_report.json``.
 
     Raises:
-        UserError: anything is wrong with the input or the target; nothing was written.
+        UserError: anything is wrong with the input or the target. Nothing was written, unless
+            the disk failed while writing; then the same command continues.
     """
+    _check_options(form, options)
     target = Target(options.dataset_id, options.name)
-    faults, warnings = list(collected.faults), list(collected.warnings)
-    missing = _check_split(collected, split, options, faults, warnings)
-    cases = _cases(collected.cases, split, options.keep_hidden_labels)
-    inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
-    facts = parallel_map(inspect, cases, options.num_processes, "verifying")
-    dropped = check_cases(facts, options.drop_duplicates, faults, warnings)
-    raise_faults(f"{collected.root} cannot be converted", faults)
+    if not options.dry_run:
+        target.finish_interrupted()
+    findings = collected.findings
+    findings.faults += target.faults(options.overwrite)
+    missing = check_split(split, collected.cases, options.allow_partial, findings)
+    facts = _verify(collected, split, form, options)
+    duplicates = find_duplicates(facts, form, options.num_processes)
+    dropped = judge_duplicates(duplicates, options.drop_duplicates, findings)
+    findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}")
+
     facts = [f for f in facts if f.case.id not in dropped]
     settings = _settings(collected, split, form, options)
     fingerprint = _fingerprint(settings, facts)
-    target.check(fingerprint, options.overwrite)
+    target.check_unfinished(fingerprint, options.overwrite)
     report = build_report(form, split, facts, settings)
-    report |= {"missing": missing, "dropped": dropped, "warnings": warnings}
+    report |= _notes(missing, duplicates, dropped, findings)
     if not options.dry_run:
         _write(target, fingerprint, facts, split, form, options, report)
     if options.report is not None:
@@ -88,40 +99,40 @@ def convert(
     return report
 
 
-def _check_split(
-    collected: Collected,
-    split: Split,
-    options: Options,
-    faults: list[str],
-    warnings: list[str],
-) -> list[str]:
-    """Compare the split with the disk; returns the cases that are missing."""
-    named = split.subset_of()
-    missing = [case for case in named if case not in collected.cases]
-    extra = [case for case in collected.cases if case not in named]
-    if missing:
-        by_subset = "; ".join(
-            f"{subset.value}: {', '.join(found)}"
-            for subset in Subset
-            if (found := [case for case in missing if named[case] is subset])
+def _check_options(form: DatasetForm, options: Options) -> None:
+    """Refuse options that cannot be met, before any file is read."""
+    if options.num_processes < 1:
+        raise UserError(f"-np {options.num_processes} is not possible; give 1 or more.")
+    if options.link not in LINKS:
+        raise UserError(f"--link {options.link} is unknown; give one of {', '.join(LINKS)}.")
+    if options.link != "copy" and not form.images_ready:
+        raise UserError(
+            f"--link {options.link} is not possible: the files of {form.name} ({form.source}) "
+            f"must be rewritten as {form.file_ending}. Leave --link out."
         )
-        text = f"{len(missing)} of the {len(named)} cases of {split.lists.name} are missing ({by_subset})"
-        if options.allow_partial:
-            warnings.append(text)
-        else:
-            faults.append(f"{text}; --allow-partial converts the others")
-    if extra:
-        warnings.append(
-            f"{len(extra)} cases on disk are in no list and are left out: {', '.join(extra)}"
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise UserError(
+            f"--report {options.report}: the folder {options.report.absolute().parent} does not "
+            "exist; create it first."
         )
-    for subset, needed in ((Subset.LABELED, split.labeled), (Subset.UNLABELED, split.unlabeled)):
-        if needed and not any(case in collected.cases for case in needed):
-            faults.append(f"none of the {len(needed)} {subset.value} cases is on disk")
-    return missing
+
+
+def _verify(
+    collected: Collected, split: Split, form: DatasetForm, options: Options
+) -> list[CaseFacts]:
+    """Read every case that is on disk, in the split's order, and add what is wrong."""
+    cases = _cases(collected.cases, split, options.keep_hidden_labels)
+    inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
+    facts = map_cases(inspect, cases, options.num_processes, "verifying")
+    for found in facts:
+        name = f"case {found.case.id}"
+        collected.findings.faults += [f"{name}: {text}" for text in found.faults]
+        collected.findings.warnings += [f"{name}: {text}" for text in found.warnings]
+    return facts
 
 
 def _cases(found: Mapping[str, SourceFiles], split: Split, keep_hidden: bool) -> list[Case]:
-    """The cases to convert, in the split's order."""
+    """The cases to convert; hidden labels are not even named unless they are to be kept."""
     return [
         Case(
             id=case,
@@ -150,6 +161,7 @@ def _settings(
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,
         "allow_empty": options.allow_empty,
+        "link": options.link,
         "assumptions": dict(form.assumptions),
     }
 
@@ -164,6 +176,18 @@ def _fingerprint(settings: Mapping[str, Any], facts: list[CaseFacts]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _notes(
+    missing: list[str], duplicates: list[Duplicate], dropped: list[str], findings: Findings
+) -> dict[str, Any]:
+    """What the report says about the data set as a whole."""
+    return {
+        "missing": missing,
+        "duplicates": [pair.to_json() for pair in duplicates],
+        "dropped": dropped,
+        "warnings": findings.warnings,
+    }
+
+
 def _write(
     target: Target,
     fingerprint: str,
@@ -176,11 +200,10 @@ def _write(
     """Write the data set to the unfinished folder and put it in place."""
     if target.open(fingerprint):
         print(f"continuing the unfinished conversion in {target.staging}")
-    write_cases(facts, form, target.staging, options.num_processes)
+    write_cases(facts, form, target.staging, options.num_processes, options.link)
     write_dataset_json(target.staging, form, split, facts)
-    report["files"] = [
-        name for name in list_files(target.staging) if not name.startswith("conversion_")
-    ]
+    own = {STATE, REPORT}
+    report["files"] = [name for name in list_files(target.staging) if name not in own]
     write_text(_dump(report), target.staging / REPORT)
     target.close()
 

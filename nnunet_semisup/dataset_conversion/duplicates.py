@@ -17,14 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from scipy import fft
+from scipy.ndimage import uniform_filter
 
 from nnunet_semisup.dataset_conversion.volume import Volume
 
 FACTOR = 6
 SCREENING_THRESHOLD = 0.85
-CONFIRMATION_THRESHOLD = 0.90
+CONFIRMATION_THRESHOLD = 0.92
 _TEMPLATE_SHARE = 0.6
-_CONFIRMATION_SIDE = 48
+_CONFIRMATION_SIDE = 32
 _SMOOTHING = 3
 
 
@@ -69,12 +70,9 @@ class _Searchable:
 
     @cached_property
     def template_spectrum(self) -> np.ndarray:
-        """Conjugate transform of the central box, brought to zero mean and unit norm."""
+        """What :meth:`best_match` of another image takes to look for the central box of this."""
         inner = tuple(slice(s, s + b) for s, b in zip(self.start, self._box, strict=True))
-        template = self._image[inner] - self._image[inner].mean()
-        norm = np.linalg.norm(template)
-        scaled = (template / norm if norm > 0 else template).astype(np.float32)
-        return np.conj(fft.rfftn(scaled, self._grid))
+        return _template_spectrum(self._image[inner], self._grid)
 
     @cached_property
     def inverse_norm(self) -> np.ndarray:
@@ -91,6 +89,14 @@ class _Searchable:
         valid = full[tuple(slice(n) for n in self.inverse_norm.shape)] * self.inverse_norm
         index = np.unravel_index(int(np.argmax(valid)), valid.shape)
         return float(valid[index]), tuple(int(i) for i in index)
+
+
+def _template_spectrum(template: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Conjugate transform of ``template``, brought to zero mean and unit norm."""
+    centred = template - template.mean()
+    norm = np.linalg.norm(centred)
+    scaled = centred / norm if norm > 0 else centred
+    return np.conj(fft.rfftn(scaled.astype(np.float32), grid))
 
 
 def _box_sum(array: np.ndarray, box: Sequence[int]) -> np.ndarray:
@@ -143,9 +149,6 @@ def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> flo
     Returns:
         The highest correlation within that uncertainty; 0 where the two hardly overlap.
     """
-    from scipy.ndimage import uniform_filter
-    from skimage.feature import match_template
-
     block, window = [], []
     for n, m, shift in zip(first.shape, second.shape, offset, strict=True):
         low, high = max(0, -shift), min(n, m - shift)
@@ -159,9 +162,8 @@ def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> flo
         window.append(slice(max(0, begin - FACTOR), min(m, begin + side + FACTOR)))
     template = uniform_filter(first[tuple(block)].astype(np.float32), _SMOOTHING)
     region = uniform_filter(second[tuple(window)].astype(np.float32), _SMOOTHING)
-    if template.std() == 0 or region.std() == 0:
-        return 0.0
-    return float(match_template(region, template).max())
+    searchable = _Searchable(region, template.shape, region.shape)
+    return searchable.best_match(_template_spectrum(template, region.shape))[0]
 
 
 def confirm_files(
@@ -187,6 +189,8 @@ def near_duplicates(
         mapper: applies a function to candidates, perhaps in parallel.
     """
     candidates = screen(thumbnails)
+    if not candidates:
+        return []
     scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
     return [
         (candidate.first, candidate.second, score)

@@ -6,31 +6,49 @@ gadolinium-enhanced cardiac magnetic resonance imaging", Medical Image Analysis 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from functools import partial
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.cases import DatasetForm
-from nnunet_semisup.dataset_conversion.convert import Collected, SourceFiles
+from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.convert import Collected
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
 from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "LA2018"
-RAW_IMAGE, RAW_LABEL, H5_FILE = "lgemri.nrrd", "laendo.nrrd", "mri_norm2.h5"
-SLICES = 88
 SPACING = 0.625
+SLICES = 88
+SOURCES = ("auto", "raw", "h5")
+_RAW_IMAGE, _RAW_LABEL, _H5_FILE = "lgemri.nrrd", "laendo.nrrd", "mri_norm2.h5"
+_KNOWN_FILES = {_RAW_IMAGE, _RAW_LABEL, _H5_FILE, "lawall.nrrd"}
 _TEST_FOLDER = "Testing Set"
 _MAX_DEPTH = 4
+_REFERENCE = (
+    "Xiong et al., Medical Image Analysis 67, 2021, 101832, doi:10.1016/j.media.2020.101832"
+)
+_TERMS = (
+    "No licence text was found with the data; the challenge asks to register and to cite. "
+    "Not redistributable as far as known."
+)
 
 
 def _check_slices(facts: CaseFacts) -> list[str]:
     """Every scan of the challenge has 88 slices, in both forms."""
-    assert facts.geometry is not None
-    slices = facts.geometry.size[2]
+    slices = facts.geometry.size[2] if facts.geometry else 0
     if slices == SLICES:
         return []
-    return [f"has {slices} slices; every scan of the challenge has {SLICES}"]
+    return [f"has {slices} slices; every scan of the challenge has {SLICES}. Extract it again"]
+
+
+def _check_raw(facts: CaseFacts) -> list[str]:
+    """Slices, and a warning if the voxel size is not the one the challenge states."""
+    if facts.geometry and any(abs(s / SPACING - 1) > 1e-3 for s in facts.geometry.spacing):
+        facts.warnings.append(
+            f"the voxel size is {facts.geometry.spacing} mm; the challenge states {SPACING} mm"
+        )
+    return _check_slices(facts)
 
 
 def raw_form() -> DatasetForm:
@@ -44,14 +62,25 @@ def raw_form() -> DatasetForm:
         read_image=read_itk,
         read_label=read_itk,
         description="Left atrium in late gadolinium-enhanced MR, from the challenge's nrrd files.",
-        reference=REFERENCE,
-        licence=TERMS,
-        check=_check_slices,
+        reference=_REFERENCE,
+        licence=_TERMS,
+        check=_check_raw,
     )
 
 
-def h5_form(spacing: float) -> DatasetForm:
-    """The h5 files of the semi-supervised literature: labels 0 and 1, no geometry."""
+def h5_form(spacing: float = SPACING) -> DatasetForm:
+    """The h5 files of the semi-supervised literature: labels 0 and 1, no geometry.
+
+    Args:
+        spacing: voxel size in millimetres to assume, equal along all axes.
+
+    Raises:
+        UserError: the spacing is not positive, or h5py is not installed.
+    """
+    if not 0 < spacing < float("inf"):
+        raise UserError(f"--spacing {spacing:g} is not possible; give millimetres above 0.")
+    if importlib.util.find_spec("h5py") is None:
+        raise UserError("h5 files need h5py; type: pip install 'nnunet-semisup[h5]'")
     return DatasetForm(
         name=NAME,
         source="h5",
@@ -66,56 +95,52 @@ def h5_form(spacing: float) -> DatasetForm:
             "results do not compare with those on the challenge's own files. The voxel size is "
             f"assumed ({spacing:g} mm), not read."
         ),
-        reference=REFERENCE,
-        licence=TERMS,
+        reference=_REFERENCE,
+        licence=_TERMS,
         check=_check_slices,
         assumptions={"spacing": spacing, "axes": "x, y, z"},
     )
 
 
-REFERENCE = "Xiong et al., Medical Image Analysis 67, 2021, 101832, doi:10.1016/j.media.2020.101832"
-TERMS = (
-    "No licence text was found with the data; the challenge asks to register and to cite. "
-    "Not redistributable as far as known."
-)
-
-
 def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
-    """Find the cases below ``raw_dir`` and decide which form they have.
+    """Find the training cases below ``raw_dir`` and decide which form they have.
 
     Args:
-        raw_dir: the extracted archive, or the folder of cases itself.
-        source: ``raw``, ``h5`` or ``auto``, which looks.
+        raw_dir: the extracted archive, or the folder that holds the cases.
+        source: ``raw``, ``h5``, or ``auto``, which takes the form that is there.
+
+    Returns:
+        The cases and their form, ``raw`` or ``h5``.
 
     Raises:
-        UserError: no such folder, no case, or both forms under ``auto``.
+        UserError: no such folder, no case in it, or both forms under ``auto``.
     """
     if not raw_dir.is_dir():
         raise UserError(f"{raw_dir} is not a folder; give the one the data were extracted to.")
     folders = {
-        "raw": _case_folders(raw_dir, (RAW_IMAGE, RAW_LABEL)),
-        "h5": _case_folders(raw_dir, (H5_FILE,)),
+        "raw": _folders_with(raw_dir, (_RAW_IMAGE, _RAW_LABEL)),
+        "h5": _folders_with(raw_dir, (_H5_FILE,)),
     }
     if source == "auto":
         present = [form for form, found in folders.items() if found]
         if len(present) > 1:
-            raise UserError(f"{raw_dir} holds both forms; choose with --source raw or --source h5.")
+            raise UserError(f"{raw_dir} holds both forms; choose --source raw or --source h5.")
         source = present[0] if present else "raw"
     if not folders[source]:
         raise UserError(
-            f"{raw_dir} holds no case of the form '{source}'. Expected is "
-            f"'Training Set/CASE/{RAW_IMAGE}' or '.../CASE/{H5_FILE}' below it."
+            f"{raw_dir} holds no case of the form '{source}'. Expected below it is "
+            f"'Training Set/CASE/{_RAW_IMAGE}', or 'CASE/{_H5_FILE}' for the h5 form."
         )
     return _collect_files(raw_dir, folders[source], source), source
 
 
-def _case_folders(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
+def _folders_with(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
     """Folders below ``raw_dir``, not too deep, that hold one of ``names``."""
     found = []
-    base = len(raw_dir.parts)
-    for folder, subfolders, files in os.walk(raw_dir):
+    depth = len(raw_dir.parts)
+    for folder, subfolders, files in os.walk(raw_dir, followlinks=True):
         subfolders.sort()
-        if len(Path(folder).parts) - base >= _MAX_DEPTH:
+        if len(Path(folder).parts) - depth >= _MAX_DEPTH:
             subfolders.clear()
         if any(name in files for name in names):
             found.append(Path(folder))
@@ -123,24 +148,44 @@ def _case_folders(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def _collect_files(raw_dir: Path, folders: list[Path], source: str) -> Collected:
-    """The files of every training case."""
+    """The files of every training case; what is wrong with the tree goes to the findings."""
     collected = Collected(raw_dir, {})
-    test = [folder for folder in folders if folder.parent.name == _TEST_FOLDER]
-    if test:
-        collected.warnings.append(
-            f"the {len(test)} cases in '{_TEST_FOLDER}' are in no split of the literature; left out"
-        )
-    for folder in folders:
-        if folder.parent.name == _TEST_FOLDER:
-            continue
-        image = folder / (H5_FILE if source == "h5" else RAW_IMAGE)
-        label = image if source == "h5" else folder / RAW_LABEL
-        if folder.name in collected.cases:
-            collected.faults.append(f"case {folder.name} is there twice, once in {folder}")
-        elif not image.exists():
-            collected.faults.append(
-                f"case {folder.name}: {label} has no image {RAW_IMAGE} beside it"
+    training = [folder for folder in folders if folder.parent.name != _TEST_FOLDER]
+    seen: dict[str, Path] = {}
+    for folder in training:
+        case = folder.name
+        if case in seen:
+            collected.findings.faults.append(
+                f"case {case}: is there twice, in {seen[case]} and {folder}; remove one"
             )
+            continue
+        seen[case] = folder
+        image = folder / (_H5_FILE if source == "h5" else _RAW_IMAGE)
+        label = image if source == "h5" else folder / _RAW_LABEL
+        if image.exists():
+            collected.cases[case] = SourceFiles((image,), label if label.exists() else None)
         else:
-            collected.cases[folder.name] = SourceFiles((image,), label if label.exists() else None)
+            collected.findings.faults.append(
+                f"case {case}: {label} has no {_RAW_IMAGE} beside it; extract the case again"
+            )
+    _note_left_out(collected, training, len(folders) - len(training))
     return collected
+
+
+def _note_left_out(collected: Collected, training: list[Path], num_test: int) -> None:
+    """Say which files and folders are not used."""
+    if num_test:
+        collected.findings.warnings.append(
+            f"the {num_test} cases in '{_TEST_FOLDER}' are in no split of the literature and are "
+            "left out"
+        )
+    junk = [
+        str(file.relative_to(collected.root))
+        for folder in training
+        for file in sorted(folder.iterdir())
+        if file.name not in _KNOWN_FILES
+    ]
+    if junk:
+        collected.findings.warnings.append(
+            f"{len(junk)} other files are left out: {', '.join(junk)}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 from nnunet_semisup.dataset_conversion.cases import Subset
 from nnunet_semisup.errors import UserError
 
-_KEYS = {"labeled": "labeled", "unlabeled": "unlabeled", "validation": "validation", "test": "test"}
+_KEYS = ("labeled", "unlabeled", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -174,23 +175,24 @@ def _budget(lists: SplitLists, labeled: str | None) -> int:
             f"the split {lists.name} does not say how many cases keep their labels. "
             f"Add --labeled N, {_allowed(lists)}."
         )
-    try:
-        number = float(labeled)
-    except ValueError:
-        number = -1.0
-    if "." in labeled:
-        table = {float(key.rstrip("%")) / 100: count for key, count in lists.counts.items()}
-        found = [count for fraction, count in table.items() if abs(fraction - number) < 1e-9]
-        number = found[0] if found else -1.0
-    if number != int(number) or not 1 <= number <= len(lists.pool):
+    number = 0
+    if re.fullmatch(r"\d+", labeled):
+        number = int(labeled)
+    elif re.fullmatch(r"0?\.\d+", labeled):
+        for key, count in lists.counts.items():
+            if abs(_fraction(key) - float(labeled)) < 1e-9:
+                number = count
+    if not 1 <= number <= len(lists.pool):
         raise UserError(f"--labeled {labeled} is not available; give {_allowed(lists)}.")
-    return int(number)
+    return number
+
+
+def _fraction(percentage: str) -> float:
+    return float(percentage.rstrip("%")) / 100
 
 
 def _allowed(lists: SplitLists) -> str:
-    table = ", ".join(
-        f"{float(key.rstrip('%')) / 100:g} ({count})" for key, count in lists.counts.items()
-    )
+    table = ", ".join(f"{_fraction(key):g} ({count})" for key, count in lists.counts.items())
     whole = f"a whole number from 1 to {len(lists.pool)}"
     return f"{whole}, or a fraction of the literature's table: {table}" if table else whole
 

@@ -7,10 +7,11 @@ nnU-Net never sees half of one.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
+
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 
 from nnunet_semisup.dataset_conversion.volume import write_text
 from nnunet_semisup.errors import UserError
@@ -18,7 +19,7 @@ from nnunet_semisup.errors import UserError
 REPORT = "conversion_report.json"
 STATE = "conversion_state.json"
 MARKER = "nnunet_semisup"
-_ROOTS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+_ROOTS = (nnUNet_raw, nnUNet_preprocessed, nnUNet_results)
 
 
 class Target:
@@ -37,7 +38,7 @@ class Target:
             raise UserError(f"-d {dataset_id} is not possible; give a number from 1 to 999.")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise UserError(f"--name {name!r} is not possible; use letters, digits, '-' and '_'.")
-        raw = os.environ.get("nnUNet_raw")
+        raw = nnUNet_raw.get()
         if not raw:
             raise UserError(
                 "the variable nnUNet_raw is not set; it names the folder that data sets are "
@@ -49,28 +50,37 @@ class Target:
         self.staging = self.folder.with_name(f".{self.dataset_name}.unfinished")
         self._replaced = self.folder.with_name(f".{self.dataset_name}.replaced")
 
-    def check(self, fingerprint: str, overwrite: bool) -> None:
-        """Refuse to touch what this command has not written.
+    def faults(self, overwrite: bool) -> list[str]:
+        """Why this command must not write here: the id is in use, or the folder is.
 
-        Raises:
-            UserError: the id is in use, or the folder or an unfinished conversion belongs to
-                something else and ``overwrite`` does not allow, or must not, delete it.
+        ``overwrite`` allows to replace what this converter has written, and nothing else.
         """
         faults = self._faults_of_ids()
         if self.folder.exists():
             faults += self._faults_of_folder(overwrite)
-        if self.staging.exists():
-            faults += self._faults_of_staging(fingerprint, overwrite)
+        return faults
+
+    def finish_interrupted(self) -> None:
+        """Complete what :meth:`close` did not come to after the folder was in its place."""
+        if (self.folder / STATE).exists():
+            self._tidy()
+
+    def check_unfinished(self, fingerprint: str, overwrite: bool) -> None:
+        """Refuse to touch an unfinished conversion that is not this command's.
+
+        Raises:
+            UserError: there is one, and ``overwrite`` does not allow to discard it.
+        """
+        faults = self._faults_of_staging(fingerprint, overwrite) if self.staging.exists() else []
         if faults:
-            listed = "\n".join(f"  - {fault}" for fault in faults)
-            raise UserError(f"cannot write {self.folder}, nothing was changed:\n{listed}")
+            raise UserError(f"cannot write {self.folder}, nothing was changed: {faults[0]}")
 
     def _faults_of_ids(self) -> list[str]:
         """Folders of nnU-Net that use the id already, apart from this target itself."""
         prefix = f"Dataset{self.dataset_id:03d}_"
         faults = []
         for variable in _ROOTS:
-            root = os.environ.get(variable)
+            root = variable.get()
             if not root or not Path(root).is_dir():
                 continue
             for folder in sorted(Path(root).glob(f"{prefix}*")):
@@ -93,7 +103,7 @@ class Target:
             ]
         if not overwrite:
             return [f"{self.folder} exists; --overwrite replaces it, or choose another -d"]
-        known = set(report.get("files", ())) | {REPORT}
+        known = set(report.get("files", ())) | {REPORT, STATE}
         strangers = [name for name in list_files(self.folder) if name not in known]
         return [
             f"{self.folder / name} was not written by this converter, so --overwrite does not "
@@ -103,7 +113,7 @@ class Target:
 
     def _faults_of_staging(self, fingerprint: str, overwrite: bool) -> list[str]:
         """Why the unfinished folder can be neither resumed nor replaced."""
-        if not any(self.staging.iterdir()):
+        if all(entry.name.startswith(".tmp-") for entry in self.staging.iterdir()):
             return []
         state = read_json(self.staging / STATE)
         if state.get("written_by") != MARKER:
@@ -130,12 +140,15 @@ class Target:
 
     def close(self) -> None:
         """Put the complete folder in its place; what it replaces is deleted afterwards."""
-        (self.staging / STATE).unlink()
         if self.folder.exists():
             self.folder.rename(self._replaced)
         self.staging.rename(self.folder)
+        self._tidy()
+
+    def _tidy(self) -> None:
         if self._replaced.exists():
             shutil.rmtree(self._replaced)
+        (self.folder / STATE).unlink()
 
 
 def list_files(folder: Path) -> list[str]:

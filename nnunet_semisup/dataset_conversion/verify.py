@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,28 @@ from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     Volume,
     array_sha256,
-    file_sha256,
+    source_sha256,
 )
+from nnunet_semisup.errors import UserError
+
+
+@dataclass
+class Findings:
+    """What was found wrong with a data set: ``faults`` stop the conversion, ``warnings`` do not."""
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def raise_faults(self, title: str) -> None:
+        """Stop with every fault in one list, if there is one.
+
+        Raises:
+            UserError: there are faults.
+        """
+        if self.faults:
+            noun = "fault" if len(self.faults) == 1 else "faults"
+            listed = "\n".join(f"  - {fault}" for fault in self.faults)
+            raise UserError(f"{title}: {len(self.faults)} {noun}, nothing was written.\n{listed}")
 
 
 @dataclass
@@ -93,7 +113,7 @@ def _read(
     """Read one file and record what it is; what stops that becomes a fault of the case."""
     try:
         volume = reader(path)
-        digest = file_sha256(path)
+        digest = source_sha256(path)
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
@@ -163,17 +183,3 @@ def _label_value_faults(values: np.ndarray, form: DatasetForm) -> list[str]:
         expected = ", ".join(str(value) for value in form.label_map)
         return [f"the label has the values {shown}; only {expected} are expected"]
     return []
-
-
-def raise_faults(title: str, faults: Sequence[str]) -> None:
-    """Stop with every fault in one list, if there is one.
-
-    Raises:
-        UserError: there are faults.
-    """
-    from nnunet_semisup.errors import UserError
-
-    if faults:
-        noun = "fault" if len(faults) == 1 else "faults"
-        listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise UserError(f"{title}: {len(faults)} {noun}, nothing was written.\n{listed}")

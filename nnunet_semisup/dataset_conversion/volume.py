@@ -1,15 +1,20 @@
-"""Scans as an array with a geometry: read from any format, written as NIfTI with reproducible bytes."""
+"""Scans as an array with a geometry, read from any format and written as NIfTI."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
+
+from nnunet_semisup.errors import UserError
 
 RELATIVE_TOLERANCE = 1e-3
 
@@ -58,8 +63,10 @@ def read_itk(path: Path) -> Volume:
     Raises:
         UnreadableFileError: zero bytes, truncated, or in a format ITK does not know.
     """
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
+    if path.name.endswith((".nii", ".nii.gz")):
+        _check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -69,6 +76,32 @@ def read_itk(path: Path) -> Volume:
         image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
     )
     return Volume(sitk.GetArrayFromImage(image), geometry)
+
+
+def _check_nifti(path: Path) -> None:
+    """Refuse what ITK's NIfTI reader hides: it fills truncated files and NaN voxels with 0.
+
+    Raises:
+        UnreadableFileError: the file is damaged, or a voxel is NaN or infinite.
+    """
+    try:
+        content = path.read_bytes()
+        if path.name.endswith(".gz"):
+            content = gzip.decompress(content)
+        sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
+        kind = nibabel.Nifti2Image if 540 in sizes else nibabel.Nifti1Image
+        stored = np.asanyarray(kind.from_bytes(content).dataobj)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nibabel.spatialimages.HeaderDataError,
+    ) as error:
+        raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        number = np.count_nonzero(~np.isfinite(stored))
+        raise UnreadableFileError(f"{number} voxels are NaN or Inf")
 
 
 def read_h5(path: Path, key: str, spacing: float) -> Volume:
@@ -104,16 +137,20 @@ def array_sha256(array: np.ndarray) -> str:
     """Hash of shape, data type and voxels; equal for equal arrays whatever their memory layout."""
     contiguous = np.ascontiguousarray(array)
     digest = hashlib.sha256(f"{contiguous.shape} {contiguous.dtype.str}".encode())
-    digest.update(contiguous)
+    digest.update(contiguous.data)
     return digest.hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+def source_sha256(path: Path) -> str:
+    """Hash of a file's bytes, or of a folder's file names and bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for name in files:
+        if path.is_dir():
+            digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
+        with name.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -131,6 +168,11 @@ def write_nifti(volume: Volume, path: Path) -> None:
     try:
         sitk.WriteImage(image, temporary, useCompression=True)
         publish(Path(temporary), path)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be written ({error}). Check the free space and the permissions; the "
+            "same command continues where it stopped."
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 

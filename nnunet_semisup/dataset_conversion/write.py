@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.splits import Split
@@ -27,30 +25,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     write_text,
 )
 from nnunet_semisup.errors import UserError
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
-
-
-def parallel_map(
-    function: Callable[[_In], _Out], items: Sequence[_In], num_processes: int, title: str
-) -> list[_Out]:
-    """``[function(item) for item in items]`` over processes, with a progress bar.
-
-    Raises:
-        UserError: a worker was killed.
-    """
-    if num_processes <= 1 or len(items) <= 1:
-        return [function(item) for item in tqdm(items, desc=title)]
-    workers = min(num_processes, len(items))
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            return list(tqdm(pool.map(function, items), total=len(items), desc=title))
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"a worker process was killed, usually for want of memory; try -np 1 instead of "
-            f"-np {num_processes}. The same command continues where it stopped."
-        ) from error
+from nnunet_semisup.evaluation.parallel import map_cases
 
 
 def output_paths(case: Case, ending: str) -> tuple[list[str], str | None]:
@@ -63,10 +38,16 @@ def output_paths(case: Case, ending: str) -> tuple[list[str], str | None]:
     return images, label
 
 
-def write_case(facts: CaseFacts, form: DatasetForm, folder: Path) -> None:
+def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "copy") -> None:
     """Write one verified case below ``folder``; files that are complete already are kept.
 
     Every file is read back and compared with its source before it counts as written.
+
+    Args:
+        facts: the case, as verified.
+        form: how to read it and what its labels become.
+        folder: the data set's folder.
+        link: for images that need no conversion: ``copy``, ``hardlink`` or ``symlink``.
 
     Raises:
         UserError: a source changed after it was verified, or the disk returned other voxels.
@@ -77,7 +58,7 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path) -> None:
     for path, name, file in zip(case.images, image_names, facts.images, strict=True):
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
-        _write_and_read_back(volume, folder / name)
+        _write_and_read_back(volume, folder / name, path if form.images_ready else None, link)
     if case.label is not None and label_name is not None and facts.label is not None:
         label = form.read_label(case.label)
         _check_unchanged(case.label, label.array, facts.label.voxels_sha256)
@@ -90,13 +71,41 @@ def _check_unchanged(path: Path, array: np.ndarray, expected: str) -> None:
         raise UserError(f"{path} changed while it was converted; run the same command again.")
 
 
-def _write_and_read_back(volume: Volume, path: Path) -> None:
-    """Leave ``path`` with exactly ``volume``, writing only if it is not there already."""
+def _write_and_read_back(
+    volume: Volume, path: Path, ready: Path | None = None, link: str = "copy"
+) -> None:
+    """Leave ``path`` with exactly ``volume``, writing only if it is not there already.
+
+    ``ready`` is a file that holds ``volume`` as it is wanted; it is copied or linked.
+    """
     if path.exists() and _holds(path, volume):
         return
-    write_nifti(volume, path)
+    if ready is None:
+        write_nifti(volume, path)
+    else:
+        _place(ready, path, link)
     if not _holds(path, volume):
         raise UserError(f"{path} does not read back as it was written; check the disk.")
+
+
+def _place(source: Path, path: Path, link: str) -> None:
+    """Copy or link ``source`` to ``path`` atomically."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    source = source.resolve()
+    try:
+        if link == "symlink":
+            temporary.symlink_to(source)
+        elif link == "hardlink":
+            temporary.hardlink_to(source)
+        else:
+            shutil.copyfile(source, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written by --link {link} ({error}); --link copy always works."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _holds(path: Path, volume: Volume) -> bool:
@@ -114,13 +123,18 @@ def _holds(path: Path, volume: Volume) -> bool:
 
 
 def write_cases(
-    facts: Sequence[CaseFacts], form: DatasetForm, folder: Path, num_processes: int
+    facts: Sequence[CaseFacts],
+    form: DatasetForm,
+    folder: Path,
+    num_processes: int,
+    link: str = "copy",
 ) -> None:
-    """Write all cases, one a worker at a time."""
+    """Write all cases, one a worker at a time; see :func:`write_case`."""
     for name in sorted({sub for f in facts for sub in _folders(f.case)}):
         (folder / name).mkdir(exist_ok=True)
     light = [replace(f, thumbnail=None) for f in facts]
-    parallel_map(partial(write_case, form=form, folder=folder), light, num_processes, "writing")
+    write = partial(write_case, form=form, folder=folder, link=link)
+    map_cases(write, light, num_processes, "writing")
 
 
 def _folders(case: Case) -> Iterable[str]:
@@ -142,30 +156,28 @@ def write_dataset_json(
     if validation:
         fold = {"train": labeled, "val": validation}
         write_text(json.dumps([fold], indent=2) + "\n", folder / "splits_final.json")
-    staged = folder / ".tmp-dataset"
-    staged.mkdir(exist_ok=True)
-    generate_dataset_json(
-        str(staged),
-        channel_names={str(key): value for key, value in form.channel_names.items()},
-        labels=dict(form.labels),
-        num_training_cases=count[Subset.LABELED] + count[Subset.VALIDATION],
-        file_ending=form.file_ending,
-        dataset_name=form.name,
-        reference=form.reference,
-        description=form.description,
-        license=form.licence,
-        converted_by="nnunet-semisup",
-        source=form.source,
-        semisup={
-            "unlabeled_folder": Subset.UNLABELED.image_folder,
-            "num_unlabeled": count[Subset.UNLABELED],
-            "labeled_order": labeled,
-            "label_fraction": split.label_fraction,
-            "split": f"{split.lists.name}@{split.lists.sha256}",
-            "source": form.source,
-            "source_checksums": "conversion_report.json",
-        },
-    )
-    write_text((staged / "dataset.json").read_text(encoding="utf-8"), folder / "dataset.json")
-    (staged / "dataset.json").unlink()
-    staged.rmdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        generate_dataset_json(
+            scratch,
+            channel_names={str(key): value for key, value in form.channel_names.items()},
+            labels=dict(form.labels),
+            num_training_cases=count[Subset.LABELED] + count[Subset.VALIDATION],
+            file_ending=form.file_ending,
+            dataset_name=form.name,
+            reference=form.reference,
+            description=form.description,
+            license=form.licence,
+            converted_by="nnunet-semisup",
+            source=form.source,
+            semisup={
+                "unlabeled_folder": Subset.UNLABELED.image_folder,
+                "num_unlabeled": count[Subset.UNLABELED],
+                "labeled_order": labeled,
+                "label_fraction": split.label_fraction,
+                "split": f"{split.lists.name}@{split.lists.sha256}",
+                "source": form.source,
+                "source_checksums": "conversion_report.json",
+            },
+        )
+        content = (Path(scratch) / "dataset.json").read_text(encoding="utf-8")
+    write_text(content, folder / "dataset.json")

@@ -58,6 +58,8 @@ def plot_code_maps(
 ) -> None:
     """Middle slices of image, reconstruction, code map and prediction, one row a patch.
 
+    A code has the same colour in all rows; image and reconstruction of a row have the same window.
+
     Args:
         image: ``(B, C, *spatial)``.
         indices: ``(B, *spatial of the codes)``.
@@ -70,23 +72,33 @@ def plot_code_maps(
     from matplotlib.figure import Figure
 
     rows = min(4, image.shape[0])
-    figure = Figure(figsize=(12, 3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     labels = (probs > 0.5).float().sum(1) if regions else probs.argmax(1).float()
     colours = np.random.default_rng(0).permutation(int(indices.max()) + 1)
+    panels: list[tuple[str, Any, dict[str, Any]]] = [
+        ("image", image[:, 0].numpy(), {"cmap": "gray"}),
+        ("codes", colours[indices.numpy()], {"cmap": "nipy_spectral", "vmax": len(colours)}),
+        ("prediction", labels.numpy(), {"cmap": "viridis", "vmax": max(1, probs.shape[1] - 1)}),
+    ]
+    if reconstruction is not None:
+        panels.insert(1, ("reconstruction", reconstruction[:, 0].numpy(), {"cmap": "gray"}))
+    height, width = image.shape[-2:]
+    figure = Figure(
+        figsize=(3 * len(panels), 3 * rows * height / width + 0.4), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, len(panels), squeeze=False)
     for row in range(rows):
-        codes = colours[_middle(indices[row].numpy())]
-        panels = [
-            ("image", _middle(image[row, 0].numpy()), "gray"),
-            ("codes", codes, "nipy_spectral"),
-            ("prediction", _middle(labels[row].numpy()), "viridis"),
-        ]
-        if reconstruction is not None:
-            shown = _middle(reconstruction[row, 0].numpy())
-            panels.insert(1, ("reconstruction", shown, "gray"))
-        for column, (title, picture, cmap) in enumerate(panels):
-            axis = figure.add_subplot(rows, len(panels), row * len(panels) + column + 1)
-            axis.imshow(picture, cmap=cmap, interpolation="nearest", aspect="auto")
+        window = np.percentile(_middle(image[row, 0].numpy()), (0.5, 99.5))
+        for axis, (title, volumes, look) in zip(axes[row], panels, strict=True):
+            low, high = window if look["cmap"] == "gray" else (0, look["vmax"])
+            axis.imshow(
+                _middle(volumes[row]),
+                cmap=look["cmap"],
+                vmin=low,
+                vmax=high,
+                interpolation="nearest",
+                extent=(0, width, height, 0),
+            )
             axis.set_axis_off()
             if row == 0:
                 axis.set_title(title)

@@ -46,8 +46,8 @@ def weights_location() -> str | None:
         cached = huggingface_hub.try_to_load_from_cache(source.hf_hub_id, filename)
         if isinstance(cached, str):
             return cached
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise _unavailable("they are not in the local cache and HF_HUB_OFFLINE=1")
+    if huggingface_hub.constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise _unavailable("they are not in the local cache and HF_HUB_OFFLINE is set")
     _require_hub(huggingface_hub.constants.ENDPOINT)
     return None
 

@@ -22,7 +22,7 @@ def patchwise_infonce(features: Tensor, reference: Tensor, temperature: float = 
         temperature: of the softmax.
 
     Returns:
-        Scalar float32, ``log N`` for features that say nothing about their position.
+        Scalar float32; at least ``log N`` for features that are the same at all positions.
     """
     ours = F.normalize(features, dim=-1)
     theirs = F.normalize(reference.detach(), dim=-1)

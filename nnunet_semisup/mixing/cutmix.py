@@ -23,8 +23,8 @@ def sample_boxes(
 ) -> Tensor:
     """One random box an image, as a mask; sampled on the device without waiting for it.
 
-    The box covers a share of the image drawn uniformly from ``volume``; its edges relative to the
-    image's differ by up to ``aspect``. It is cut off where it is longer than the image.
+    The box covers a share of the image drawn uniformly from ``volume``. It is cut off where it is
+    longer than the image, so that it may be somewhat smaller.
 
     Args:
         batch: number of masks.
@@ -32,7 +32,7 @@ def sample_boxes(
         device: where the mask is made.
         probability: of a box at all; the mask of an image without one is false everywhere.
         volume: least and greatest share of the image.
-        aspect: greatest ratio of a relative edge to the geometric mean of all edges.
+        aspect: of the box: two edges, each relative to the image's, differ by at most its square.
 
     Returns:
         ``(batch, 1, *spatial)`` bool, true inside the box.
@@ -57,7 +57,9 @@ def sample_boxes(
 
 
 def paste(own: Tensor, mask: Tensor) -> Tensor:
-    """``own`` with the masked box of the next item of the batch pasted in.
+    """``own`` with the masked box of the item before it in the batch pasted in.
+
+    The first item gets the last one's.
 
     Args:
         own: ``(B, C, *spatial)``; with ``B`` = 1 nothing changes.

@@ -51,7 +51,8 @@ def replacement_logits(
 
 
 def _squared_distances(rows: Tensor, codebook: Tensor) -> Tensor:
-    products = rows @ codebook.T
+    with torch.autocast(rows.device.type, enabled=False):
+        products = rows @ codebook.T
     squared = rows.square().sum(1, keepdim=True) - 2.0 * products + codebook.square().sum(1)
     return squared.clamp_min_(0.0)
 
@@ -99,9 +100,9 @@ def perturb(
         generator: of the uniform numbers; the device's own by default.
 
     Returns:
-        Perturbed indices, same shape; ``indices`` itself where ``epsilon`` is the float 0.
+        Perturbed indices, same shape; ``indices`` itself where ``epsilon`` is the number 0.
     """
-    if (isinstance(epsilon, float) and epsilon == 0.0) or codebook.shape[0] == 1:
+    if (not isinstance(epsilon, Tensor) and epsilon == 0) or codebook.shape[0] == 1:
         return indices
     codebook = codebook.float()
     flat = indices.reshape(-1)

@@ -26,7 +26,7 @@ from nnunet_semisup import __version__
 from nnunet_semisup.errors import UserError, exit_code_two_in_commands
 from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
-from nnunet_semisup.trainers.checkpoint import Checkpoints, restore_random_states
+from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, restore_random_states
 from nnunet_semisup.trainers.data_streams import DataStreams
 from nnunet_semisup.trainers.ema import EMATeacher
 from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
@@ -57,6 +57,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     """Fraction of training over which that weight rises (Laine and Aila's sigmoid ramp-up)."""
     cpu_bfloat16: bool = False
     """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
+    cpu_threads: int | None = None
+    """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
     use_teacher: ClassVar[bool] = True
     network: Any
 
@@ -75,6 +77,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in overrides.items():
             setattr(self, name, value)
+        if self.cpu_threads is not None and self.device.type == "cpu":
+            torch.set_num_threads(self.cpu_threads)
         if self.seed is None:
             self.seed = int.from_bytes(os.urandom(3), "little")
         self.teacher: EMATeacher | None = None
@@ -95,9 +99,6 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         Raises:
             UserError: naming the hyper-parameter, its value and its range.
         """
-        size = values["unlabeled_batch_size"]
-        if size is not None and size < 1:
-            raise UserError(f"unlabeled_batch_size={size} must be at least 1.")
         require_range(values, "ema_decay", 0.0, 1.0)
         require_range(values, "rampup_length", 0.0, 1.0)
         require_range(values, "unlabeled_weight", 0.0, float("inf"))
@@ -220,6 +221,7 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         super().on_train_start()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.local_rank == 0:
+            remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, "semisup_config.json"))
         if self._resume_random is not None:
             restore_random_states(self._resume_random, self.device)
@@ -239,29 +241,39 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     def run_training(self) -> None:
         """nnU-Net's loop, resumable within an epoch and stoppable between two steps."""
         with self.interruption:
-            self.on_train_start()
-            while self.current_epoch < self.num_epochs:
-                self._run_epoch()
-            self.on_train_end()
+            try:
+                self.on_train_start()
+                while self.current_epoch < self.num_epochs:
+                    self._run_epoch()
+                self.on_train_end()
+            except BaseException:
+                self.stop_workers()
+                raise
+        number = self.interruption.signal_number
+        if number is not None:
+            self.print_to_log_file("Stopped after the last epoch; validate with --val")
+            raise SystemExit(128 + number)
 
     def _run_epoch(self) -> None:
         self.on_epoch_start()
         self.on_train_epoch_start()
         unlabeled = None
         while self.iteration < self.num_iterations_per_epoch:
+            self._stop_if_asked()
             batch = next(self.dataloader_train)
             self._train_losses.append(self.train_step(batch)["loss"])
             self.iteration += 1
             unlabeled = batch
-            self._stop_if_asked()
         self._finish_train_epoch(unlabeled)
         with torch.no_grad(), self.predicting(self.enable_deep_supervision):
             self.on_validation_epoch_start()
             outputs = []
             for _ in range(self.num_val_iterations_per_epoch):
+                if self.interruption.signal_number is not None:
+                    break
                 outputs.append(self.validation_step(next(self.dataloader_val)))
-                self._stop_if_asked()
-            self.on_validation_epoch_end(outputs)
+        self._stop_if_asked()
+        self.on_validation_epoch_end(outputs)
         self.iteration, self._train_losses = 0, []
         self.on_epoch_end()
         self._stop_if_asked()
@@ -339,7 +351,6 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         if self.current_epoch < self.num_epochs:
             self._save(join(self.output_folder, "checkpoint_latest.pth"), self.current_epoch)
             self.print_to_log_file("Stopped and saved; continue with --c")
-            self.stop_workers()
             raise SystemExit(128 + number)
 
 

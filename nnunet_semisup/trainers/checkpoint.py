@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from os.path import isfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,13 @@ def save_atomically(checkpoint: dict[str, Any], filename: str) -> None:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes the temporary files of a run in ``folder`` that was killed while writing."""
+    for pattern in ("checkpoint_*.pth.*.tmp", ".semisup_*.*.*"):
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
@@ -136,6 +144,10 @@ class Checkpoints(_Host):
             {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
         )
         self._best_ema = checkpoint["_best_ema"]
+        # nnU-Net saves the latest checkpoint before it compares the epoch with the best one.
+        for value in checkpoint["logging"]["ema_fg_dice"][: self.current_epoch]:
+            if self._best_ema is None or value > self._best_ema:
+                self._best_ema = value
         self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:

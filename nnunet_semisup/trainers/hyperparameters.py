@@ -1,7 +1,7 @@
 """Hyper-parameters are typed class attributes; ``nnUNet_semisup_set`` overrides them.
 
-``nnUNet_semisup_set="num_epochs=250,qpm_epsilon=0.5,quantized_stages=(3,4)"``: names and values as
-in the class body. Unknown names and values of the wrong type are errors that list what is valid.
+``nnUNet_semisup_set="num_epochs=250,qpm_epsilon=0.5,confidence_threshold=None"``: names and values
+as in the class body. Unknown names and values of the wrong type are errors that list what is valid.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ STOCK: dict[str, Any] = {
 }
 """The attributes that nnUNetTrainer sets in its constructor and that a run may override."""
 
-POSITIVE = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
+POSITIVE = (
+    "num_epochs",
+    "num_iterations_per_epoch",
+    "num_val_iterations_per_epoch",
+    "save_every",
+    "unlabeled_batch_size",
+    "cpu_threads",
+)
+NOT_NEGATIVE = ("initial_lr", "weight_decay", "oversample_foreground_percent")
 
 
 def split_assignments(text: str) -> dict[str, str]:
@@ -84,6 +92,8 @@ def convert(name: str, text: str, kind: Any) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    if kind is str and not isinstance(value, str):
+        value = text
     result, fits = _coerce(value, kind)
     if not fits:
         raise UserError(f"{VARIABLE}: {name}={text} is not of type {describe(kind)}.")
@@ -122,7 +132,8 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
     """What ``nnUNet_semisup_set`` (or ``text``) overrides in ``cls``: name to typed value.
 
     Raises:
-        UserError: unknown name, unreadable part, wrong type, or a count below 1.
+        UserError: naming every unknown name, or every value of the wrong type, count below 1 and
+            negative rate; or an unreadable part.
     """
     assignments = split_assignments(os.environ.get(VARIABLE, "") if text is None else text)
     known = declared(cls)
@@ -133,8 +144,19 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
             f"{VARIABLE}: {cls.__name__} has no hyper-parameter {', '.join(unknown)}. "
             f"It has:\n{valid}"
         )
-    values = {name: convert(name, value, known[name]) for name, value in assignments.items()}
-    for name in POSITIVE:
-        if name in values and values[name] < 1:
-            raise UserError(f"{VARIABLE}: {name}={values[name]} must be at least 1.")
+    values: dict[str, Any] = {}
+    faults = []
+    for name, value in assignments.items():
+        try:
+            values[name] = convert(name, value, known[name])
+        except UserError as error:
+            faults.append(str(error))
+    for names, least in ((POSITIVE, 1), (NOT_NEGATIVE, 0)):
+        faults += [
+            f"{VARIABLE}: {name}={values[name]} must be at least {least}."
+            for name in names
+            if values.get(name) is not None and not values[name] >= least
+        ]
+    if faults:
+        raise UserError("\n".join(faults))
     return values

@@ -26,6 +26,8 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     """Seeds the weights and, with ``nnUNet_n_proc_DA=0``, the patches; ``None`` as stock."""
     cpu_bfloat16: bool = False
     """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
+    cpu_threads: int | None = None
+    """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
 
     def __init__(
         self,
@@ -39,6 +41,8 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in overrides.items():
             setattr(self, name, value)
+        if self.cpu_threads is not None and self.device.type == "cpu":
+            torch.set_num_threads(self.cpu_threads)
 
     def initialize(self) -> None:
         """As nnU-Net, after seeding."""

@@ -96,6 +96,10 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             require_range(values, name, 0.0, 1.0)
         for name in ("reconstruction_weight", "commitment_weight", "usage_weight"):
             require_range(values, name, 0.0, float("inf"))
+        require_range(values, "alignment_weight", 0.0, float("inf"))
+        for name in ("qpm_perplexity", "calibrate_every", "usage_tokens"):
+            require_range(values, name, 1.0, float("inf"))
+        require_range(values, "alignment_temperature", 1e-3, float("inf"))
         if values["foundation_model"] == "dinov2":
             dinov2.weights_location()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
+from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.monitor import write_atomically
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class CodebookDiagnostics:
         self.snapshots = [s for s in self.snapshots if s["epoch"] < epoch] + [snapshot]
         folder = Path(trainer.output_folder)
         with trainer._autocast():
-            output, image, _ = trainer.network(unlabeled.image, details=True)
+            # Only this rank draws: a distributed forward would wait for the others.
+            output, image, _ = unwrap(trainer.network)(unlabeled.image, details=True)
         logits = trainer.full_resolution(output.logits)
         write_atomically(
             folder / "semisup_code_maps.png",

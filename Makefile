@@ -1,0 +1,38 @@
+# Variables to override: PYTHON (base interpreter, 3.10 or newer), VENV (environment to use or
+# create), DEMO (folder of the demo), DEMO_ARGS (more arguments, see "make demo DEMO_ARGS=--help").
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo_output
+DEMO_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.nnunet-semisup-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint test demo clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+
+install: $(STAMP) ## environment in .venv with the package and what its tests need
+
+$(STAMP): pyproject.toml nnunet_semisup_discovery.pth
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+lint: $(STAMP) ## ruff (rules and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest -q
+
+demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
+	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)
+
+clean: ## remove caches and build products; environment and demo stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

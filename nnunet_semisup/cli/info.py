@@ -1,0 +1,157 @@
+"""``nnUNetv2_semisup_info``: the methods, their hyper-parameters, whether nnU-Net finds them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.registry import METHODS, Method
+
+HEADER = ("trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
+FOOTNOTE = (
+    "cost: forward passes a step, a labeled batch alone being 1. predicts as: the trainer that "
+    "nnUNetv2_predict looks for; with nnUNetTrainer, nnU-Net without this package predicts too."
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_semisup_info",
+        description="List the trainers of nnunet-semisup, or the hyper-parameters of one of them.",
+    )
+    parser.add_argument(
+        "trainer",
+        nargs="?",
+        metavar="TRAINER",
+        help="print this trainer's hyper-parameters, as nnUNet_semisup_set takes them",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument(
+        "--check",
+        action="store_true",
+        help="test whether nnUNetv2_train finds the trainers; exit code 1 if not",
+    )
+    return parser
+
+
+def methods_table(markdown: bool = False) -> str:
+    """The registry as a table."""
+    rows = [
+        (
+            method.trainer,
+            method.title,
+            f"[{method.paper}]({method.url})" if markdown else method.paper,
+            ", ".join(f"{d}D" for d in method.dims),
+            method.cost,
+            method.needs,
+            method.predicts_as,
+        )
+        for method in METHODS
+    ]
+    return format_table(HEADER, rows, markdown)
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps([asdict(method) for method in METHODS], indent=2))
+        return
+    print(methods_table(arguments.markdown))
+    if not arguments.markdown:
+        print(f"\n{FOOTNOTE}\nHyper-parameters of one: nnUNetv2_semisup_info TRAINER")
+
+
+def find_trainer(name: str) -> Method:
+    """The row of the registry.
+
+    Raises:
+        UserError: there is no such trainer; lists those there are.
+    """
+    for method in METHODS:
+        if method.trainer == name:
+            return method
+    listed = "\n".join(f"  {method.trainer}" for method in METHODS)
+    raise UserError(f"There is no trainer {name}. There are:\n{listed}")
+
+
+def _hyperparameters(arguments: argparse.Namespace) -> None:
+    method = find_trainer(arguments.trainer)
+    from nnunet_semisup.cli._hyperparameters import hyperparameters
+
+    found = hyperparameters(method)
+    if arguments.json:
+        content = {**asdict(method), "hyperparameters": [asdict(h) for h in found]}
+        print(json.dumps(content, indent=2))
+        return
+    rows = [(h.name, h.kind, h.default, h.description, h.declared_by) for h in found]
+    table = format_table(
+        ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
+    )
+    print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n\n{table}")
+    example = f"num_epochs=250,{found[0].name}={found[0].default}"
+    print(f'\nHow to set them: nnUNet_semisup_set="{example}" nnUNetv2_train ...')
+
+
+def _check(names: Sequence[str]) -> int:
+    failures = 0
+    for name in names:
+        problem = lookup_problem(name)
+        failures += problem is not None
+        print(f"{name}: {'found by nnU-Net' if problem is None else problem}")
+    return 1 if failures else 0
+
+
+def lookup_problem(name: str) -> str | None:
+    """Why nnU-Net's own search does not give this package's trainer; ``None`` if it does."""
+    from nnunet_semisup.cli._lookup import explain, resolve
+
+    with _quiet():
+        try:
+            found = resolve(name)
+        # Whatever module nnU-Net imports on its way may fail in any way.
+        except Exception as error:
+            return explain(error)
+    if not found.__module__.startswith("nnunet_semisup."):
+        return f"nnU-Net finds another class of this name, in {found.__module__}: rename that one"
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the search, which prints every folder and warns of modules that it passes by."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        names = [method.trainer for method in METHODS]
+        if arguments.trainer is not None:
+            names = [find_trainer(arguments.trainer).trainer]
+        return _check(names)
+    if arguments.trainer is None:
+        _methods(arguments)
+    else:
+        _hyperparameters(arguments)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; ``argv`` defaults to the command line."""
+    arguments = build_parser().parse_args(argv)
+    run_command(lambda: _run(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m nnunet_semisup.demo``."""
+
+from nnunet_semisup.demo.run import main
+
+main()

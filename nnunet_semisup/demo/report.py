@@ -1,0 +1,209 @@
+"""The demo's report: one HTML file that holds its pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from nnunet_semisup.demo.figures import draw_dice, draw_overlays, save_small
+from nnunet_semisup.demo.results import METRICS, Result, chosen_cases, read_results, verdict
+from nnunet_semisup.demo.settings import VALIDATION_BATCHES, Layout, Settings
+from nnunet_semisup.demo.stages import Record, Stages
+from nnunet_semisup.evaluation.atomic import atomic_path
+from nnunet_semisup.evaluation.tables import format_table
+
+Table = tuple[list[str], list[list[object]]]
+
+CAVEAT = (
+    "A few hundred steps with a small network on a made-up data set prove nothing about the "
+    "methods: another seed may turn the order around. The demo shows that the whole path works "
+    "and what its files look like."
+)
+BUDGET = (
+    "All trainers made the same number of steps. A step of a semi-supervised trainer computes more "
+    "(see the seconds), so that the supervised one could have made more steps in the same time."
+)
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25em .7em; border-bottom: 1px solid #ccc; text-align: left; }
+img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; }
+code, pre { background: #f3f3f3; } pre { padding: .7em; overflow-x: auto; font-size: 13px; }
+.columns { display: flex; gap: 1em; } .columns > * { flex: 1; min-width: 0; }
+.note { border-left: 4px solid #d0a000; padding: .2em 1em; background: #fffbe8; }
+"""
+
+PICTURES = {
+    "semisup_progress.png": "loss terms and diagnostics of each epoch",
+    "semisup_codebook.png": "the codebook at the first, middle and last epoch",
+    "semisup_code_maps.png": "image, codes, reconstruction and prediction of unlabeled patches",
+}
+"""Files that trainers of this package may leave in the folder of the fold."""
+
+
+def write_report(settings: Settings, layout: Layout, stages: Stages) -> Path:
+    """Write ``report/index.html`` with its pictures beside it, and print the table.
+
+    Returns:
+        Path of the HTML file.
+    """
+    results = read_results(settings, layout)
+    records = _records(settings, stages)
+    layout.report.mkdir(exist_ok=True)
+    dice, overlays = layout.report / "dice.png", layout.report / "overlays.png"
+    save_small(draw_dice(results), dice)
+    save_small(draw_overlays(results, chosen_cases(results), layout), overlays)
+    header, rows = results_table(results, settings)
+    print(f"\n{format_table(header, rows)}\n\n{verdict(results)}\n{CAVEAT}")
+    parts = [
+        "<h1>nnunet-semisup: demo</h1>",
+        _paragraph(_data(settings)),
+        _html_table((header, rows)),
+        _paragraph(verdict(results)),
+        f'<p class="note">{html.escape(CAVEAT)}</p>',
+        _paragraph(f"{BUDGET} {_notes(results)}"),
+        "<h2>Test cases</h2>",
+        _figure(dice, "Dice of each test case; dashed: mean."),
+        _figure(
+            overlays,
+            "Reference (solid) and prediction (dashed) of the cases with the highest and the "
+            "lowest Dice, averaged over the trainers.",
+        ),
+        "<h2>Training</h2>",
+        *_training(results, layout),
+        "<h2>Commands</h2>",
+        _commands(records, stages),
+        "<h2>Machine</h2>",
+        _paragraph(_machine(settings, list(records.values()))),
+    ]
+    path = layout.report / "index.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(_page(parts), encoding="utf-8")
+    return path
+
+
+def results_table(results: Sequence[Result], settings: Settings) -> Table:
+    """A line a trainer: Dice of each class, then means over the classes, steps and seconds."""
+    classes = list(results[0].means)
+    units = {"HD95": "HD95 (mm)", "ASD": "ASD (mm)"}
+    header = ["trainer", *(f"Dice {name}" for name in classes)]
+    header += [f"{units.get(metric, metric)}" for metric in METRICS]
+    header += ["missed", "steps", "s/step"]
+    rows: list[list[object]] = [
+        [
+            result.method.trainer,
+            *(result.means[name]["Dice"] for name in classes),
+            *(result.mean(metric) for metric in METRICS),
+            result.missed,
+            settings.steps,
+            "-" if math.isnan(result.seconds_per_step) else f"{result.seconds_per_step:.2f}",
+        ]
+        for result in results
+    ]
+    return header, rows
+
+
+def _data(settings: Settings) -> str:
+    counts = settings.counts
+    return (
+        f"Phantom with two organs, {' x '.join(map(str, settings.shape))} voxels: {counts.labeled} "
+        f"cases with labels, {counts.unlabeled} without, {counts.test} for testing, seed "
+        f"{settings.seed}. Unlabeled cases are used by the trainers other than "
+        "nnUNetTrainerSupervised. Final weights, no test-time augmentation."
+    )
+
+
+def _notes(results: Sequence[Result]) -> str:
+    count = len(results[0].dice)
+    return (
+        f"Means over {count} cases, then over the organs. Missed: organs of which nothing was "
+        "predicted; they count as Dice 0 and as a distance of the image's diagonal. Seconds a "
+        f"step: median epoch over its steps; {VALIDATION_BATCHES} validation batches are part of "
+        "an epoch."
+    )
+
+
+def _machine(settings: Settings, records: Sequence[Record]) -> str:
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("nnunet-semisup", "nnunetv2", "torch")
+    )
+    return (
+        f"{packages}, Python {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} processors, device {settings.device}. Peak memory "
+        f"of the largest process: {max(record.largest_mib for record in records):.0f} MiB."
+    )
+
+
+def _training(results: Sequence[Result], layout: Layout) -> list[str]:
+    parts = ['<div class="columns">']
+    for result in results:
+        path = layout.fold(result.method.trainer) / "progress.png"
+        if path.is_file():
+            parts.append(_figure(path, f"{result.method.trainer}: nnU-Net's progress.png"))
+    parts.append("</div>")
+    for result in results:
+        for name, caption in PICTURES.items():
+            path = layout.fold(result.method.trainer) / name
+            if path.is_file():
+                parts.append(_figure(path, f"{result.method.trainer}: {caption} ({name})"))
+    return parts
+
+
+def _records(settings: Settings, stages: Stages) -> dict[str, Record]:
+    names = ["check", "phantom", "preprocess", "plan"]
+    for trainer in settings.trainers:
+        names += [f"{stage}_{trainer}" for stage in ("train", "predict", "evaluate")]
+    found = {name: stages.record(name) for name in names}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _commands(records: Mapping[str, Record], stages: Stages) -> str:
+    folders = [
+        f'export {name}="{stages.environment[name]}"'
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    ]
+    lines = [f"# {n}: {r.seconds:.0f} s\n{r.command}".rstrip() for n, r in records.items()]
+    total = sum(record.seconds for record in records.values())
+    text = html.escape("\n".join([*folders, "", *lines]))
+    return f"<p>{total:.0f} s in all.</p><pre>{text}</pre>"
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _html_table(table: Table) -> str:
+    header, rows = table
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        shown = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells)
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in shown) + "</tr>"
+
+    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+
+
+def _figure(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    text = html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _page(parts: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f"<title>nnunet-semisup: demo</title><style>{STYLE}</style></head><body>",
+            *parts,
+            "</body></html>",
+            "",
+        ]
+    )

@@ -1,0 +1,107 @@
+"""The numbers of a finished demo, read from the files that the commands left."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_semisup.demo.settings import Layout, Settings
+from nnunet_semisup.registry import Method, find_method
+
+METRICS = ("Dice", "Jaccard", "HD95", "ASD")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trainer on the test cases.
+
+    Attributes:
+        method: the trainer's row of the registry.
+        means: mean over the cases of each class and metric, NaN where undefined.
+        dice: Dice of each case and class, NaN where undefined.
+        missed: number of organs in the reference that the prediction lacks altogether.
+        seconds_per_step: median epoch, its validation batches included, over its steps.
+    """
+
+    method: Method
+    means: dict[str, dict[str, float]]
+    dice: dict[str, dict[str, float]]
+    missed: int
+    seconds_per_step: float
+
+    def mean(self, metric: str) -> float:
+        """Mean over the classes in which it is defined."""
+        return _mean([values[metric] for values in self.means.values()])
+
+    def case_dice(self, case: str) -> float:
+        """Mean Dice of a case over the classes in which it is defined."""
+        return _mean(list(self.dice[case].values()))
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return statistics.fmean(defined) if defined else math.nan
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def read_results(settings: Settings, layout: Layout) -> list[Result]:
+    """The results of every trainer, in the order of the settings."""
+    return [_read(trainer, settings, layout) for trainer in settings.trainers]
+
+
+def _read(trainer: str, settings: Settings, layout: Layout) -> Result:
+    path = layout.predictions(trainer) / "semisup_evaluation.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    classes = content["summary"]["classes"]
+    return Result(
+        method=find_method(trainer),
+        means={
+            name: {metric: _number(values[metric]["mean"]) for metric in METRICS}
+            for name, values in classes.items()
+        },
+        dice={
+            case: {name: _number(value["Dice"]) for name, value in values["classes"].items()}
+            for case, values in content["cases"].items()
+        },
+        missed=sum(values["case_counts"]["prediction_empty"] for values in classes.values()),
+        seconds_per_step=seconds_per_step(layout.fold(trainer), settings.steps_per_epoch),
+    )
+
+
+def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
+    """Median of the epoch times in nnU-Net's logs over the steps of an epoch; NaN without logs."""
+    times: list[float] = []
+    for log in sorted(fold.glob("training_log_*.txt")):
+        found = re.findall(r"Epoch time: ([\d.]+) s", log.read_text(encoding="utf-8"))
+        times += [float(seconds) for seconds in found]
+    return statistics.median(times) / steps_per_epoch if times else math.nan
+
+
+def chosen_cases(results: Sequence[Result]) -> list[str]:
+    """The cases with the highest and the lowest Dice, averaged over classes and trainers."""
+    names = sorted(results[0].dice)
+    ranked = sorted(names, key=lambda case: _mean([result.case_dice(case) for result in results]))
+    return list(dict.fromkeys([ranked[-1], ranked[0]]))
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """A sentence that says which trainer has the highest mean Dice, whichever it is."""
+    ranked = sorted(results, key=lambda result: -result.mean("Dice"))
+    cases = len(results[0].dice)
+    if len(ranked) == 1:
+        return f"Mean Dice {ranked[0].mean('Dice'):.4f} on {cases} test cases."
+    first, second = ranked[0], ranked[1]
+    better = sum(first.case_dice(case) > second.case_dice(case) for case in first.dice)
+    return (
+        f"On these {cases} test cases {first.method.trainer} has the highest mean Dice, "
+        f"{first.mean('Dice'):.4f} against {second.mean('Dice'):.4f} of {second.method.trainer}, "
+        f"and the higher Dice of the two in {better} cases."
+    )

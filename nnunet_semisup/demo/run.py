@@ -1,0 +1,253 @@
+"""The demo: phantom, plan, preprocessing, training, prediction, evaluation and report.
+
+Each step is a stock command, shown before it runs. Everything lies below one folder, which also
+holds nnU-Net's three folders: those of the user are neither read nor written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.demo.phantom import Counts, write_phantom
+from nnunet_semisup.demo.settings import (
+    CONFIGURATION,
+    DATASET_ID,
+    DATASET_NAME,
+    FOLD,
+    VALIDATION_BATCHES,
+    Layout,
+    Settings,
+    claim,
+)
+from nnunet_semisup.demo.stages import StageFailedError, Stages
+from nnunet_semisup.evaluation.atomic import atomic_path
+from nnunet_semisup.registry import find_method
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """Variables of the commands: the demo's folders and few processes."""
+    variables = {
+        "nnUNet_raw": str(layout.raw.resolve()),
+        "nnUNet_preprocessed": str(layout.preprocessed.resolve()),
+        "nnUNet_results": str(layout.results.resolve()),
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_compile": "f",
+        "PYTHONUNBUFFERED": "1",
+    }
+    # nnU-Net's planner fails under nnUNet_n_proc_DA=0, so that only trainings get it.
+    dropped = ("nnUNet_semisup_set", "nnUNet_n_proc_DA")
+    inherited = {k: v for k, v in os.environ.items() if k not in dropped}
+    # Threads that spin while they wait slow each other down on a machine that does other work too.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **inherited, **variables}
+
+
+def training_settings(settings: Settings) -> str:
+    """The value of ``nnUNet_semisup_set`` for every trainer of the demo."""
+    return ",".join(
+        [
+            f"num_epochs={settings.epochs}",
+            f"num_iterations_per_epoch={settings.steps_per_epoch}",
+            f"num_val_iterations_per_epoch={VALIDATION_BATCHES}",
+            "save_every=2",
+            f"seed={settings.seed}",
+        ]
+    )
+
+
+def shrink_plan(path: Path, max_patch: Sequence[int], features: Sequence[int]) -> None:
+    """Cut patch size and channels of the plan, so that a training takes minutes on a CPU.
+
+    The patch stays divisible by the strides of the network.
+    """
+    plans = json.loads(path.read_text(encoding="utf-8"))
+    configuration = plans["configurations"][CONFIGURATION]
+    network = configuration["architecture"]["arch_kwargs"]
+    strides = [1] * len(max_patch)
+    for stage in network["strides"]:
+        strides = [total * stride for total, stride in zip(strides, stage, strict=True)]
+    patch = [
+        max(min(planned, wanted) // stride * stride, stride)
+        for planned, wanted, stride in zip(
+            configuration["patch_size"], max_patch, strides, strict=True
+        )
+    ]
+    channels = (*features, *[features[-1]] * network["n_stages"])[: network["n_stages"]]
+    changed: list[tuple[str, Any, Any]] = [
+        ("patch_size", configuration["patch_size"], patch),
+        ("features_per_stage", network["features_per_stage"], list(channels)),
+    ]
+    for key, old, new in changed:
+        print(f"{path.name}: {key} {old} -> {new}")
+    configuration["patch_size"] = patch
+    network["features_per_stage"] = list(channels)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+
+
+def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
+    """Phantom, plan and preprocessing."""
+
+    def phantom() -> None:
+        if not layout.raw_dataset.is_dir():
+            write_phantom(
+                layout.raw,
+                DATASET_ID,
+                DATASET_NAME,
+                shape=settings.shape,
+                counts=settings.counts,
+                seed=settings.seed,
+            )
+        print(f"{layout.raw_dataset}: {settings.counts}")
+
+    stages.step("phantom", "Phantom data set", phantom)
+    stages.command(
+        "preprocess",
+        "Plan and preprocess, unlabeled images included",
+        ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(DATASET_ID), "-c", CONFIGURATION]
+        + ["-npfp", "1", "-np", "1", "--verify_dataset_integrity"],
+    )
+    stages.step(
+        "plan",
+        "Cut the network to a size for the CPU",
+        lambda: shrink_plan(layout.plans_file, settings.max_patch, settings.features),
+    )
+
+
+def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, trainer: str) -> None:
+    """Training, prediction and evaluation of one trainer."""
+    title = find_method(trainer).title
+    words = ["nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, "-tr", trainer]
+    words += ["-device", settings.device]
+    if any(layout.fold(trainer).glob("checkpoint_*.pth")):
+        words.append("--c")
+    stages.command(
+        f"train_{trainer}",
+        f"Train {trainer}: {title}",
+        words,
+        {
+            "nnUNet_n_proc_DA": "0" if settings.device == "cpu" else "4",
+            "nnUNet_semisup_set": training_settings(settings),
+        },
+    )
+    images, predictions = layout.raw_dataset / "imagesTs", layout.predictions(trainer)
+    stages.command(
+        f"predict_{trainer}",
+        f"Predict the test cases with {trainer}",
+        ["nnUNetv2_predict", "-d", str(DATASET_ID), "-i", str(images), "-o", str(predictions)]
+        + ["-c", CONFIGURATION, "-f", FOLD, "-tr", trainer, "-device", settings.device]
+        + ["--disable_tta", "-npp", "1", "-nps", "1"],
+    )
+    stages.command(
+        f"evaluate_{trainer}",
+        f"Evaluate {trainer}",
+        ["nnUNetv2_semisup_evaluate", str(layout.raw_dataset / "labelsTs"), str(predictions)]
+        + ["--images", str(images), "--overlays", "-np", "1"],
+    )
+
+
+def run_demo(output: Path, settings: Settings) -> Path:
+    """Run what is not done yet and write the report.
+
+    Args:
+        output: folder of everything; a demo in it is continued.
+        settings: of the run.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        UserError: the settings or the folder are unusable; nothing has been written then.
+        StageFailedError: a command failed or was interrupted; running again continues.
+    """
+    settings.check()
+    claim(output, settings)
+    layout = Layout(output)
+    for folder in (layout.raw, layout.preprocessed, layout.results):
+        folder.mkdir(exist_ok=True)
+    stages = Stages(layout.stages, environment(layout))
+    stages.command("check", "Check the installation", ["nnUNetv2_semisup_info", "--check"])
+    prepare(stages, settings, layout)
+    for trainer in settings.trainers:
+        train_and_evaluate(stages, settings, layout, trainer)
+    from nnunet_semisup.demo.report import write_report
+
+    return write_report(settings, layout, stages)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The demo's command line."""
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        prog="python -m nnunet_semisup.demo",
+        description="Make a phantom data set, train on it with stock nnU-Net commands, compare the "
+        "trainers and write a report. Stopped demos continue when started again.",
+    )
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("demo_output"), help="folder [%(default)s]")
+    add(
+        "--trainers",
+        nargs="+",
+        default=list(default.trainers),
+        metavar="TRAINER",
+        help="trainers to compare [%(default)s]",
+    )
+    add("--steps", type=int, default=default.steps, help="optimizer steps each [%(default)s]")
+    add(
+        "--steps-per-epoch",
+        type=int,
+        default=default.steps_per_epoch,
+        metavar="N",
+        help="steps of an epoch [%(default)s]",
+    )
+    add("--shape", type=int, nargs=3, default=list(default.shape), metavar=("Z", "Y", "X"))
+    add(
+        "--cases",
+        type=int,
+        nargs=3,
+        default=[default.counts.labeled, default.counts.unlabeled, default.counts.test],
+        metavar=("LABELED", "UNLABELED", "TEST"),
+        help="number of cases [%(default)s]",
+    )
+    add("--seed", type=int, default=default.seed, help="of phantom and training [%(default)s]")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="[%(default)s]")
+    return parser
+
+
+def choose_device(wanted: str) -> str:
+    """``cuda`` where ``wanted`` is ``auto`` and there is such a device."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = Settings(
+        trainers=tuple(args.trainers),
+        steps=args.steps,
+        steps_per_epoch=args.steps_per_epoch,
+        shape=tuple(args.shape),
+        counts=Counts(*args.cases),
+        seed=args.seed,
+        device=choose_device(args.device),
+    )
+    try:
+        report = run_demo(args.output, settings)
+    except StageFailedError as error:
+        print(f"stopped: {error}. Run the same command again to continue.")
+        return error.code
+    print(f"\nReport: {report.resolve()}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m nnunet_semisup.demo``; ``argv`` defaults to the command line."""
+    args = build_parser().parse_args(argv)
+    run_command(lambda: _run(args))

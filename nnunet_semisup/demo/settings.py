@@ -1,0 +1,161 @@
+"""What a demo run was asked for, and where its files lie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunet_semisup.demo.phantom import SHAPES, SMALLEST_AXIS, Counts
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.atomic import atomic_path
+from nnunet_semisup.registry import METHODS
+
+DATASET_ID = 900
+DATASET_NAME = "Phantom"
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans"
+FOLD = "all"
+SETTINGS_FILE = "demo.json"
+VALIDATION_BATCHES = 2
+DEFAULT_COUNTS = Counts()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes the result; a folder is continued only under the same settings.
+
+    Attributes:
+        trainers: names of registered trainers, in the report's order.
+        steps: optimizer steps of each trainer, a multiple of ``steps_per_epoch``.
+        steps_per_epoch: steps of one of nnU-Net's epochs.
+        shape: size of the phantom in voxels.
+        counts: labeled, unlabeled and test cases.
+        max_patch: greatest patch size; the plan's is cut to it.
+        features: channels of the encoder's stages; the plan's are replaced.
+        seed: of phantom and training.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerVQSeg")
+    steps: int = 300
+    steps_per_epoch: int = 25
+    shape: tuple[int, ...] = SHAPES[3]
+    counts: Counts = DEFAULT_COUNTS
+    max_patch: tuple[int, ...] = (32, 40, 40)
+    features: tuple[int, ...] = (8, 16, 32, 64, 64, 64)
+    seed: int = 0
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Refuses settings that a stage would fail on.
+
+        Raises:
+            UserError: listing all that is wrong.
+        """
+        faults = []
+        known = [method.trainer for method in METHODS]
+        faults += [
+            f"trainer {name}: give one of {', '.join(known)}"
+            for name in self.trainers
+            if name not in known
+        ]
+        if not self.trainers or len(set(self.trainers)) < len(self.trainers):
+            faults.append("trainers: give one or more, each once")
+        if self.steps_per_epoch < 1 or self.steps < 1 or self.steps % self.steps_per_epoch:
+            faults.append(
+                f"{self.steps} steps: give a positive multiple of {self.steps_per_epoch}, the "
+                "steps of an epoch"
+            )
+        if len(self.shape) != 3 or min(self.shape) < SMALLEST_AXIS:
+            faults.append(f"shape {self.shape}: give three numbers of {SMALLEST_AXIS} or more")
+        if min(asdict(self.counts).values()) < 1:
+            faults.append(f"{self.counts}: give at least 1 case of each group")
+        if faults:
+            raise UserError("\n".join(faults))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each trainer."""
+        return self.steps // self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders below the demo's output folder."""
+
+    output: Path
+
+    @property
+    def raw(self) -> Path:
+        """The demo's own ``nnUNet_raw``."""
+        return self.output / "nnUNet_raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        """The demo's own ``nnUNet_preprocessed``."""
+        return self.output / "nnUNet_preprocessed"
+
+    @property
+    def results(self) -> Path:
+        """The demo's own ``nnUNet_results``."""
+        return self.output / "nnUNet_results"
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set's folders."""
+        return f"Dataset{DATASET_ID:03d}_{DATASET_NAME}"
+
+    @property
+    def raw_dataset(self) -> Path:
+        """The phantom in raw form."""
+        return self.raw / self.dataset_name
+
+    @property
+    def plans_file(self) -> Path:
+        """nnU-Net's plan of the phantom."""
+        return self.preprocessed / self.dataset_name / f"{PLANS}.json"
+
+    @property
+    def stages(self) -> Path:
+        """Records of finished stages."""
+        return self.output / "stages"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.output / "report"
+
+    def fold(self, trainer: str) -> Path:
+        """nnU-Net's folder of a training."""
+        name = f"{trainer}__{PLANS}__{CONFIGURATION}"
+        return self.results / self.dataset_name / name / f"fold_{FOLD}"
+
+    def predictions(self, trainer: str) -> Path:
+        """Predictions of the test cases."""
+        return self.output / "predictions" / trainer
+
+
+def claim(output: Path, settings: Settings) -> None:
+    """Make ``output`` the folder of a run with these settings, or find that it already is.
+
+    Raises:
+        UserError: the folder holds a run with other settings, or files of something else.
+    """
+    wanted = json.loads(json.dumps(asdict(settings)))
+    path = output / SETTINGS_FILE
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        different = [key for key in wanted if wanted[key] != found.get(key)]
+        if different:
+            listed = ", ".join(f"{key} {found.get(key)}, not {wanted[key]}" for key in different)
+            raise UserError(
+                f"{output} holds a demo with other settings ({listed}). Give the same settings to "
+                "continue it, another --output, or remove the folder."
+            )
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is no demo's folder. Give another --output.")
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(wanted, indent=2), encoding="utf-8")

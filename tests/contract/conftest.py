@@ -1,0 +1,155 @@
+"""Tiny preprocessed data sets of every kind a trainer must handle, and trainers on them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nnunet_semisup.data.preprocessing import preprocess_unlabeled
+from nnunet_semisup.registry import METHODS, Method
+from tests.helpers import make_raw_dataset, nnunet_folders, plan_and_preprocess_labeled
+
+SEMI_SUPERVISED = [m for m in METHODS if m.uses_unlabeled]
+
+LABELS = {"background": 0, "a": 1, "b": 2}
+REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
+WITH_IGNORE = {**LABELS, "ignore": 3}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data set: name, number, shape, labels, channels."""
+
+    name: str
+    number: int
+    shape: tuple[int, ...]
+    labels: dict[str, Any]
+    channels: int = 1
+    configuration: str = "3d_fullres"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("labels3d", 801, (20, 20, 20), LABELS),
+        Kind("regions3d", 802, (20, 20, 20), REGIONS, channels=2),
+        Kind("ignore3d", 803, (20, 20, 20), WITH_IGNORE),
+        Kind("labels2d", 804, (32, 32), LABELS, channels=3, configuration="2d"),
+        Kind("regions2d", 805, (32, 32), REGIONS, configuration="2d"),
+    )
+}
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Gives the preprocessed folder of a kind, making it at first use."""
+    root = tmp_path_factory.mktemp("contract")
+    with pytest.MonkeyPatch.context() as patch:
+        folders = nnunet_folders(root, patch)
+        made: dict[str, Path] = {}
+
+        def get(name: str) -> Path:
+            if name not in made:
+                with pytest.MonkeyPatch.context() as inner:
+                    inner.delenv("nnUNet_n_proc_DA", raising=False)
+                    made[name] = _make(KINDS[name], folders.raw, folders.preprocessed)
+            return made[name]
+
+        yield get
+
+
+def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
+    ending = ".png" if len(kind.shape) == 2 else ".nii.gz"
+    order = [1, 2] if any(isinstance(v, list) for v in kind.labels.values()) else None
+    dataset = make_raw_dataset(
+        raw,
+        kind.number,
+        kind.name,
+        kind.shape,
+        num_labeled=3,
+        num_unlabeled=3,
+        num_channels=kind.channels,
+        labels=kind.labels,
+        file_ending=ending,
+        regions_class_order=order,
+    )
+    splits = [{"train": list(dataset.labeled[:2]), "val": list(dataset.labeled[2:])}]
+    (raw / dataset.folder.name / "splits_final.json").write_text(json.dumps(splits))
+    plan_and_preprocess_labeled(kind.number, [])
+    folder = preprocessed / dataset.folder.name
+    plans_file = folder / "nnUNetPlans.json"
+    plans = json.loads(plans_file.read_text())
+    configuration = plans["configurations"][kind.configuration]
+    dims = 2 if kind.configuration == "2d" else 3
+    stages = 3
+    configuration["patch_size"] = [16] * dims
+    configuration["batch_size"] = 2
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    kwargs.update(
+        n_stages=stages,
+        features_per_stage=[4, 8, 8],
+        kernel_sizes=[[3] * dims] * stages,
+        strides=[[1] * dims] + [[2] * dims] * (stages - 1),
+        n_conv_per_stage=[1] * stages,
+        n_conv_per_stage_decoder=[1] * (stages - 1),
+    )
+    plans_file.write_text(json.dumps(plans))
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
+
+    from tests.helpers import nnunet_in_process
+
+    with nnunet_in_process():
+        preprocess([kind.number], configurations=[kind.configuration], num_processes=[1])
+    preprocess_unlabeled(kind.number, [kind.configuration], num_processes=[0], show_progress=False)
+    return folder
+
+
+def trainer_class(method: Method) -> type:
+    """The class of a registry row."""
+    return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
+
+
+@pytest.fixture()
+def build(
+    datasets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Builds and starts a trainer of a method on a kind of data set."""
+    counter = itertools.count()
+
+    def make(method: Method, kind: str, fold: Any = 0, start: bool = True, **settings: Any) -> Any:
+        folder = datasets(kind)
+        settings = {
+            "num_epochs": 2,
+            "num_iterations_per_epoch": 2,
+            "num_val_iterations_per_epoch": 1,
+            "seed": 3,
+            **settings,
+        }
+        monkeypatch.setenv(
+            "nnUNet_semisup_set", ",".join(f"{name}={value}" for name, value in settings.items())
+        )
+        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / f"results{next(counter)}"))
+        plans = json.loads((folder / "nnUNetPlans.json").read_text())
+        trainer = trainer_class(method)(
+            {**plans, "continue_training": False},
+            KINDS[kind].configuration,
+            fold,
+            json.loads((folder / "dataset.json").read_text()),
+            torch.device("cpu"),
+        )
+        if start:
+            trainer.initialize()
+            trainer.on_train_start()
+            trainer.on_train_epoch_start()
+        return trainer
+
+    return make

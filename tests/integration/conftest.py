@@ -1,0 +1,103 @@
+"""Two planned and preprocessed data sets, and one short training of every method on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nnunet_semisup.registry import METHODS
+from tests.helpers import make_raw_dataset
+from tests.integration.workspace import (
+    DATASETS,
+    LABELS,
+    Run,
+    Workspace,
+    base_environment,
+    hyperparameters,
+    shrink_plan,
+)
+
+LANES = min(4, os.cpu_count() or 1)
+"""Commands that run at a time, where they do not depend on each other."""
+
+SPLITS = [
+    {"train": ["lab_000", "lab_001", "lab_002", "lab_003"], "val": ["lab_004"]},
+    {
+        "train": ["lab_000", "lab_001"],
+        "val": ["lab_004"],
+        "unlabeled": ["lab_002", "lab_003", "lab_005"],
+    },
+]
+
+TRAININGS = (
+    *((method.trainer, "3d_fullres") for method in METHODS),
+    ("nnUNetTrainerMeanTeacher", "2d"),
+    ("nnUNetTrainerVQSeg", "2d"),
+)
+"""Trainer and configuration of the runs that the tests share."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here takes long together."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A 3D and a 2D data set, planned and preprocessed by the package's command."""
+    root = tmp_path_factory.mktemp("nnunet")
+    workspace = Workspace({**base_environment(root), **hyperparameters()})
+    make_raw_dataset(workspace.raw, 901, "Volumes", (20, 22, 24), 6, 4, labels=LABELS, num_test=2)
+    make_raw_dataset(
+        *(workspace.raw, 902, "Images", (40, 36), 6, 4),
+        labels=LABELS,
+        num_test=2,
+        file_ending=".png",
+    )
+    with ThreadPoolExecutor(LANES) as lanes:
+        list(lanes.map(lambda item: plan_and_preprocess(workspace, *item), DATASETS.items()))
+    return workspace
+
+
+def plan_and_preprocess(workspace: Workspace, configuration: str, dataset: str) -> None:
+    """One command for both kinds of images, then a smaller network in the plan."""
+    folder = workspace.preprocessed / dataset
+    folder.mkdir(parents=True)
+    (folder / "splits_final.json").write_text(json.dumps(SPLITS))
+    number = dataset[len("Dataset") :][:3]
+    # The planner sets the number of torch's threads to this variable, and refuses 0.
+    planning = workspace.where(nnUNet_n_proc_DA="1")
+    planning.run(
+        *("nnUNetv2_semisup_plan_and_preprocess", "-d", number, "-c", configuration),
+        *("-npfp", "1", "-np", "1", "--no_pbar"),
+    ).succeeded()
+    shrink_plan(folder / "nnUNetPlans.json", configuration)
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Finished or running trainings, by trainer and configuration."""
+
+    workspace: Workspace
+    runs: dict[tuple[str, str], Future[Run]]
+
+    def fold_folder(self, trainer: str, configuration: str) -> Path:
+        """Folder of the finished fold; fails the test if the command failed."""
+        self.runs[trainer, configuration].result().succeeded()
+        return self.workspace.fold_folder(trainer, configuration)
+
+
+@pytest.fixture(scope="session")
+def trainings(workspace: Workspace) -> Iterator[Trainings]:
+    """Every method trained once with ``nnUNetv2_train``, several at a time."""
+    with ThreadPoolExecutor(LANES) as lanes:
+        yield Trainings(workspace, {key: lanes.submit(workspace.train, *key) for key in TRAININGS})
+        lanes.shutdown(cancel_futures=True)

@@ -1,0 +1,319 @@
+"""A run that is stopped or killed continues as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_semisup.trainers.checkpoint import KEY
+from tests.integration.conftest import LANES
+from tests.integration.workspace import (
+    Running,
+    Workspace,
+    hyperparameters,
+    train_arguments,
+    wait_until,
+)
+
+LONG = {"num_epochs": 3, "num_iterations_per_epoch": 15, "num_val_iterations_per_epoch": 2}
+MEAN_TEACHER, VQSEG = "nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg"
+CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
+
+# A trainer folder of the user's, searched before the package's own: the same trainers, but writing
+# the checkpoint that DIE_IN names ends half way, with the process.
+TORN_WRITES = """
+import io, os, signal, torch
+from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
+
+save = torch.save
+
+def save_half(checkpoint, file):
+    if os.path.basename(file.name).startswith(os.environ["DIE_IN"]):
+        whole = io.BytesIO()
+        save(checkpoint, whole)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(checkpoint, file)
+
+torch.save = save_half
+"""
+
+
+@pytest.fixture(scope="module")
+def long_runs(workspace: Workspace) -> Workspace:
+    """The shared data with more steps a run, on one thread."""
+    return workspace.where(**hyperparameters(**LONG, cpu_threads=1))
+
+
+@pytest.fixture(scope="module")
+def straight(
+    long_runs: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Path]]]:
+    """Fold folders of the runs that nobody stopped, without workers."""
+    here = long_runs.where(nnUNet_results=tmp_path_factory.mktemp("straight"))
+
+    def train(trainer: str) -> Path:
+        here.train(trainer).succeeded()
+        return here.fold_folder(trainer)
+
+    with ThreadPoolExecutor(LANES) as lanes:
+        yield {trainer: lanes.submit(train, trainer) for trainer in (MEAN_TEACHER, VQSEG)}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A whole checkpoint."""
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Paths at which two nested structures differ, bit by bit."""
+    if type(a) is not type(b):
+        return [where]
+    if isinstance(a, dict):
+        if list(a) != list(b):
+            return [f"{where} (keys)"]
+        return [d for k in a for d in differences(a[k], b[k], f"{where}/{k}")]
+    if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return [f"{where} (length)"]
+        pairs = enumerate(zip(a, b, strict=True))
+        return [d for i, (x, y) in pairs for d in differences(x, y, f"{where}/{i}")]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [where]
+    if isinstance(a, np.ndarray):
+        return [] if np.array_equal(a, b, equal_nan=True) else [where]
+    return [] if a == b or (a != a and b != b) else [where]
+
+
+def assert_same_result(folder: Path, expected: Path) -> None:
+    """Weights, optimizer, teacher, generators, logs and terms are equal, bit by bit."""
+    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+        one, other = load(folder / name), load(expected / name)
+        for checkpoint in (one, other):
+            del checkpoint["init_args"], checkpoint[KEY]["configuration"]
+            for key in ("epoch_start_timestamps", "epoch_end_timestamps"):
+                del checkpoint["logging"][key]
+        assert differences(one, other) == []
+    terms = "semisup_terms.csv"
+    assert (folder / terms).read_bytes() == (expected / terms).read_bytes()
+
+
+def assert_clean(folder: Path) -> None:
+    """No temporary file is left."""
+    assert not [f.name for f in folder.iterdir() if f.suffix == ".tmp" or f.name[0] == "."]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "number", "workers", "whole_group"),
+    [
+        (MEAN_TEACHER, signal.SIGTERM, 0, False),
+        (VQSEG, signal.SIGINT, 0, False),
+        (VQSEG, signal.SIGTERM, 2, True),
+        (MEAN_TEACHER, signal.SIGINT, 2, True),
+    ],
+)
+def test_a_stopped_run_continues_bit_by_bit(
+    long_runs: Workspace,
+    straight: dict[str, Future[Path]],
+    tmp_path: Path,
+    trainer: str,
+    number: signal.Signals,
+    workers: int,
+    whole_group: bool,
+) -> None:
+    """Ctrl-C and batch schedulers signal every process of the group at once."""
+    here = long_runs.where(nnUNet_results=tmp_path / "results", nnUNet_n_proc_DA=workers)
+    log = tmp_path / "log"
+    with here.start("nnUNetv2_train", *train_arguments(trainer), log=log) as running:
+        running.wait_for("Epoch 1 ")
+        send = os.killpg if whole_group else os.kill
+        send(running.process.pid, number)
+        assert running.wait() == 128 + number, running.output
+        assert f"{number.name}: saving after this step" in running.output
+        assert "Stopped and saved; continue with --c" in running.output
+        assert "Traceback" not in running.output
+        assert wait_until(lambda: not running.group_is_alive(), 30)
+
+    folder = here.fold_folder(trainer)
+    assert_clean(folder)
+    assert not (folder / "checkpoint_final.pth").exists()
+    assert load(folder / "checkpoint_latest.pth")["current_epoch"] == 1
+
+    here.train(trainer, "3d_fullres", 0, "--c").succeeded()
+    assert not (folder / "checkpoint_latest.pth").exists()
+    assert_clean(folder)
+    assert_same_result(folder, straight[trainer].result())
+
+
+def loadable(folder: Path) -> list[str]:
+    """Names of the checkpoints there are, each of which must be complete."""
+    names = [name for name in CHECKPOINTS if (folder / name).exists()]
+    for name in names:
+        assert load(folder / name)["network_weights"]
+    return names
+
+
+@pytest.mark.parametrize("target", ["checkpoint_best", "checkpoint_final"])
+def test_death_while_writing_leaves_the_checkpoint_before(
+    long_runs: Workspace, straight: dict[str, Future[Path]], tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "ext").mkdir()
+    (tmp_path / "ext" / "torn_writes.py").write_text(TORN_WRITES)
+    here = long_runs.where(
+        **hyperparameters(**LONG, cpu_threads=1, save_every=1), nnUNet_results=tmp_path / "results"
+    )
+    dying = here.where(nnUNet_extTrainer=tmp_path / "ext", DIE_IN=target)
+    assert dying.train(MEAN_TEACHER).code == -signal.SIGKILL
+    folder = here.fold_folder(MEAN_TEACHER)
+    assert list(folder.glob(f"{target}.pth.*.tmp"))
+    present = loadable(folder)
+    assert "checkpoint_latest.pth" in present
+    assert f"{target}.pth" not in present
+
+    here.train(MEAN_TEACHER, "3d_fullres", 0, "--c").succeeded()
+    assert_clean(folder)
+    if target == "checkpoint_final":
+        assert_same_result(folder, straight[MEAN_TEACHER].result())
+
+
+def test_death_at_any_moment(
+    long_runs: Workspace, straight: dict[str, Future[Path]], tmp_path: Path
+) -> None:
+    """Killed again and again, a run gets on; its workers end with it."""
+    here = long_runs.where(
+        **hyperparameters(**LONG, cpu_threads=1, save_every=1),
+        nnUNet_results=tmp_path / "results",
+        nnUNet_n_proc_DA=2,
+    )
+    folder = here.fold_folder(MEAN_TEACHER)
+    rng = random.Random(0)
+    for attempt in range(3):
+        log = tmp_path / f"log{attempt}"
+        arguments = (*train_arguments(MEAN_TEACHER), "--c")
+        with here.start("nnUNetv2_train", *arguments, log=log) as running:
+            running.wait_for("Current learning rate")
+            wait_until(lambda: running.process.poll() is not None, rng.uniform(0, 1.5))
+            os.kill(running.process.pid, signal.SIGKILL)
+            running.wait()
+            assert wait_until(lambda running=running: ended(running), 30)
+        loadable(folder)
+    here.train(MEAN_TEACHER, "3d_fullres", 0, "--c").succeeded()
+    assert loadable(folder) == ["checkpoint_best.pth", "checkpoint_final.pth"]
+    assert_clean(folder)
+    assert_same_result(folder, straight[MEAN_TEACHER].result())
+
+
+def ended(running: Running) -> bool:
+    """Whether the process and its workers are gone."""
+    return not running.group_is_alive()
+
+
+class InProcess:
+    """Trainings in this process, which can be stopped at an exact point."""
+
+    def __init__(self, workspace: Workspace, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in workspace.environment.items():
+            if name.startswith("nnUNet_"):
+                monkeypatch.setenv(name, value)
+        self.root = root
+        self.monkeypatch = monkeypatch
+
+    def trainer(self, name: str, results: str, resume: bool = False) -> Any:
+        """The trainer that ``nnUNetv2_train`` would make."""
+        from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+        self.monkeypatch.setenv("nnUNet_results", str(self.root / results))
+        trainer = get_trainer_from_args(
+            *train_arguments(name)[:2], 0, name, device=torch.device("cpu")
+        )
+        maybe_load_checkpoint(trainer, resume, False, None)
+        return trainer
+
+
+@pytest.fixture
+def in_process(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> InProcess:
+    here = workspace.where(
+        **hyperparameters(
+            num_epochs=2, num_iterations_per_epoch=3, num_val_iterations_per_epoch=2, cpu_threads=1
+        )
+    )
+    threads = torch.get_num_threads()
+    yield InProcess(here, tmp_path, monkeypatch)
+    torch.set_num_threads(threads)
+
+
+def stop_at(trainer: Any, point: int) -> None:
+    """Makes the signal arrive just before the given training or validation step."""
+    count = 0
+    train_step, validation_step = trainer.train_step, trainer.validation_step
+
+    def counted(step: Any) -> Any:
+        def wrapped(batch: Any) -> Any:
+            nonlocal count
+            if count == point:
+                trainer.interruption.signal_number = signal.SIGTERM
+            count += 1
+            return step(batch)
+
+        return wrapped
+
+    trainer.train_step, trainer.validation_step = counted(train_step), counted(validation_step)
+
+
+@pytest.mark.parametrize("trainer", [MEAN_TEACHER, VQSEG])
+def test_every_point_of_a_run_is_one_to_continue_from(
+    in_process: InProcess, trainer: str
+) -> None:
+    whole = in_process.trainer(trainer, "whole")
+    whole.run_training()
+    expected = Path(whole.output_folder)
+    steps = 2 * (3 + 2)
+    for point in range(steps):
+        stopped = in_process.trainer(trainer, "parts")
+        stop_at(stopped, point)
+        with pytest.raises(SystemExit) as exit_info:
+            stopped.run_training()
+        assert exit_info.value.code == 128 + signal.SIGTERM
+        folder = Path(stopped.output_folder)
+        assert (folder / "checkpoint_final.pth").exists() == (point == steps - 1)
+        in_process.trainer(trainer, "parts", resume=True).run_training()
+        assert_same_result(folder, expected)
+        shutil.rmtree(folder)
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+
+    seen = []
+    for workers, first in ((0, 0), (1, 0), (3, 0), (2, 4)):
+        monkeypatch.setenv("nnUNet_n_proc_DA", str(workers))
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        trainer = in_process.trainer(MEAN_TEACHER, "batches")
+        trainer.initialize()
+        trainer.current_epoch, trainer.iteration = divmod(first, 3)
+        trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
+        assert isinstance(trainer.dataloader_train, MultiThreadedAugmenter) == (workers > 0)
+        batches = [next(trainer.dataloader_train) for _ in range(7 - first)]
+        trainer.stop_workers()
+        seen.append([None] * first + batches)
+    for batches in seen[1:]:
+        for batch, expected in zip(batches, seen[0], strict=True):
+            assert batch is None or differences(dict(batch), dict(expected)) == []
+    for one, other in zip(seen[0], seen[0][1:], strict=False):
+        assert not torch.equal(one["data"], other["data"])
+        assert not torch.equal(one["unlabeled"], other["unlabeled"])

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from skimage.feature import match_template
+
+from nnunet_semisup.dataset_conversion.duplicates import (
+    _box_sum,
+    _Searchable,
+    confirm,
+    screen,
+    thumbnail,
+)
+from tests.unit.dataset_conversion.trees import texture
+
+
+def test_correlation_equals_the_reference():
+    rng = np.random.default_rng(0)
+    image, other = rng.random((9, 12, 10)), rng.random((9, 12, 10))
+    box, grid = (5, 6, 4), (10, 12, 12)
+    first, second = _Searchable(image, box, grid), _Searchable(other, box, grid)
+    inner = tuple(slice(s, s + b) for s, b in zip(first.start, box, strict=True))
+    expected = match_template(other, image[inner])
+    score, shift = second.best_match(first.template_spectrum)
+    assert score == pytest.approx(expected.max(), abs=1e-5)
+    assert shift == np.unravel_index(expected.argmax(), expected.shape)
+
+
+def test_box_sum_equals_a_loop():
+    image = np.random.default_rng(1).random((5, 6))
+    expected = [[image[i : i + 2, j : j + 3].sum() for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(_box_sum(image, (2, 3)), expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_crops_of_one_scan_are_found_whatever_their_grey_values(seed):
+    rng = np.random.default_rng(seed)
+    scan = texture(seed, (72, 64, 60)).astype(np.float32)
+    low, high = rng.integers(0, 9, 3), rng.integers(0, 7, 3)
+    crop = scan[tuple(slice(a, n - b) for a, b, n in zip(low, high, scan.shape, strict=True))]
+    other = 0.4 * crop - 20 + rng.uniform(-1, 1, crop.shape)
+    found = screen([thumbnail(scan), thumbnail(texture(99, scan.shape)), thumbnail(other)])
+    pairs = {(c.first, c.second): c for c in found}
+    assert (0, 2) in pairs
+    assert confirm(scan, other, pairs[0, 2].offset) > 0.97
+
+
+def test_different_scans_are_not_confirmed():
+    scans = [texture(seed, (48, 40, 40)) for seed in range(12)]
+    candidates = screen([thumbnail(s) for s in scans], threshold=-1)
+    assert len(candidates) == 66
+    assert max(confirm(scans[c.first], scans[c.second], c.offset) for c in candidates) < 0.7
+
+
+def test_constant_or_tiny_images_are_nobody_s_copy():
+    flat = np.zeros((30, 30, 30), np.uint8)
+    assert screen([thumbnail(flat), thumbnail(flat)]) == []
+    assert confirm(flat, flat, (0, 0, 0)) == 0
+    assert screen([]) == screen([thumbnail(texture(0, (2, 3, 4)))]) == []
+    assert confirm(texture(0, (30, 30, 30)), texture(0, (30, 30, 30)), (29, 0, 0)) == 0
+
+
+def test_thumbnail_of_a_small_axis_is_one_window():
+    assert thumbnail(texture(0, (3, 20, 60))).shape == (1, 2, 9)
+    assert thumbnail(np.full((12, 12, 12), 5, np.uint8)) == pytest.approx(5)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_semisup.losses.consistency import (
+    PseudoLabel,
+    pseudo_label,
+    squared_difference,
+    weighted_cross_entropy,
+    weighted_soft_dice,
+)
+
+BOTH = pytest.mark.parametrize("regions", [False, True], ids=["labels", "regions"])
+SHAPES = pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)], ids=["2D", "3D"])
+
+
+def random_logits(spatial=(3, 4, 2), batch=2, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(batch, classes, *spatial, generator=generator)
+
+
+def random_label(logits, regions, seed=1):
+    """Random targets with fractional weights, a third of them zero."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, classes, *spatial = logits.shape
+    if regions:
+        target = torch.randint(0, 2, logits.shape, generator=generator).float()
+    else:
+        target = torch.randint(0, classes, (batch, 1, *spatial), generator=generator)
+    weight = torch.rand(target.shape, generator=generator)
+    return PseudoLabel(target, weight * (weight > 0.33))
+
+
+def as_numpy(logits, regions):
+    """Probabilities ``(B, C, voxels)`` in float64."""
+    x = logits.double().numpy().reshape(*logits.shape[:2], -1)
+    if regions:
+        return 1 / (1 + np.exp(-x))
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def reference_cross_entropy(logits, label, regions):
+    p = as_numpy(logits, regions)
+    target = label.target.numpy().reshape(p.shape[0], -1, p.shape[2])
+    weight = label.weight.double().numpy().reshape(target.shape)
+    total = 0.0
+    for b, c, v in np.ndindex(*target.shape):
+        if regions:
+            chosen = p[b, c, v] if target[b, c, v] else 1 - p[b, c, v]
+        else:
+            chosen = p[b, int(target[b, c, v]), v]
+        total -= weight[b, c, v] * np.log(chosen)
+    return total / max(weight.sum(), 1)
+
+
+def reference_dice(logits, label, regions):
+    p = as_numpy(logits, regions)
+    weight = label.weight.double().numpy().reshape(p.shape[0], -1, p.shape[2])
+    target = label.target.numpy().reshape(p.shape[0], -1, p.shape[2])
+    terms = []
+    for c in range(0 if regions else 1, p.shape[1]):
+        g = target[:, c] if regions else (target[:, 0] == c).astype(float)
+        w = weight[:, c] if regions else weight[:, 0]
+        overlap, size = (w * p[:, c] * g).sum(), (w * (p[:, c] + g)).sum()
+        terms.append(1 - (2 * overlap + 1e-5) / (size + 1e-5))
+    return np.mean(terms)
+
+
+@BOTH
+@SHAPES
+class TestAgainstNumpy:
+    def test_cross_entropy(self, regions, spatial):
+        logits = random_logits(spatial)
+        label = random_label(logits, regions)
+        got = weighted_cross_entropy(logits, label, regions).item()
+        assert got == pytest.approx(reference_cross_entropy(logits, label, regions), rel=1e-5)
+
+    def test_soft_dice(self, regions, spatial):
+        logits = random_logits(spatial)
+        label = random_label(logits, regions)
+        got = weighted_soft_dice(logits, label, regions).item()
+        assert got == pytest.approx(reference_dice(logits, label, regions), rel=1e-5)
+
+    def test_squared_difference(self, regions, spatial):
+        student, teacher = random_logits(spatial), random_logits(spatial, seed=5)
+        squares = (as_numpy(student, regions) - as_numpy(teacher, regions)) ** 2
+        got = squared_difference(student, teacher, regions).item()
+        assert got == pytest.approx(squares.mean(), rel=1e-5)
+        valid = torch.rand(2, 1, *spatial, generator=torch.Generator().manual_seed(3)) < 0.5
+        inside = valid.numpy().reshape(2, 1, -1)
+        got = squared_difference(student, teacher, regions, valid).item()
+        wanted = (squares * inside).sum() / inside.sum() / student.shape[1]
+        assert got == pytest.approx(wanted, rel=1e-5)
+
+
+class TestByHand:
+    def test_cross_entropy(self):
+        """Probabilities 3/4 and 1/4 of the right class, the second voxel with half weight."""
+        logits = torch.tensor([[[0.0, 0.0], [np.log(3.0), np.log(3.0)]]])[..., None]
+        label = PseudoLabel(torch.tensor([[[[1], [0]]]]), torch.tensor([[[[1.0], [0.5]]]]))
+        wanted = -(np.log(0.75) + 0.5 * np.log(0.25)) / 1.5
+        assert weighted_cross_entropy(logits, label, False).item() == pytest.approx(wanted)
+
+    def test_soft_dice(self):
+        """Foreground 3/4 on both voxels, one of them right: 1 - 2 * 0.75 / (1.5 + 1)."""
+        logits = torch.tensor([[[0.0, 0.0], [np.log(3.0), np.log(3.0)]]])[..., None]
+        label = PseudoLabel(torch.tensor([[[[1], [0]]]]), torch.ones(1, 1, 2, 1))
+        assert weighted_soft_dice(logits, label, False).item() == pytest.approx(0.4, abs=1e-4)
+
+    def test_squared_difference(self):
+        student = torch.tensor([[[0.0], [np.log(3.0)]]])[..., None]
+        teacher = torch.zeros(1, 2, 1, 1)
+        assert squared_difference(student, teacher, False).item() == pytest.approx(1 / 16)
+
+
+@BOTH
+class TestDegenerate:
+    @pytest.mark.parametrize("loss", [weighted_cross_entropy, weighted_soft_dice])
+    def test_zero_weights_give_zero_without_gradient(self, loss, regions):
+        logits = random_logits().requires_grad_()
+        label = random_label(logits, regions)
+        value = loss(logits, PseudoLabel(label.target, torch.zeros_like(label.weight)), regions)
+        value.backward()
+        assert value.item() == 0
+        assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+    def test_nothing_valid_gives_zero_without_gradient(self, regions):
+        student = random_logits().requires_grad_()
+        valid = torch.zeros(2, 1, 3, 4, 2, dtype=torch.bool)
+        value = squared_difference(student, random_logits(seed=5), regions, valid)
+        value.backward()
+        assert value.item() == 0
+        assert torch.equal(student.grad, torch.zeros_like(student))
+
+    @pytest.mark.parametrize("loss", [weighted_cross_entropy, weighted_soft_dice])
+    def test_left_out_voxels_have_no_influence(self, loss, regions):
+        logits = random_logits()
+        label = random_label(logits, regions)
+        out = (label.weight == 0).expand_as(logits)
+        changed = torch.where(out, 10 * random_logits(seed=7), logits).requires_grad_()
+        value = loss(changed, label, regions)
+        torch.testing.assert_close(value, loss(logits, label, regions))
+        value.backward()
+        assert torch.equal(changed.grad[out], torch.zeros(int(out.sum())))
+
+    @pytest.mark.parametrize("foreground", [False, True])
+    @pytest.mark.parametrize("sure", [False, True])
+    def test_no_foreground_and_all_foreground(self, foreground, sure, regions):
+        logits = (100.0 if sure else 1.0) * random_logits(classes=2)
+        logits.requires_grad_()
+        shape = (2, 2 if regions else 1, 3, 4, 2)
+        target = torch.full(shape, int(foreground))
+        label = PseudoLabel(target.float() if regions else target, torch.ones(shape))
+        for loss in (weighted_cross_entropy, weighted_soft_dice):
+            value = loss(logits, label, regions)
+            (gradient,) = torch.autograd.grad(value, logits)
+            assert torch.isfinite(value)
+            assert value >= 0
+            assert torch.isfinite(gradient).all()
+
+    def test_right_prediction_gives_zero(self, regions):
+        logits = 40 * torch.sign(random_logits())
+        if not regions:
+            logits = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 80.0)
+        label = pseudo_label(logits, regions, None)
+        assert weighted_cross_entropy(logits, label, regions) < 1e-6
+        assert weighted_soft_dice(logits, label, regions) < 1e-4
+
+    def test_autocast_does_not_change_them(self, regions):
+        logits, teacher = random_logits(), random_logits(seed=5)
+        label = random_label(logits, regions)
+
+        def all_losses():
+            return [
+                weighted_cross_entropy(logits, label, regions),
+                weighted_soft_dice(logits, label, regions),
+                squared_difference(logits, teacher, regions),
+            ]
+
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = all_losses()
+        assert all(m.dtype == torch.float32 for m in mixed)
+        assert mixed == all_losses()
+
+    def test_half_precision_logits_are_computed_in_float32(self, regions):
+        logits = random_logits().bfloat16()
+        label = random_label(logits, regions)
+        for loss in (weighted_cross_entropy, weighted_soft_dice):
+            assert torch.equal(loss(logits, label, regions), loss(logits.float(), label, regions))
+
+
+class TestPseudoLabel:
+    def test_below_the_threshold_is_left_out_not_background(self):
+        logits = torch.tensor([[[0.0, 5.0, 0.4], [0.1, 0.0, 4.0]]])[..., None]
+        label = pseudo_label(logits, False, 0.95)
+        assert label.target.flatten().tolist() == [1, 0, 1]
+        assert label.weight.flatten().tolist() == [0, 1, 1]
+
+    def test_regions_are_decided_one_by_one(self):
+        logits = torch.tensor([[[5.0, -5.0, 0.1], [0.2, 5.0, -5.0]]])[..., None]
+        label = pseudo_label(logits, True, 0.95)
+        assert label.target[0, :, :, 0].tolist() == [[1, 0, 1], [1, 1, 0]]
+        assert label.weight[0, :, :, 0].tolist() == [[1, 1, 0], [0, 1, 1]]
+
+    @BOTH
+    def test_threshold_and_padding(self, regions):
+        logits = random_logits()
+        everything = pseudo_label(logits, regions, None)
+        assert everything.weight.min() == 1
+        previous = everything.weight.sum()
+        for threshold in (0.5, 0.8, 0.99):
+            count = pseudo_label(logits, regions, threshold).weight.sum()
+            assert count <= previous
+            previous = count
+        valid = torch.rand(2, 1, 3, 4, 2) < 0.5
+        padded = pseudo_label(logits, regions, None, valid)
+        assert torch.equal(padded.weight, valid.expand_as(padded.weight).float())
+
+    @BOTH
+    def test_has_no_gradient(self, regions):
+        label = pseudo_label(random_logits().requires_grad_(), regions, 0.9)
+        assert not label.target.requires_grad
+        assert not label.weight.requires_grad
+
+
+@BOTH
+def test_teacher_gets_no_gradient(regions):
+    student, teacher = random_logits().requires_grad_(), random_logits(seed=5).requires_grad_()
+    squared_difference(student, teacher, regions).backward()
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
