@@ -369,4 +369,10 @@ def check_preprocessed(
 
 
 def _missing_cases(folder: Path, cases: Mapping[str, tuple[SourceFile, ...]]) -> list[str]:
-    return [identifier for identifier in sorted(cases) if not _is_whole(folder, identifier)]
+    """Training reads the image alone, so a mask file may be absent."""
+    images = (".b2nd", ".npz", ".npy")
+    return [
+        identifier
+        for identifier in sorted(cases)
+        if not any((folder / f"{identifier}{suffix}").is_file() for suffix in images)
+    ]

@@ -78,7 +78,7 @@ def make_case(
     clean[large] = (
         rng.uniform(0.6, 1.1) + rng.uniform(0.1, 0.4) * _random_field(rng, size, 0.04)[large]
     )
-    clean[small] = rng.uniform(-1.1, -0.6) + 0.2 * _random_field(rng, size, 0.04)[small]
+    clean[small] = rng.uniform(-1.3, -0.7) + 0.2 * _random_field(rng, size, 0.04)[small]
     clean = ndimage.gaussian_filter(clean, 0.6)
     noisy = clean + rng.uniform(0.2, 0.4) * rng.standard_normal(size)
     bias = np.exp(0.15 * _random_field(rng, size, 0.35))
@@ -97,7 +97,7 @@ def _organs(rng: np.random.Generator, grid: Array) -> tuple[Mask, Mask]:
     direction = rng.normal(0, 0.45, dim)
     direction[-1] = 1.0
     direction /= np.linalg.norm(direction)
-    small_radii = rng.uniform(0.2, 0.3, dim)
+    small_radii = rng.uniform(0.26, 0.38, dim)
     away = 1 / np.linalg.norm(direction / radii) + 0.7 * small_radii.mean()
     limit = 0.95 - small_radii
     small = _blob(rng, grid, np.clip(centre + away * direction, -limit, limit), small_radii)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
 
-TOKENS = (50, 1024)
+TOKENS = (50, 2048)
 """A stage is quantized if its feature map has between these many tokens a patch."""
+
+PLAN_KEY = "vqseg_stages"
+"""Key of a configuration in the plans that names the stages instead, for example ``[3, 4, 5]``."""
 
 
 def stage_tokens(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
@@ -34,6 +38,35 @@ def choose_stages(tokens: Sequence[int]) -> tuple[int, ...]:
     low, high = TOKENS
     fitting = [s for s, count in enumerate(tokens) if s > 0 and low <= count <= high]
     return tuple(fitting[-2:]) or (len(tokens) - 1,)
+
+
+def planned_stages(
+    configuration: Mapping[str, Any], strides: Sequence[Sequence[int]]
+) -> tuple[int, ...]:
+    """The stages that a configuration of the plans names, else those of :func:`choose_stages`.
+
+    Stages are part of the network, so prediction has to know them: they come from the plans, which
+    travel with a model.
+
+    Args:
+        configuration: dictionary of the configuration in the plans.
+        strides: of the encoder stages, shallow to deep.
+
+    Raises:
+        UserError: the plans name a stage that is not there, none, or the image-resolution stage.
+    """
+    deepest = len(strides) - 1
+    named = configuration.get(PLAN_KEY)
+    if named is None:
+        return choose_stages(stage_tokens(configuration["patch_size"], strides))
+    stages = sorted(set(named)) if isinstance(named, (list, tuple)) else []
+    if not stages or not all(isinstance(s, int) and 1 <= s <= deepest for s in stages):
+        raise UserError(
+            f"{PLAN_KEY}={named} in the plans must list encoder stages from 1 to {deepest}. "
+            f"Correct it, or remove the key to quantize stages with {TOKENS[0]} to {TOKENS[1]} "
+            "tokens a patch."
+        )
+    return tuple(stages)
 
 
 def codebook_size(tokens: int) -> int:

@@ -35,8 +35,8 @@ from nnunet_semisup.networks.vq_unet import (
     ReconstructionDecoder,
     VQTrainingNetwork,
     VQUNet,
-    choose_stages,
     codebook_size,
+    planned_stages,
     stage_tokens,
 )
 from nnunet_semisup.trainers.base import require_range
@@ -119,10 +119,9 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             num_output_channels,
             enable_deep_supervision,
         )
-        tokens = stage_tokens(
-            configuration_manager.patch_size, configuration_manager.pool_op_kernel_sizes
-        )
-        stages = choose_stages(tokens)
+        strides = configuration_manager.pool_op_kernel_sizes
+        tokens = stage_tokens(configuration_manager.patch_size, strides)
+        stages = planned_stages(configuration_manager.configuration, strides)
         return VQUNet(base, stages, [codebook_size(tokens[s]) for s in stages])
 
     def build_training_network(self, predictor: Any) -> nn.Module:

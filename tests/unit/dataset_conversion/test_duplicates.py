@@ -61,3 +61,11 @@ def test_constant_or_tiny_images_are_nobody_s_copy():
 def test_thumbnail_of_a_small_axis_is_one_window():
     assert thumbnail(texture(0, (3, 20, 60))).shape == (1, 2, 9)
     assert thumbnail(np.full((12, 12, 12), 5, np.uint8)) == pytest.approx(5)
+
+
+def test_corner_of_a_scan_is_found_from_either_side():
+    scan = texture(3, (84, 84, 84))
+    corner = scan[:48, :48, :48]
+    for first, second in ((scan, corner), (corner, scan)):
+        (found,) = screen([thumbnail(first), thumbnail(second)])
+        assert confirm(first, second, found.offset) == pytest.approx(1, abs=0.01)

@@ -1,0 +1,136 @@
+"""The built wheel and the editable install, each in a fresh environment, and their removal.
+
+The fresh environments see the libraries of the running one through a folder of links, without this
+package; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nnunet_semisup.registry import METHODS
+from tests.integration.workspace import Run, Workspace, base_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [method.trainer for method in METHODS]
+COMMANDS = ("plan_and_preprocess", "preprocess", "convert", "evaluate", "info")
+
+FIND = """
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+def find(names):
+    for name in names:
+        found = recursive_find_trainer_class_by_name(name)
+        print("FOUND", found.__name__, found.__module__, flush=True)
+"""
+SPAWN = f"""{FIND}
+if __name__ == "__main__":
+    import multiprocessing, sys
+    find(sys.argv[1:])
+    child = multiprocessing.get_context("spawn").Process(target=find, args=(sys.argv[1:],))
+    child.start()
+    child.join()
+    sys.exit(child.exitcode)
+"""
+TRAIN = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
+
+
+class Environment:
+    """A virtual environment without pip, and the heavy libraries of the running one."""
+
+    def __init__(self, folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        self.python = folder / "bin" / "python"
+        self.site = Path(self.call("-c", "import site; print(site.getsitepackages()[0])").output)
+        self.site = Path(str(self.site).strip())
+        libraries = folder / "libraries"
+        libraries.mkdir()
+        for name in ("purelib", "platlib"):
+            for entry in Path(sysconfig.get_path(name)).iterdir():
+                link = libraries / entry.name
+                if "nnunet_semisup" not in entry.name and not link.is_symlink():
+                    link.symlink_to(entry)
+        (self.site / "libraries.pth").write_text(f"{libraries}\n")
+        self.before = self.files()
+
+    def call(self, *arguments: str | Path) -> Run:
+        """Runs the environment's Python, with none of nnU-Net's variables set."""
+        variables = base_environment(Path("nowhere"))
+        kept = {
+            k: v
+            for k, v in variables.items()
+            if not k.startswith("nnUNet_") and k not in ("PYTHONPATH", "VIRTUAL_ENV")
+        }
+        return Workspace(kept).call(self.python, *arguments)
+
+    def pip(self, *arguments: str | Path) -> Run:
+        """Runs the running environment's pip on this one, without a network."""
+        offline = ("--disable-pip-version-check", "--no-input")
+        target = ("-m", "pip", "--python", self.python, *offline)
+        return Workspace(dict(os.environ)).call(sys.executable, *target, *arguments).succeeded()
+
+    def files(self) -> set[str]:
+        """Everything in site-packages but what Python compiles."""
+        return {
+            str(f.relative_to(self.site))
+            for f in self.site.rglob("*")
+            if "__pycache__" not in f.parts
+        }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the working tree."""
+    pytest.importorskip("hatchling", reason="builds the wheel without a network")
+    folder = tmp_path_factory.mktemp("dist")
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    Workspace(dict(os.environ)).call(*build).succeeded()
+    return next(folder.glob("*.whl"))
+
+
+def test_content_of_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    folders = {name.partition("/")[0] for name in names}
+    information = next(f for f in folders if f.endswith(".dist-info"))
+    assert folders == {"nnunet_semisup", "nnunet_semisup_discovery.pth", information}
+    assert not [n for n in names if "__pycache__" in n or "/tests/" in n]
+    modules = {str(f.relative_to(ROOT)) for f in (ROOT / "nnunet_semisup").rglob("*.py")}
+    assert modules <= set(names)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_install_use_remove(wheel: Path, tmp_path: Path, kind: str) -> None:
+    environment = Environment(tmp_path / "environment")
+    script = tmp_path / "script.py"
+    script.write_text(SPAWN)
+    what = (wheel,) if kind == "wheel" else ("--no-build-isolation", "-e", ROOT)
+    environment.pip("install", "--no-deps", "--no-index", *what)
+    installed = environment.files() - environment.before
+    assert "nnunet_semisup_discovery.pth" in installed
+    assert ("nnunet_semisup" in installed) == (kind == "wheel")
+
+    run = environment.call(script, *NAMES).succeeded()
+    expected = [f"FOUND {m.trainer} nnunet_semisup.trainers.{m.module}" for m in METHODS]
+    # Once in the process itself, once in the one that it spawned.
+    assert [li for li in run.output.splitlines() if li.startswith("FOUND")] == expected * 2
+    help_text = environment.call("-c", TRAIN, "-h").succeeded().output
+    assert "dataset_name_or_id" in help_text
+    for command in COMMANDS:
+        assert (environment.python.parent / f"nnUNetv2_semisup_{command}").is_file()
+
+    environment.pip("uninstall", "-y", "nnunet-semisup")
+    assert environment.files() == environment.before
+    assert not list(environment.python.parent.glob("*semisup*"))
+    stock = environment.call("-c", f"{FIND}\nfind(['nnUNetTrainer'])").succeeded()
+    assert "FOUND nnUNetTrainer nnunetv2." in stock.output
+    ours = environment.call("-c", f"{FIND}\nfind({NAMES[-1:]})")
+    assert ours.code != 0
+    assert f"RuntimeError: Could not find requested nnunet trainer {NAMES[-1]}" in ours.output
