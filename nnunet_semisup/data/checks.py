@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisup.data._parallel import run_parallel
 from nnunet_semisup.data.inspection import Reference, inspect_case, read_header
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.data.raw import (
@@ -24,6 +23,7 @@ from nnunet_semisup.data.raw import (
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.parallel import run_parallel
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager

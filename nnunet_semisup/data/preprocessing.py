@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 
-from nnunet_semisup.data._parallel import run_parallel
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
 from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.parallel import run_parallel
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager

@@ -12,7 +12,7 @@ from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
-from nnunet_semisup.evaluation.parallel import map_cases
+from nnunet_semisup.parallel import map_cases
 
 
 @dataclass(frozen=True)

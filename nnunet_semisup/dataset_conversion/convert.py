@@ -24,7 +24,7 @@ from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspec
 from nnunet_semisup.dataset_conversion.volume import write_text
 from nnunet_semisup.dataset_conversion.write import write_cases, write_dataset_json
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.parallel import map_cases
+from nnunet_semisup.parallel import map_cases
 
 LINKS = ("copy", "hardlink", "symlink")
 

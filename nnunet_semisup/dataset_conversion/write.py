@@ -25,7 +25,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     write_text,
 )
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.parallel import map_cases
+from nnunet_semisup.parallel import map_cases
 
 
 def output_paths(case: Case, ending: str) -> tuple[list[str], str | None]:

@@ -20,7 +20,7 @@ from nnunet_semisup.evaluation.inputs import (
     read_label_map,
 )
 from nnunet_semisup.evaluation.metrics import MaskMetrics, compute_metrics
-from nnunet_semisup.evaluation.parallel import map_cases
+from nnunet_semisup.parallel import map_cases
 
 SPACING_TOLERANCE = 1e-3
 

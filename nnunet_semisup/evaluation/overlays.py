@@ -25,8 +25,8 @@ from nnunet_semisup.evaluation.inputs import (
     is_2d,
     read_label_map,
 )
-from nnunet_semisup.evaluation.parallel import map_cases
 from nnunet_semisup.evaluation.report import mean_dice
+from nnunet_semisup.parallel import map_cases
 
 Image = npt.NDArray[np.float32]
 Box = tuple[tuple[int, int], ...]

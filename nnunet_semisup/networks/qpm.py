@@ -42,12 +42,15 @@ def replacement_logits(
         return rows.new_zeros(rows.shape[0], codebook.shape[0])
     if mode == "paper":
         return -torch.cdist(rows, codebook)
-    squared = _squared_distances(rows, codebook)
-    if mode == "official":
-        return -squared
-    if mode != "calibrated" or temperature is None:
+    if mode == "calibrated" and temperature is not None:
+        rows, norms = rows / temperature, codebook.square().sum(1) / temperature
+    elif mode == "official":
+        norms = codebook.square().sum(1)
+    else:
         raise ValueError(f"mode {mode!r} is not one of {MODES}, or its temperature is missing")
-    return -squared / temperature
+    # Minus the squared distance but for the row's own norm, which the softmax ignores.
+    with torch.autocast(rows.device.type, enabled=False):
+        return torch.addmm(-norms, rows, codebook.T, alpha=2.0)
 
 
 def _squared_distances(rows: Tensor, codebook: Tensor) -> Tensor:

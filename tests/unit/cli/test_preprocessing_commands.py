@@ -6,8 +6,8 @@ import pytest
 from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as stock
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
 
+from nnunet_semisup import parallel
 from nnunet_semisup.cli import plan_and_preprocess, preprocess
-from nnunet_semisup.data import _parallel
 from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 
 
@@ -15,7 +15,7 @@ from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 def made(tmp_path, monkeypatch):
     """A raw data set, and all background work in this process."""
     folders = nnunet_folders(tmp_path, monkeypatch)
-    monkeypatch.setattr(_parallel, "_in_processes", _parallel._in_this_process)
+    monkeypatch.setattr(parallel, "_in_processes", parallel._in_this_process)
     made = make_raw_dataset(folders.raw, 504, "Cli", (16, 16, 16), 2, 2, channel_name="CT")
     with nnunet_in_process():
         yield folders.preprocessed / made.name, made

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from nnunet_semisup.errors import UserError
+
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
@@ -46,12 +49,26 @@ def run_parallel(
     return {name: results[name] for name in arguments}
 
 
+def map_cases(
+    function: Callable[[Job], Result], jobs: Sequence[Job], num_processes: int, description: str
+) -> list[Result]:
+    """``[function(job) for job in jobs]``; as :func:`run_parallel`, but 1 is this process too.
+
+    Errors of the user pass through unchanged.
+    """
+    arguments = {f"{i + 1} of {len(jobs)}": (job,) for i, job in enumerate(jobs)}
+    spawned = 0 if num_processes <= 1 or len(jobs) <= 1 else num_processes
+    return list(run_parallel(function, arguments, spawned, description).values())
+
+
 def _in_this_process(
     function: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]], _: int
 ) -> Iterator[tuple[str, Result]]:
     for name, values in arguments.items():
         try:
             result = function(*values)
+        except UserError:
+            raise
         except Exception as error:
             raise _failure(name, error) from error
         yield name, result
@@ -77,6 +94,8 @@ def _in_processes(
                     f"command again with fewer processes than {num_processes} (-np); finished "
                     "cases are kept."
                 ) from error
+            except UserError:
+                raise
             except Exception as error:
                 raise _failure(futures[future], error) from error
             yield futures[future], result

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nnunet_semisup.data._parallel import run_parallel
+from nnunet_semisup.parallel import run_parallel
 
 
 def _double(value):
