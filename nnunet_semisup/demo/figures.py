@@ -67,7 +67,7 @@ def draw_overlays(results: Sequence[Result], cases: Sequence[str], layout: Layou
 
 
 def save_small(figure: Figure, path: Path) -> None:
-    """Save as PNG with a palette of 128 colors, about a third of the size."""
+    """Save as PNG with a palette of 256 colors, about a third of the size."""
     from io import BytesIO
 
     from PIL import Image
@@ -77,4 +77,5 @@ def save_small(figure: Figure, path: Path) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     with atomic_path(path) as temporary:
-        Image.open(buffer).convert("RGB").quantize(128).save(temporary, format="png", optimize=True)
+        small = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        small.save(temporary, format="png", optimize=True)

@@ -59,14 +59,14 @@ def planned_stages(
     named = configuration.get(PLAN_KEY)
     if named is None:
         return choose_stages(stage_tokens(configuration["patch_size"], strides))
-    stages = sorted(set(named)) if isinstance(named, (list, tuple)) else []
-    if not stages or not all(isinstance(s, int) and 1 <= s <= deepest for s in stages):
+    stages = list(named) if isinstance(named, (list, tuple)) else []
+    if not stages or not all(type(s) is int and 1 <= s <= deepest for s in stages):
         raise UserError(
             f"{PLAN_KEY}={named} in the plans must list encoder stages from 1 to {deepest}. "
             f"Correct it, or remove the key to quantize stages with {TOKENS[0]} to {TOKENS[1]} "
             "tokens a patch."
         )
-    return tuple(stages)
+    return tuple(sorted(set(stages)))
 
 
 def codebook_size(tokens: int) -> int:

@@ -54,7 +54,7 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
 
         weight = self.current_unlabeled_weight
         if weight > 0:
-            image, label = self.strong_pair(unlabeled)
+            image, label = self.strong_pair(unlabeled.image, self.teacher_label(unlabeled))
             logits = self.full_resolution(self.network(image))
             yield {
                 "consistency": weight * self.pseudo_label_loss(logits, label),
@@ -66,15 +66,14 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
         """The unlabeled terms' weight at this step."""
         return self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
 
-    def strong_pair(self, unlabeled: Unlabeled) -> tuple[Tensor, PseudoLabel]:
+    def teacher_label(self, unlabeled: Unlabeled) -> PseudoLabel:
+        """The teacher's labels of the weak view."""
+        logits = self.teacher_logits(unlabeled.image)
+        return pseudo_label(logits, self.regions, self.confidence_threshold, unlabeled.valid)
+
+    def strong_pair(self, weak: Tensor, label: PseudoLabel) -> tuple[Tensor, PseudoLabel]:
         """The strong view ``(B, C, *spatial)`` and its pseudo-label, mixed with the same boxes."""
-        label = pseudo_label(
-            self.teacher_logits(unlabeled.image),
-            self.regions,
-            self.confidence_threshold,
-            unlabeled.valid,
-        )
-        image = strong_view(unlabeled.image, self.strong_probability)
+        image = strong_view(weak, self.strong_probability)
         boxes = sample_boxes(image.shape[0], image.shape[2:], image.device, self.cutmix_probability)
         return paste(image, boxes), PseudoLabel(*(paste(part, boxes) for part in label))
 

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.losses.alignment import patchwise_infonce
-from nnunet_semisup.losses.consistency import PseudoLabel, pseudo_label
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.losses.schedules import linear_rampup
 from nnunet_semisup.networks.qpm import MODES
@@ -158,7 +157,8 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         if weight == 0:
             return
         epsilon = self.qpm_epsilon * linear_rampup(self.progress, self.qpm_rampup)
-        image, label = self.strong_pair(unlabeled)
+        weak_label = self.teacher_label(unlabeled)
+        image, label = self.strong_pair(unlabeled.image, weak_label)
         strong = epsilon if self.qpm_view == "strong" else 0.0
         logits, terms = self.pass_through(image, strong, "unlabeled")
         loss = self.pseudo_label_loss(self.full_resolution(logits), label)
@@ -169,18 +169,12 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
         }
         if self.qpm_view == "weak":
-            label = self.weak_label(unlabeled)
             logits, terms = self.pass_through(unlabeled.image, epsilon, "weak")
-            loss = self.pseudo_label_loss(self.full_resolution(logits), label)
+            loss = self.pseudo_label_loss(self.full_resolution(logits), weak_label)
             yield {
                 "consistency_weak": halves * weight * loss,
                 **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
             }
-
-    def weak_label(self, unlabeled: Unlabeled) -> PseudoLabel:
-        """The teacher's labels of the weak view itself."""
-        logits = self.teacher_logits(unlabeled.image)
-        return pseudo_label(logits, self.regions, self.confidence_threshold, unlabeled.valid)
 
     def update_quantizers(self) -> None:
         """Sets the warm-up's mix and, every so often, the perturbation's temperature."""

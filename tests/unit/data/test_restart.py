@@ -53,15 +53,27 @@ def test_changed_added_and_removed_cases(planned, preprocessed_ids):
     assert not np.array_equal(old, new)
 
 
-@pytest.mark.parametrize("suffix", [".b2nd", "_seg.b2nd", ".pkl"])
-def test_lost_file_is_noticed_and_made_again(planned, preprocessed_ids, suffix):
+def test_lost_image_is_noticed_by_a_training(planned):
     run()
-    preprocessed_ids.clear()
-    (folder_of(planned) / f"unl_001{suffix}").unlink()
+    (folder_of(planned) / "unl_001.b2nd").unlink()
     with pytest.raises(UserError, match="files are missing") as caught:
         check(planned)
     assert "unl_001" in str(caught.value)
     assert "nnUNetv2_semisup_preprocess -d 501 -c 3d_fullres" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["_seg.b2nd", ".pkl"])
+def test_training_needs_the_image_alone(planned, suffix):
+    run()
+    (folder_of(planned) / f"unl_001{suffix}").unlink()
+    assert check(planned) == IDS
+
+
+@pytest.mark.parametrize("suffix", [".b2nd", "_seg.b2nd", ".pkl"])
+def test_lost_file_is_made_again(planned, preprocessed_ids, suffix):
+    run()
+    preprocessed_ids.clear()
+    (folder_of(planned) / f"unl_001{suffix}").unlink()
     run()
     assert preprocessed_ids == ["unl_001"]
     assert check(planned) == IDS

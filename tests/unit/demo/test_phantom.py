@@ -15,12 +15,12 @@ from nnunet_semisup.demo.phantom import LABELS, Counts, make_case, write_phantom
 from nnunet_semisup.errors import UserError
 
 SHAPES = ((16, 20, 20), (24, 32, 32), (64, 64))
-FRACTIONS = {3: {1: (0.02, 0.12), 2: (0.0015, 0.025)}, 2: {1: (0.06, 0.3), 2: (0.01, 0.1)}}
+FRACTIONS = {3: {1: (0.02, 0.12), 2: (0.003, 0.045)}, 2: {1: (0.05, 0.3), 2: (0.02, 0.16)}}
 SMALL = {"shape": (12, 14, 16), "counts": Counts(2, 3, 1)}
 
 
 @given(seed=st.integers(0, 2**32 - 1), shape=st.sampled_from(SHAPES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_organs_are_connected_and_of_plausible_size(seed, shape):
     image, label = make_case(shape, seed)
     assert image.shape == label.shape == shape
@@ -41,7 +41,7 @@ def test_same_seed_same_voxels_and_other_seed_other_voxels():
 
 
 def test_organs_differ_from_their_surroundings_in_every_case():
-    for seed in range(20):
+    for seed in range(8):
         image, label = make_case((32, 48, 48), seed)
         near = ndimage.binary_dilation(label > 0, iterations=3) & (label == 0)
         assert image[label == 1].mean() > image[near].mean()

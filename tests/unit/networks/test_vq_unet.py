@@ -8,14 +8,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.networks.vq_unet import (
+    PLAN_KEY,
     TOKENS,
     ReconstructionDecoder,
     VQTrainingNetwork,
     VQUNet,
     choose_stages,
     codebook_size,
+    planned_stages,
     stage_tokens,
 )
 from tests.unit.networks.shared import small_unet
@@ -32,8 +35,8 @@ PLANS = {
     "thick slices 20 x 256 x 224": (
         (20, 256, 224),
         [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]],
-        (5,),
-        [280],
+        (4, 5),
+        [1120, 280],
     ),
     "2D 512 x 512, 8 stages": ((512, 512), [[1, 1]] + [[2, 2]] * 7, (5, 6), [256, 64]),
     "tiny 8^3, 3 stages": ((8,) * 3, [[1] * 3] + [[2] * 3] * 2, (1,), [64]),
@@ -70,6 +73,21 @@ class TestStages:
     )
     def test_codebook_size(self, tokens, size):
         assert codebook_size(tokens) == size
+
+
+class TestPlannedStages:
+    STRIDES = ([1] * 3, [2] * 3, [2] * 3, [2] * 3)
+
+    def test_chosen_by_tokens_unless_named(self):
+        configuration = {"patch_size": [32, 32, 32]}
+        assert planned_stages(configuration, self.STRIDES) == (2, 3)
+        for named in ([1, 3], [3, 1, 3], (1, 3)):
+            assert planned_stages({**configuration, PLAN_KEY: named}, self.STRIDES) == (1, 3)
+
+    @pytest.mark.parametrize("named", [[], [0], [1, 4], [-1], [1, "2"], [1.5], [[1]], 2, "2"])
+    def test_refuses_stages_that_are_not_there(self, named):
+        with pytest.raises(UserError, match=f"{PLAN_KEY}=.*from 1 to 3"):
+            planned_stages({"patch_size": [32, 32, 32], PLAN_KEY: named}, self.STRIDES)
 
 
 def image(dims=3, edge=8, batch=2, seed=0):
