@@ -141,7 +141,7 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         f"Predict the test cases with {trainer}",
         ["nnUNetv2_predict", "-d", str(DATASET_ID), "-i", str(images), "-o", str(predictions)]
         + ["-c", CONFIGURATION, "-f", FOLD, "-tr", trainer, "-device", settings.device]
-        + ["--disable_tta", "-npp", "1", "-nps", "1"],
+        + ["--disable_tta", "-npp", "0", "-nps", "0"],
     )
     stages.command(
         f"evaluate_{trainer}",

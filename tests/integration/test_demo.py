@@ -24,7 +24,7 @@ def demo(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT,
+        timeout=3 * TIMEOUT,
         check=False,
     )
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import torch
 from nnunet_semisup.trainers.checkpoint import KEY
 from tests.integration.conftest import LANES
 from tests.integration.workspace import (
-    Running,
     Workspace,
     hyperparameters,
     train_arguments,
@@ -27,6 +27,13 @@ from tests.integration.workspace import (
 
 LONG = {"num_epochs": 3, "num_iterations_per_epoch": 15, "num_val_iterations_per_epoch": 2}
 MEAN_TEACHER, VQSEG = "nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg"
+STOPS = (
+    (MEAN_TEACHER, signal.SIGTERM, 0, False),
+    (VQSEG, signal.SIGINT, 2, True),
+    (MEAN_TEACHER, signal.SIGTERM, 2, True),
+)
+"""Trainer, signal, number of workers, whether the workers get the signal too."""
+TORN = ("checkpoint_best", "checkpoint_final")
 CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
 
 # A trainer folder of the user's, searched before the package's own: the same trainers, but writing
@@ -50,25 +57,58 @@ torch.save = save_half
 """
 
 
-@pytest.fixture(scope="module")
-def long_runs(workspace: Workspace) -> Workspace:
-    """The shared data with more steps a run, on one thread."""
-    return workspace.where(**hyperparameters(**LONG, cpu_threads=1))
+@dataclass(frozen=True)
+class Scenarios:
+    """Commands of several tests, run at the same time because each is slow to start.
 
+    Attributes:
+        workspace: the shared data, with more steps a run, on one thread.
+        straight: fold folders of the runs that nobody stopped, without workers.
+        others: what the tests wait for, by the test's name.
+    """
 
-@pytest.fixture(scope="module")
-def straight(
-    long_runs: Workspace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[Path]]]:
-    """Fold folders of the runs that nobody stopped, without workers."""
-    here = long_runs.where(nnUNet_results=tmp_path_factory.mktemp("straight"))
+    workspace: Workspace
+    root: Path
+    straight: dict[str, Future[Path]]
+    others: dict[Any, Future[None]]
 
-    def train(trainer: str) -> Path:
+    def here(self, name: str, workers: int = 0) -> Workspace:
+        """The workspace with its own results, and a checkpoint after every epoch."""
+        return self.workspace.where(
+            **hyperparameters(**LONG, cpu_threads=1, save_every=1),
+            nnUNet_results=self.root / name,
+            nnUNet_n_proc_DA=workers,
+        )
+
+    def train(self, trainer: str) -> Path:
+        """A whole run."""
+        here = self.workspace.where(nnUNet_results=self.root / "straight")
         here.train(trainer).succeeded()
         return here.fold_folder(trainer)
 
+    def expect(self, folder: Path, trainer: str) -> None:
+        """Fails unless ``folder`` has what the run without interruption has."""
+        assert_clean(folder)
+        assert_same_result(folder, self.straight[trainer].result())
+
+
+@pytest.fixture(scope="module")
+def scenarios(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scenarios]:
+    """Everything below that runs commands, under way."""
+    long_runs = workspace.where(**hyperparameters(**LONG, cpu_threads=1))
+    given = Scenarios(long_runs, tmp_path_factory.mktemp("scenarios"), {}, {})
     with ThreadPoolExecutor(LANES) as lanes:
-        yield {trainer: lanes.submit(train, trainer) for trainer in (MEAN_TEACHER, VQSEG)}
+        for trainer in (MEAN_TEACHER, VQSEG):
+            given.straight[trainer] = lanes.submit(given.train, trainer)
+        for stop in STOPS:
+            given.others[stop] = lanes.submit(stop_and_continue, given, *stop)
+        for target in TORN:
+            given.others[target] = lanes.submit(die_while_writing, given, target)
+        given.others["any moment"] = lanes.submit(die_at_any_moment, given)
+        yield given
+        lanes.shutdown(cancel_futures=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -114,29 +154,22 @@ def assert_clean(folder: Path) -> None:
     assert not [f.name for f in folder.iterdir() if f.suffix == ".tmp" or f.name[0] == "."]
 
 
-@pytest.mark.parametrize(
-    ("trainer", "number", "workers", "whole_group"),
-    [
-        (MEAN_TEACHER, signal.SIGTERM, 0, False),
-        (VQSEG, signal.SIGINT, 0, False),
-        (VQSEG, signal.SIGTERM, 2, True),
-        (MEAN_TEACHER, signal.SIGINT, 2, True),
-    ],
-)
-def test_a_stopped_run_continues_bit_by_bit(
-    long_runs: Workspace,
-    straight: dict[str, Future[Path]],
-    tmp_path: Path,
-    trainer: str,
-    number: signal.Signals,
-    workers: int,
-    whole_group: bool,
+def loadable(folder: Path) -> list[str]:
+    """Names of the checkpoints there are, each of which must be complete."""
+    names = [name for name in CHECKPOINTS if (folder / name).exists()]
+    for name in names:
+        assert load(folder / name)["network_weights"]
+    return names
+
+
+def stop_and_continue(
+    given: Scenarios, trainer: str, number: signal.Signals, workers: int, whole_group: bool
 ) -> None:
-    """Ctrl-C and batch schedulers signal every process of the group at once."""
-    here = long_runs.where(nnUNet_results=tmp_path / "results", nnUNet_n_proc_DA=workers)
-    log = tmp_path / "log"
+    """Stops a run in its second epoch, continues it and compares."""
+    here = given.here(f"{trainer}_{number.name}_{workers}", workers)
+    log = given.root / f"{trainer}_{number.name}_{workers}.log"
     with here.start("nnUNetv2_train", *train_arguments(trainer), log=log) as running:
-        running.wait_for("Epoch 1 ")
+        running.wait_for("Epoch 1\n")
         send = os.killpg if whole_group else os.kill
         send(running.process.pid, number)
         assert running.wait() == 128 + number, running.output
@@ -151,28 +184,22 @@ def test_a_stopped_run_continues_bit_by_bit(
 
     here.train(trainer, "3d_fullres", 0, "--c").succeeded()
     assert not (folder / "checkpoint_latest.pth").exists()
-    assert_clean(folder)
-    assert_same_result(folder, straight[trainer].result())
+    given.expect(folder, trainer)
 
 
-def loadable(folder: Path) -> list[str]:
-    """Names of the checkpoints there are, each of which must be complete."""
-    names = [name for name in CHECKPOINTS if (folder / name).exists()]
-    for name in names:
-        assert load(folder / name)["network_weights"]
-    return names
+@pytest.mark.parametrize("stop", STOPS, ids=lambda s: f"{s[0]}-{s[1].name}-{s[2]}")
+def test_a_stopped_run_continues_bit_by_bit(scenarios: Scenarios, stop: Any) -> None:
+    """Ctrl-C and batch schedulers signal every process of the group at once."""
+    scenarios.others[stop].result()
 
 
-@pytest.mark.parametrize("target", ["checkpoint_best", "checkpoint_final"])
-def test_death_while_writing_leaves_the_checkpoint_before(
-    long_runs: Workspace, straight: dict[str, Future[Path]], tmp_path: Path, target: str
-) -> None:
-    (tmp_path / "ext").mkdir()
-    (tmp_path / "ext" / "torn_writes.py").write_text(TORN_WRITES)
-    here = long_runs.where(
-        **hyperparameters(**LONG, cpu_threads=1, save_every=1), nnUNet_results=tmp_path / "results"
-    )
-    dying = here.where(nnUNet_extTrainer=tmp_path / "ext", DIE_IN=target)
+def die_while_writing(given: Scenarios, target: str) -> None:
+    """Kills a run half way through a checkpoint, and continues it."""
+    here = given.here(f"torn_{target}")
+    ext = given.root / f"ext_{target}"
+    ext.mkdir()
+    (ext / "torn_writes.py").write_text(TORN_WRITES)
+    dying = here.where(nnUNet_extTrainer=ext, DIE_IN=target)
     assert dying.train(MEAN_TEACHER).code == -signal.SIGKILL
     folder = here.fold_folder(MEAN_TEACHER)
     assert list(folder.glob(f"{target}.pth.*.tmp"))
@@ -181,41 +208,39 @@ def test_death_while_writing_leaves_the_checkpoint_before(
     assert f"{target}.pth" not in present
 
     here.train(MEAN_TEACHER, "3d_fullres", 0, "--c").succeeded()
-    assert_clean(folder)
-    if target == "checkpoint_final":
-        assert_same_result(folder, straight[MEAN_TEACHER].result())
+    given.expect(folder, MEAN_TEACHER)
 
 
-def test_death_at_any_moment(
-    long_runs: Workspace, straight: dict[str, Future[Path]], tmp_path: Path
+@pytest.mark.parametrize("target", TORN)
+def test_death_while_writing_leaves_the_checkpoint_before(
+    scenarios: Scenarios, target: str
 ) -> None:
-    """Killed again and again, a run gets on; its workers end with it."""
-    here = long_runs.where(
-        **hyperparameters(**LONG, cpu_threads=1, save_every=1),
-        nnUNet_results=tmp_path / "results",
-        nnUNet_n_proc_DA=2,
-    )
+    scenarios.others[target].result()
+
+
+def die_at_any_moment(given: Scenarios) -> None:
+    """Kills a run with workers again and again, and continues it."""
+    here = given.here("killed", workers=2)
     folder = here.fold_folder(MEAN_TEACHER)
     rng = random.Random(0)
-    for attempt in range(3):
-        log = tmp_path / f"log{attempt}"
+    for attempt in range(2):
+        log = given.root / f"killed{attempt}.log"
         arguments = (*train_arguments(MEAN_TEACHER), "--c")
         with here.start("nnUNetv2_train", *arguments, log=log) as running:
             running.wait_for("Current learning rate")
-            wait_until(lambda: running.process.poll() is not None, rng.uniform(0, 1.5))
+            wait_until(lambda running=running: running.process.poll() is not None, rng.random())
             os.kill(running.process.pid, signal.SIGKILL)
             running.wait()
-            assert wait_until(lambda running=running: ended(running), 30)
+            assert wait_until(lambda running=running: not running.group_is_alive(), 30)
         loadable(folder)
     here.train(MEAN_TEACHER, "3d_fullres", 0, "--c").succeeded()
     assert loadable(folder) == ["checkpoint_best.pth", "checkpoint_final.pth"]
-    assert_clean(folder)
-    assert_same_result(folder, straight[MEAN_TEACHER].result())
+    given.expect(folder, MEAN_TEACHER)
 
 
-def ended(running: Running) -> bool:
-    """Whether the process and its workers are gone."""
-    return not running.group_is_alive()
+def test_death_at_any_moment(scenarios: Scenarios) -> None:
+    """The run gets on from what it had saved; its workers end with it."""
+    scenarios.others["any moment"].result()
 
 
 class InProcess:
@@ -310,9 +335,7 @@ def test_a_signal_after_the_last_step_ends_the_run_before_the_final_validation(
     assert (Path(trainer.output_folder) / "checkpoint_final.pth").exists()
 
 
-def test_an_error_ends_the_workers(
-    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_ends_the_workers(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     trainer = in_process.trainer(MEAN_TEACHER, "results")
     workers = []

@@ -31,9 +31,7 @@ def expected_files(trainer: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("trainer", "configuration"), TRAININGS)
-def test_training_writes_its_files(
-    trainings: Trainings, trainer: str, configuration: str
-) -> None:
+def test_training_writes_its_files(trainings: Trainings, trainer: str, configuration: str) -> None:
     folder = trainings.fold_folder(trainer, configuration)
     names = {f.name for f in folder.iterdir()}
     assert expected_files(trainer) <= names
@@ -46,9 +44,7 @@ def test_training_writes_its_files(
 @pytest.mark.parametrize(
     ("trainer", "configuration"), [t for t in TRAININGS if find_method(t[0]).uses_unlabeled]
 )
-def test_what_was_used_is_recorded(
-    trainings: Trainings, trainer: str, configuration: str
-) -> None:
+def test_what_was_used_is_recorded(trainings: Trainings, trainer: str, configuration: str) -> None:
     folder = trainings.fold_folder(trainer, configuration)
     recorded = json.loads((folder / "semisup_config.json").read_text())
     assert recorded["trainer"] == trainer

@@ -129,9 +129,7 @@ class Workspace:
         name = f"{trainer}__nnUNetPlans__{configuration}"
         return self.results / DATASETS[configuration] / name
 
-    def fold_folder(
-        self, trainer: str, configuration: str = "3d_fullres", fold: int = 0
-    ) -> Path:
+    def fold_folder(self, trainer: str, configuration: str = "3d_fullres", fold: int = 0) -> Path:
         """Folder of one fold of a trained model."""
         return self.model_folder(trainer, configuration) / f"fold_{fold}"
 
