@@ -7,6 +7,7 @@ import io
 import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Monitor:
             {k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in self.rows
         )
         write_atomically(Path(folder, CSV_NAME), lambda f: Path(f).write_text(text.getvalue()))
-        write_atomically(Path(folder, PLOT_NAME), lambda f: plot_rows(self.rows, f))
+        with default_style():
+            write_atomically(Path(folder, PLOT_NAME), lambda f: plot_rows(self.rows, f))
 
 
 def write_atomically(path: Path, write: Callable[[str], Any]) -> None:
@@ -82,6 +84,13 @@ def write_atomically(path: Path, write: Callable[[str], Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def default_style() -> AbstractContextManager[None]:
+    """matplotlib's own style; nnU-Net's progress plot enlarges all fonts for the whole process."""
+    from matplotlib import style
+
+    return style.context("default")
 
 
 def plot_rows(rows: list[Row], path: str) -> None:

@@ -14,7 +14,7 @@ from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evol
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
 from nnunet_semisup.trainers.batches import unwrap
-from nnunet_semisup.trainers.monitor import write_atomically
+from nnunet_semisup.trainers.monitor import default_style, write_atomically
 
 if TYPE_CHECKING:
     from nnunet_semisup.trainers.batches import Unlabeled
@@ -67,7 +67,8 @@ class CodebookDiagnostics:
                 f"Swapping codes changes the output by {values['sensitivity']:.2%} only: the skips "
                 "carry it. The perturbation has little effect on this plan."
             )
-        self._picture(trainer, unlabeled, used)
+        with default_style():
+            self._picture(trainer, unlabeled, used)
         self.counts = [self._zeros(q) for q in self.quantizers]
         return values
 
