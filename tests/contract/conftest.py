@@ -117,7 +117,7 @@ def trainer_class(method: Method) -> type:
     return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
 
 
-@pytest.fixture()
+@pytest.fixture
 def build(
     datasets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
