@@ -59,6 +59,19 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out references without a prediction instead of stopping; the report lists them",
     )
+    _add_picture_arguments(parser)
+    parser.add_argument(
+        "-np",
+        dest="num_processes",
+        type=int,
+        default=min(default_num_processes, os.cpu_count() or 1),
+        metavar="N",
+        help="cases evaluated at the same time [%(default)s]",
+    )
+    return parser
+
+
+def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         type=Path,
@@ -85,15 +98,6 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="draw box plots of Dice and HD95 per class, a PNG beside the JSON file",
     )
-    parser.add_argument(
-        "-np",
-        dest="num_processes",
-        type=int,
-        default=min(default_num_processes, os.cpu_count() or 1),
-        metavar="N",
-        help="cases evaluated at the same time [%(default)s]",
-    )
-    return parser
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

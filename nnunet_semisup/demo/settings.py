@@ -38,7 +38,7 @@ class Settings:
     """
 
     trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerVQSeg")
-    steps: int = 300
+    steps: int = 250
     steps_per_epoch: int = 25
     shape: tuple[int, ...] = SHAPES[3]
     counts: Counts = DEFAULT_COUNTS
