@@ -2,8 +2,8 @@
 
 [0] VQ-Seg, NeurIPS 2025, arXiv 2601.10124, section 3.1: nearest code, straight-through gradient.
 [1] Zhu et al., SimVQ, ICCV 2025, arXiv 2411.02038: the codebook is a frozen Gaussian table mapped
-    by one trained linear layer, so all codes move together and none dies; from the library
-    vector-quantize-pytorch.
+    by one trained linear layer, so all codes move together and none dies; the codebook is that of
+    the library vector-quantize-pytorch.
 
 Deviates from [0]: tokens are projected to a small width and layer-normalised before the look-up
 and projected back after it (a U-Net's features are wide, rectified and of any norm, a vision
@@ -42,6 +42,31 @@ class Quantized(NamedTuple):
     perturbed: Tensor
     tokens: Tensor
     commitment: Tensor
+
+
+def look_up(
+    tokens: Tensor, codebook: Tensor, commitment_weight: float = 0.25
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Nearest code of each token, with the straight-through gradient.
+
+    SimVQ's own forward pass, but with an embedding: the gradient of the library's indexing adds up
+    in an order that depends on the threads, so that a run on the CPU could not be repeated.
+
+    Args:
+        tokens: ``(B, n, D)``.
+        codebook: ``(K, D)``.
+        commitment_weight: of the tokens' part of the loss.
+
+    Returns:
+        ``(B, n, D)`` codes whose gradient goes to the tokens unchanged, ``(B, n)`` int64 indices,
+        and the scalar ``mean (c - sg z)^2 + commitment_weight * mean (z - sg c)^2``.
+    """
+    with torch.no_grad():
+        indices = torch.cdist(tokens, codebook).argmin(-1)
+    codes = F.embedding(indices, codebook)
+    loss = F.mse_loss(codes, tokens.detach())
+    loss = loss + commitment_weight * F.mse_loss(tokens, codes.detach())
+    return tokens + (codes - tokens).detach(), indices, loss
 
 
 class VectorQuantizer(nn.Module):
@@ -95,12 +120,12 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             tokens = projected.float().flatten(2).transpose(1, 2)
             tokens = F.layer_norm(tokens, (self.code_dim,))
-            codes, flat, commitment = self.codes(tokens)
+            codebook = self.codes.codebook
+            codes, flat, commitment = look_up(tokens, codebook)
             swapped, moved = codes, flat
             if epsilon is not None and self.training:
-                codebook = self.codes.codebook
                 moved = perturb(flat, codebook, epsilon, mode, self.temperature)
-                swapped = tokens + (codebook.detach()[moved] - tokens).detach()
+                swapped = tokens + (F.embedding(moved, codebook) - tokens).detach()
         clean = self._back(codes, x, spatial)
         features = clean if moved is flat else self._back(swapped, x, spatial)
         return Quantized(

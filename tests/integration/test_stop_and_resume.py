@@ -75,7 +75,7 @@ class Scenarios:
     def here(self, name: str, workers: int = 0) -> Workspace:
         """The workspace with its own results, and a checkpoint after every epoch."""
         return self.workspace.where(
-            **hyperparameters(**LONG, cpu_threads=1, save_every=1),
+            **hyperparameters(**LONG, save_every=1),
             nnUNet_results=self.root / name,
             nnUNet_n_proc_DA=workers,
         )
@@ -97,7 +97,7 @@ def scenarios(
     workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scenarios]:
     """Everything below that runs commands, under way."""
-    long_runs = workspace.where(**hyperparameters(**LONG, cpu_threads=1))
+    long_runs = workspace.where(**hyperparameters(**LONG))
     given = Scenarios(long_runs, tmp_path_factory.mktemp("scenarios"), {}, {})
     with ThreadPoolExecutor(LANES) as lanes:
         for trainer in (MEAN_TEACHER, VQSEG):
@@ -270,9 +270,7 @@ def in_process(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[InProcess]:
     here = workspace.where(
-        **hyperparameters(
-            num_epochs=2, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1, cpu_threads=1
-        )
+        **hyperparameters(num_epochs=2, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1)
     )
     threads = torch.get_num_threads()
     yield InProcess(here, tmp_path, monkeypatch)

@@ -27,8 +27,8 @@ SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 3, "num_val_iterations_per
 
 
 def hyperparameters(**values: Any) -> dict[str, str]:
-    """The variable that sets ``values``, on top of a short seeded run."""
-    merged = {**SHORT, "seed": 7, **values}
+    """The variable that sets ``values``, on top of a short seeded run on one thread."""
+    merged = {**SHORT, "seed": 7, "cpu_threads": 1, **values}
     return {"nnUNet_semisup_set": ",".join(f"{k}={v}" for k, v in merged.items())}
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.networks.qpm import calibrate_temperature, perturb
-from nnunet_semisup.networks.quantizer import VectorQuantizer
+from nnunet_semisup.networks.quantizer import VectorQuantizer, look_up
 
 CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -232,3 +232,21 @@ def test_compiled_gives_the_same():
             results.append(module(x, epsilon))
         for plain, other in zip(*results, strict=True):
             assert torch.equal(plain, other)
+
+
+def test_codebook_gradient_does_not_depend_on_the_order_of_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tokens = torch.randn(2, 3000, 32, generator=torch.Generator().manual_seed(0))
+        codebook = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
+
+        def gradient():
+            leaf = codebook.clone().requires_grad_()
+            look_up(tokens, leaf)[2].backward()
+            return leaf.grad
+
+        first = gradient()
+        assert all(torch.equal(first, gradient()) for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
