@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.networks.qpm import perturb, transition_matrix
-from nnunet_semisup.networks.quantizer import VectorQuantizer
+from nnunet_semisup.networks.quantizer import VectorQuantizer, look_up
 
 VALUES, GRADIENTS = 1e-5, 1e-6
 
@@ -50,14 +50,14 @@ class TestSimVQ:
         close(quantizer.codebook, case["codebook"], VALUES)
 
     def test_look_up(self, case, quantizer, tokens):
-        codes, indices, _ = quantizer.codes(tokens)
+        codes, indices, _ = look_up(tokens, quantizer.codebook)
         np.testing.assert_array_equal(indices.numpy(), case["indices"])
         close(quantizer.codebook[indices], case["zq"], VALUES)
         close(codes, case["zq_ste"], VALUES)
 
     def test_commitment_and_its_gradients(self, case, quantizer, tokens):
-        assert quantizer.codes.input_to_quantize_commit_loss_weight == case["beta"]
-        _, _, commitment = quantizer.codes(tokens)
+        _, _, commitment = look_up(tokens, quantizer.codebook, float(case["beta"]))
+        assert torch.equal(commitment, look_up(tokens, quantizer.codebook)[2])
         assert commitment.item() == pytest.approx(float(case["commit_loss"]), abs=VALUES)
         commitment.backward()
         transform = quantizer.codes.code_transform
@@ -66,10 +66,11 @@ class TestSimVQ:
         close(transform.bias.grad, case["grad_proj_bias_commit"], GRADIENTS)
 
     def test_straight_through_gradient(self, case, quantizer, tokens):
-        codes, _, _ = quantizer.codes(tokens)
+        codes, _, _ = look_up(tokens, quantizer.codebook)
         (codes * tensor(case["probe_weight"])).sum().backward()
         close(tokens.grad, case["grad_tokens_probe"], GRADIENTS)
-        assert quantizer.codes.code_transform.weight.grad is None
+        transform = quantizer.codes.code_transform
+        assert transform.weight.grad is None or not transform.weight.grad.any()
 
     def test_forward_takes_the_same_codes(self, case, quantizer):
         """Through the projections, as an identity, tokens that the normalization leaves alone."""
