@@ -84,40 +84,20 @@ def plan_and_preprocess(workspace: Workspace, configuration: str, dataset: str) 
 
 @dataclass(frozen=True)
 class Trainings:
-    """Trained methods and what they predict for the test images, by trainer and configuration."""
+    """Finished or running trainings, by trainer and configuration."""
 
     workspace: Workspace
-    runs: dict[tuple[str, str], Future[tuple[Run, Run]]]
-
-    def start(self, trainer: str, configuration: str) -> tuple[Run, Run]:
-        """Trains and predicts; the second is the prediction's outcome."""
-        training = self.workspace.train(trainer, configuration)
-        output = self.prediction_folder(trainer, configuration)
-        return training, self.workspace.predict(
-            trainer, configuration, output, 0, "--save_probabilities"
-        )
-
-    def prediction_folder(self, trainer: str, configuration: str) -> Path:
-        """Where the predictions are put."""
-        return self.workspace.results / "predictions" / f"{trainer}_{configuration}"
+    runs: dict[tuple[str, str], Future[Run]]
 
     def fold_folder(self, trainer: str, configuration: str) -> Path:
         """Folder of the finished fold; fails the test if the command failed."""
-        self.runs[trainer, configuration].result()[0].succeeded()
+        self.runs[trainer, configuration].result().succeeded()
         return self.workspace.fold_folder(trainer, configuration)
-
-    def predictions(self, trainer: str, configuration: str) -> Path:
-        """Folder with segmentations and probabilities; fails the test if the command failed."""
-        self.runs[trainer, configuration].result()[1].succeeded()
-        return self.prediction_folder(trainer, configuration)
 
 
 @pytest.fixture(scope="session")
 def trainings(workspace: Workspace) -> Iterator[Trainings]:
-    """Every method through ``nnUNetv2_train`` and ``nnUNetv2_predict``, several at a time."""
-    given = Trainings(workspace, {})
+    """Every method trained once with ``nnUNetv2_train``, several at a time."""
     with ThreadPoolExecutor(LANES) as lanes:
-        for key in TRAININGS:
-            given.runs[key] = lanes.submit(given.start, *key)
-        yield given
+        yield Trainings(workspace, {key: lanes.submit(workspace.train, *key) for key in TRAININGS})
         lanes.shutdown(cancel_futures=True)

@@ -295,7 +295,7 @@ def stop_at(trainer: Any, point: int) -> None:
     trainer.train_step, trainer.validation_step = counted(train_step), counted(validation_step)
 
 
-@pytest.mark.parametrize(("trainer", "points"), [(MEAN_TEACHER, range(6)), (VQSEG, (1, 2))])
+@pytest.mark.parametrize(("trainer", "points"), [(MEAN_TEACHER, range(6)), (VQSEG, (1, 2, 5))])
 def test_every_point_of_a_run_is_one_to_continue_from(
     in_process: InProcess, trainer: str, points: Sequence[int]
 ) -> None:
