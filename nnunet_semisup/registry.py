@@ -86,6 +86,28 @@ METHODS: tuple[Method, ...] = (
         predicts_as="nnUNetTrainerVQSeg",
         needs="DINOv2 weights for the alignment (optional, off by default)",
     ),
+    Method(
+        trainer="nnUNetTrainerTextSemiSeg",
+        module="text_semiseg",
+        title="two decoders, class texts at the bottleneck, exchanged foregrounds",
+        paper="Text-SemiSeg, MICCAI 2025",
+        url="https://arxiv.org/abs/2507.12382",
+        dims=(2, 3),
+        cost="5.4",
+        predicts_as="nnUNetTrainerTextSemiSeg",
+        needs="CLIP or BiomedCLIP text weights, or a file of their features",
+    ),
+    Method(
+        trainer="nnUNetTrainerMeanTeacherText",
+        module="mean_teacher_text",
+        title="Mean Teacher with Text-SemiSeg's class texts",
+        paper="after Text-SemiSeg, MICCAI 2025, table 4",
+        url="https://arxiv.org/abs/2507.12382",
+        dims=(2, 3),
+        cost="2.4",
+        predicts_as="nnUNetTrainerMeanTeacherText",
+        needs="as nnUNetTrainerTextSemiSeg",
+    ),
 )
 
 

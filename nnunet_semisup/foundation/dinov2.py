@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.foundation import hub
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 WIDTH = 384
@@ -37,31 +36,14 @@ def weights_location() -> str | None:
             raise _unavailable(f"{VARIABLE} names {named}, which is not a file")
         return named
     try:
-        import huggingface_hub
         import timm
+
+        repository = timm.get_pretrained_cfg(MODEL).hf_hub_id
+        return hub.find(repository, ("model.safetensors", "pytorch_model.bin"))
     except ImportError as error:
         raise _unavailable(f"{error.name} is not installed (pip install timm)") from error
-    source = timm.get_pretrained_cfg(MODEL)
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        cached = huggingface_hub.try_to_load_from_cache(source.hf_hub_id, filename)
-        if isinstance(cached, str):
-            return cached
-    if huggingface_hub.constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise _unavailable("they are not in the local cache and HF_HUB_OFFLINE is set")
-    _require_hub(huggingface_hub.constants.ENDPOINT)
-    return None
-
-
-def _require_hub(endpoint: str) -> None:
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return
-    host = urlparse(endpoint).hostname or ""
-    try:
-        socket.create_connection((host, 443), timeout=3).close()
-    except OSError as error:
-        raise _unavailable(
-            f"they are not in the local cache and {host} is not reachable"
-        ) from error
+    except hub.UnavailableError as error:
+        raise _unavailable(str(error)) from error
 
 
 def _unavailable(reason: str) -> UserError:

@@ -72,8 +72,9 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     ) -> None:
         with exit_code_two_in_commands():
             overrides = read_overrides(type(self))
-            self.check_hyperparameters({**self._defaults(), **overrides})
-            self.check_unlabeled(plans, configuration, fold, dataset_json)
+            values = {**self._defaults(), **overrides}
+            self.check_hyperparameters(values)
+            self.check_inputs(values, plans, configuration, fold, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in overrides.items():
             setattr(self, name, value)
@@ -103,6 +104,29 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         require_range(values, "rampup_length", 0.0, 1.0)
         require_range(values, "unlabeled_weight", 0.0, float("inf"))
 
+    @classmethod
+    def check_inputs(
+        cls,
+        values: dict[str, Any],
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+    ) -> None:
+        """Refuses what training could not use, before anything is written; methods extend it.
+
+        Args:
+            values: hyper-parameters.
+            plans: as nnU-Net's constructor gets them, like the others.
+            configuration: its name.
+            fold: number or ``"all"``.
+            dataset_json: content of ``dataset.json``.
+
+        Raises:
+            UserError: what is missing and how to provide it.
+        """
+        cls.check_unlabeled(plans, configuration, fold, dataset_json)
+
     # The parts that a method fills in.
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
@@ -116,6 +140,9 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     def build_training_network(self, predictor: nn.Module) -> nn.Module:
         """Wraps the predicting network with what only training needs, as ``.predictor``."""
         return predictor
+
+    def after_backward(self) -> None:
+        """Called once a step, when the gradients of all terms are there; default nothing."""
 
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
         """Diagnostics at the end of an epoch, given its last unlabeled batch; default none."""
@@ -312,6 +339,7 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
                 self._backward(loss)
             total = total + loss.detach()
             logged.update({name.lstrip("_"): term.detach() for name, term in terms.items()})
+        self.after_backward()
         self._optimizer_step()
         if self.teacher is not None:
             self.teacher.update_parameters(self.student)

@@ -112,9 +112,19 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
     return folder
 
 
+DEFAULTS = {
+    "nnUNetTrainerTextSemiSeg": {"text_model": "random"},
+    "nnUNetTrainerMeanTeacherText": {"text_model": "random"},
+}
+"""Settings under which a trainer needs no downloads."""
+
+
 def trainer_class(method: Method) -> type:
     """The class of a registry row."""
     return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
+
+
+WITH_TEACHER = [m for m in SEMI_SUPERVISED if trainer_class(m).use_teacher]
 
 
 @pytest.fixture
@@ -131,6 +141,7 @@ def build(
             "num_iterations_per_epoch": 2,
             "num_val_iterations_per_epoch": 1,
             "seed": 3,
+            **DEFAULTS.get(method.trainer, {}),
             **settings,
         }
         monkeypatch.setenv(

@@ -12,15 +12,21 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_semisup.trainers.batches import Unlabeled, unwrap
-from tests.contract.conftest import KINDS, SEMI_SUPERVISED
+from tests.contract.conftest import KINDS, SEMI_SUPERVISED, WITH_TEACHER
 
 methods = pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+with_teacher = pytest.mark.parametrize("method", WITH_TEACHER, ids=lambda m: m.trainer)
 kinds = pytest.mark.parametrize("kind", list(KINDS))
 
 
 def groups_of(trainer, batch):
     """All loss terms of one batch, as a list of dictionaries."""
     return list(trainer.compute_losses(*trainer._to_device(batch)))
+
+
+def networks_of(trainer):
+    """Everything that learns or follows."""
+    return [unwrap(trainer.network), *([trainer.teacher] if trainer.teacher is not None else [])]
 
 
 def backward_unlabeled(trainer, batch):
@@ -36,17 +42,16 @@ def backward_unlabeled(trainer, batch):
 def test_a_step_is_finite_and_moves_student_and_teacher(build, method, kind, deep_supervision):
     trainer = build(method, kind, enable_deep_supervision=deep_supervision)
     student = copy.deepcopy(trainer.student.state_dict())
-    teacher = copy.deepcopy(trainer.teacher.module.state_dict())
+    teacher = trainer.teacher and copy.deepcopy(trainer.teacher.module.state_dict())
     trainer.current_epoch = 1
     for _ in range(2):
         loss = trainer.train_step(next(trainer.dataloader_train))["loss"]
         assert torch.isfinite(loss)
     moved = [k for k, v in trainer.student.state_dict().items() if not torch.equal(v, student[k])]
-    followed = [
-        k for k, v in trainer.teacher.module.state_dict().items() if not torch.equal(v, teacher[k])
-    ]
     assert any("encoder" in k for k in moved)
-    assert any("encoder" in k for k in followed)
+    if trainer.teacher is not None:
+        followed = trainer.teacher.module.state_dict()
+        assert any("encoder" in k and not torch.equal(v, teacher[k]) for k, v in followed.items())
 
 
 @methods
@@ -60,7 +65,7 @@ def test_unlabeled_terms_alone_give_the_student_a_gradient(build, method, kind):
     assert all(torch.isfinite(g).all() for g in gradients if g is not None)
 
 
-@methods
+@with_teacher
 def test_teacher_gets_no_gradient_and_is_not_optimised(build, method):
     trainer = build(method, "labels3d", **_everything_counts(method))
     trainer.current_epoch = 1
@@ -72,7 +77,7 @@ def test_teacher_gets_no_gradient_and_is_not_optimised(build, method):
         assert id(parameter) not in optimised
 
 
-@methods
+@with_teacher
 def test_teacher_is_the_moving_average_of_the_student(build, method):
     trainer = build(method, "labels3d", ema_decay=0.5)
     name, _ = next(trainer.student.named_parameters())
@@ -129,12 +134,9 @@ def test_checkpoint_round_trip_continues_bit_equal(build, method, kind, tmp_path
         assert torch.equal(again["data"], batch["data"]), number
         assert torch.equal(again["unlabeled"], batch["unlabeled"]), number
         resumed.train_step(again)
-    for left, right in (
-        (straight.student.state_dict(), resumed.student.state_dict()),
-        (straight.teacher.state_dict(), resumed.teacher.state_dict()),
-    ):
-        for name, value in left.items():
-            assert torch.equal(value, right[name]), name
+    for left, right in zip(networks_of(straight), networks_of(resumed), strict=True):
+        for name, value in left.state_dict().items():
+            assert torch.equal(value, right.state_dict()[name]), name
 
 
 @methods
@@ -155,7 +157,10 @@ def test_stock_prediction_loads_the_checkpoint(build, method, kind):
     predictor.network.eval()
     with torch.no_grad():
         stock = predictor.network(image)
-        ours = trainer.teacher_logits(image)
+        trainer.network.eval()
+        with trainer.predicting(deep_supervision=False):
+            trainer.set_deep_supervision_enabled(False)
+            ours = trainer.network(image)
     assert torch.equal(stock, ours)
 
 
@@ -173,7 +178,7 @@ def test_finite_without_and_with_only_foreground(build, method, kind, value):
     assert all(torch.isfinite(p).all() for p in trainer.student.parameters())
 
 
-@methods
+@with_teacher
 def test_finite_when_the_teacher_sees_only_one_class(build, method):
     trainer = build(method, "labels3d", **_everything_counts(method))
     trainer.current_epoch = 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.foundation import dinov2
+from nnunet_semisup.foundation import dinov2, hub
 from nnunet_semisup.foundation.dinov2 import FrozenDINOv2, slices_for_grid, weights_location
 
 pytest.importorskip("timm")
@@ -43,7 +43,7 @@ class TestWeights:
         def refuse(*_, **__):
             raise OSError("no route")
 
-        monkeypatch.setattr(dinov2.socket, "create_connection", refuse)
+        monkeypatch.setattr(hub.socket, "create_connection", refuse)
         with pytest.raises(UserError, match="not reachable"):
             weights_location()
 

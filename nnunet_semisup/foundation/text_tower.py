@@ -1,0 +1,219 @@
+"""Frozen text towers of CLIP models, through open_clip, with room for learned prompt tokens.
+
+[0] Radford et al., CLIP, ICML 2021, arXiv 2103.00020.
+[1] Zhang et al., BiomedCLIP, NEJM AI 2025, arXiv 2303.00915.
+
+Weights come from a file or folder that the user names, else from the local hub cache, else from
+the hub, and are never replaced by random ones. open_clip is imported when a tower is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.foundation import hub
+
+VARIABLE = "NNUNET_SEMISUP_TEXT_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """How open_clip calls a model, and where the hub has it.
+
+    Attributes:
+        name: open_clip's name; with the schema ``hf-hub:`` it names configuration and weights.
+        tag: open_clip's tag of the weights, or ``None``.
+        repository: on the hub.
+        from_file: whether a single file of weights is enough (else a folder is needed).
+    """
+
+    name: str
+    tag: str | None
+    repository: str
+    from_file: bool
+
+
+MODELS = {
+    "clip": TextModel(
+        "ViT-B-32-quickgelu", "openai", "timm/vit_base_patch32_clip_224.openai", True
+    ),
+    "biomedclip": TextModel(
+        "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        None,
+        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        False,
+    ),
+}
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def weights_location(model: str) -> str | None:
+    """Path of the weights on this machine; ``None`` if they have to come from the hub.
+
+    Args:
+        model: key of :data:`MODELS`.
+
+    Raises:
+        UserError: what the variable names is not there or not enough, open_clip is not installed,
+            or the hub cannot be reached.
+    """
+    try:
+        import open_clip  # noqa: F401
+    except ImportError as error:
+        raise unavailable(
+            model, f"{error.name} is not installed (pip install 'nnunet-semisup[text]')"
+        ) from error
+    named = os.environ.get(VARIABLE)
+    if not named:
+        try:
+            return hub.find(MODELS[model].repository, _WEIGHTS)
+        except hub.UnavailableError as error:
+            raise unavailable(model, str(error)) from error
+    if os.path.isdir(named):
+        if not os.path.isfile(os.path.join(named, "open_clip_config.json")):
+            raise unavailable(
+                model, f"{VARIABLE} names {named}, which has no open_clip_config.json"
+            )
+        return named
+    if not os.path.isfile(named):
+        raise unavailable(model, f"{VARIABLE} names {named}, which does not exist")
+    if not MODELS[model].from_file:
+        raise unavailable(
+            model,
+            f"{VARIABLE} names the file {named}; this model needs a folder in open_clip's form",
+        )
+    return named
+
+
+def unavailable(model: str, reason: str) -> UserError:
+    """The error that says what is missing and every way out."""
+    return UserError(
+        f"The text model '{model}' ({MODELS[model].repository}) cannot be had: {reason}. Either "
+        f"download it where there is a network and set {VARIABLE} to the weights file or to a "
+        "folder with open_clip_config.json and the weights; or write its features there with "
+        "nnUNetv2_semisup_text_features, bring that file, set NNUNET_SEMISUP_TEXT_FEATURES to it "
+        'and train with nnUNet_semisup_set="text_model=features"; or train without text: '
+        'nnUNet_semisup_set="text_model=none".'
+    )
+
+
+def load_text_tower(model: str) -> TextTower:
+    """The frozen text tower of ``model``, on the CPU in float32; the image tower is dropped.
+
+    Args:
+        model: key of :data:`MODELS`.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit the model.
+    """
+    path = weights_location(model)
+    import open_clip
+
+    known, named = MODELS[model], bool(os.environ.get(VARIABLE))
+    name, pretrained = known.name, known.tag
+    if named and path is not None and os.path.isdir(path):
+        name, pretrained = f"local-dir:{path}", None
+    elif named:
+        pretrained = path
+    try:
+        clip = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(name)
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        raise unavailable(model, str(error)) from error
+    return TextTower(clip, tokenizer)
+
+
+class TextTower(nn.Module):
+    """Texts to unit vectors, with access to the tokens' embeddings in between.
+
+    Args:
+        clip: open_clip's model; CLIP with its parts on the model itself, or one with ``.text``.
+        tokenizer: open_clip's tokenizer of that model.
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.tower: Any = getattr(clip, "text", clip)
+        self.tower.visual = None
+        self.from_transformers = hasattr(self.tower, "pooler")
+        self.requires_grad_(False)
+        self.eval().float()
+
+    def train(self, mode: bool = True) -> TextTower:
+        """Always in evaluation mode."""
+        return super().train(False)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """``(N, L)`` token numbers, cut after the longest text.
+
+        Raises:
+            UserError: a text is too long for the model.
+        """
+        ids: Tensor = self.tokenizer(list(texts))
+        longer = self.tokenizer([f"{text} x" for text in texts])
+        full = [t for t, a, b in zip(texts, ids, longer, strict=True) if torch.equal(a, b)]
+        if full:
+            raise UserError(
+                f"Too long for the text model, which takes {ids.shape[1]} tokens: "
+                f"{'; '.join(full)}. Shorten these descriptions."
+            )
+        if self.from_transformers:
+            length = int((ids != self.tower.config.pad_token_id).sum(-1).max())
+        else:
+            length = int(ids.argmax(-1).max()) + 1
+        return ids[:, :length]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """``(N, L, width)`` token embeddings, before positions are added."""
+        if self.from_transformers:
+            return self.tower.transformer.get_input_embeddings()(ids)
+        return self.tower.token_embedding(ids)
+
+    def encode(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """``(N, D)`` unit vectors of texts given by their token embeddings.
+
+        Args:
+            embeddings: ``(N, L, width)``, as :meth:`embed` gives them or with tokens replaced.
+            ids: ``(N, L)``, which say where a text ends.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            if self.from_transformers:
+                features = self._encode_transformers(embeddings, ids)
+            else:
+                features = self._encode_clip(embeddings, ids)
+            return F.normalize(features, dim=-1)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """``(N, D)`` unit vectors of texts."""
+        ids = self.tokenize(texts).to(next(self.parameters()).device)
+        return self.encode(self.embed(ids), ids)
+
+    def _encode_clip(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        from open_clip.transformer import text_global_pool
+
+        tower, length = self.tower, embeddings.shape[1]
+        mask = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
+        x = tower.transformer(embeddings + tower.positional_embedding[:length], attn_mask=mask)
+        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+        eos = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+        pooled = text_global_pool(tower.ln_final(x), ids, pool, eos_token_id=eos)
+        projection = tower.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+    def _encode_transformers(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        tower = self.tower
+        mask = (ids != tower.config.pad_token_id).long()
+        out = tower.transformer(inputs_embeds=embeddings, attention_mask=mask)
+        return tower.proj(tower.pooler(out, mask))

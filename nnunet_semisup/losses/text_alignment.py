@@ -1,0 +1,75 @@
+"""Category-wise semantic alignment: the visual prototype of a class meets its text.
+
+[0] Text-SemiSeg, MICCAI 2025, arXiv 2507.12382, section 2.2, equation 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.losses.precision import float32
+
+EPSILON = 1e-6
+
+
+@float32
+def semantic_alignment(
+    features: Tensor, logits: Tensor, text: Tensor, regions: bool, valid: Tensor | None = None
+) -> Tensor:
+    """``mean over b, k of |v_bk - t_k|^2`` with unit vectors ([0], equation 4).
+
+    ``v_bk`` is the features' mean under the predicted probability of class ``k``. Deviates from
+    [0], which averages the product of both over the whole map, so that a small class has a short
+    vector: here the mean is the mask's own, both sides have unit length, and a class that an image
+    does not show is left out. Gradients flow into all three tensors.
+
+    Args:
+        features: ``(B, D, *grid)``.
+        logits: ``(B, K, *spatial)``, brought to the grid by averaging the probabilities.
+        text: ``(K, D)``.
+        regions: sigmoid channels instead of softmax.
+        valid: ``(B, 1, *spatial)`` bool; voxels where it is false do not count.
+
+    Returns:
+        A scalar in [0, 4]; 0 where no class is shown at all.
+    """
+    probs = probabilities(logits, regions)
+    if valid is not None:
+        probs = probs * valid
+    pool: Any = F.adaptive_avg_pool3d if probs.ndim == 5 else F.adaptive_avg_pool2d
+    masks = pool(probs, features.shape[2:]).flatten(2)
+    mass = masks.sum(-1)
+    prototypes = masks @ features.flatten(2).transpose(1, 2) / (mass.unsqueeze(-1) + EPSILON)
+    prototypes = F.normalize(prototypes, dim=-1, eps=EPSILON)
+    distance = (prototypes - F.normalize(text, dim=-1, eps=EPSILON)).square().sum(-1)
+    shown = (mass > EPSILON).to(distance.dtype)
+    return (distance * shown).sum() / shown.sum().clamp_min(1.0)
+
+
+@float32
+def semantic_alignment_official(
+    features: Tensor, logits: Tensor, text: Tensor, normalise: bool
+) -> Tensor:
+    """The released code's form of equation 4, for comparison with it only.
+
+    Sigmoid instead of softmax, features divided by their norm along the last spatial axis (one
+    decoder's only), the mean over all voxels of the grid, no normalisation of the prototypes, and
+    the mean over channels. With unit texts it is below 1/128 and hardly trains anything.
+
+    Args:
+        features: ``(B, D, *grid)``.
+        logits: ``(B, K, *spatial)``.
+        text: ``(K, D)``.
+        normalise: divide the features by their norm along the last axis.
+    """
+    if normalise:
+        features = features / features.norm(dim=-1, keepdim=True)
+    mode = "trilinear" if logits.ndim == 5 else "bilinear"
+    masks = F.interpolate(torch.sigmoid(logits), features.shape[2:], mode=mode).flatten(2)
+    pooled = masks @ features.flatten(2).transpose(1, 2) / masks.shape[-1]
+    return (pooled - text).square().mean()
