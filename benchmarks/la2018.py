@@ -52,6 +52,25 @@ ROWS = {
     "vqseg_no_rec": Row(
         "VQ-Seg without reconstruction", "nnUNetTrainerVQSeg", "reconstruction_weight=0.0"
     ),
+    "two_decoders": Row(
+        "Text-SemiSeg: cross supervision only",
+        "nnUNetTrainerTextSemiSeg",
+        "text_model=none,mix_weight=0.0",
+    ),
+    "two_decoders_mixing": Row(
+        "+ exchanged foregrounds (DCA)", "nnUNetTrainerTextSemiSeg", "text_model=none"
+    ),
+    "textsemiseg": Row(
+        "+ text (TMR, CSA), features file", "nnUNetTrainerTextSemiSeg", "text_model=features"
+    ),
+    "textsemiseg_random": Row(
+        "+ random vectors as text", "nnUNetTrainerTextSemiSeg", "text_model=random"
+    ),
+    "mean_teacher_text": Row(
+        "Mean Teacher + text, features file",
+        "nnUNetTrainerMeanTeacherText",
+        "text_model=features",
+    ),
 }
 
 
