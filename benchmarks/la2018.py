@@ -5,7 +5,8 @@
 
 RAW holds ``Training Set/<case>/{lgemri,laendo}.nrrd`` and ``splits.json`` with the keys labeled,
 unlabeled and validation. ``run`` converts, plans at 1.875 mm with 16-32-64-128 features,
-preprocesses and trains; it can be stopped and started again. ``table`` prints what is finished.
+preprocesses and trains; it can be stopped and started again. ``--spacing 2.5 --features 8 16 32 64``
+is a fifth of the work, for slow machines. ``table`` prints what is finished.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ from nnunet_semisup.evaluation.report import report_dict
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.trainers.interruption import Interruption
 
-FEATURES = [16, 32, 64, 128]
-SPACING = ["1.875"] * 3
 STEPS_PER_EPOCH = 100
 
 
@@ -120,13 +119,12 @@ class Run:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """nnU-Net's variables, patches are made in the training process."""
+    """nnU-Net's variables."""
     return {
         **os.environ,
         "nnUNet_raw": str(work / "raw"),
         "nnUNet_preprocessed": str(work / "preprocessed"),
         "nnUNet_results": str(work / "results"),
-        "nnUNet_n_proc_DA": "0",
         "nnUNet_def_n_proc": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
@@ -134,7 +132,7 @@ def environment(work: Path) -> dict[str, str]:
     }
 
 
-def prepare(raw: Path, work: Path, labeled: int) -> None:
+def prepare(raw: Path, work: Path, labeled: int, spacing: float, features: list[int]) -> None:
     """Converts, plans and preprocesses, skipping what is done."""
     dataset = 500 + labeled
     env = environment(work)
@@ -159,13 +157,13 @@ def prepare(raw: Path, work: Path, labeled: int) -> None:
         )
     call(
         ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-c", "3d_fullres", "--no_pp"]
-        + ["-npfp", "2", "-overwrite_target_spacing", *SPACING],
+        + ["-npfp", "2", "-overwrite_target_spacing", *[str(spacing)] * 3],
         env,
     )
     plans_file = next((work / "preprocessed").glob(f"Dataset{dataset}_*")) / "nnUNetPlans.json"
     plans = json.loads(plans_file.read_text())
     architecture = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
-    architecture["features_per_stage"] = FEATURES[: architecture["n_stages"]]
+    architecture["features_per_stage"] = features[: architecture["n_stages"]]
     plans_file.write_text(json.dumps(plans, indent=2))
     call(["nnUNetv2_preprocess", "-d", str(dataset), "-c", "3d_fullres", "-np", "2"], env)
     call(["nnUNetv2_semisup_preprocess", "-d", str(dataset), "-c", "3d_fullres", "-np", "2"], env)
@@ -186,6 +184,7 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
     env = environment(run.work)
     env["nnUNet_results"] = str(run.results)
     env["nnUNet_semisup_set"] = run.settings(threads)
+    env["nnUNet_n_proc_DA"] = "0"  # patches are made in the training process
     command = ["nnUNetv2_train", str(run.dataset), "3d_fullres", "0", "-device", "cpu"]
     command += ["-tr", ROWS[run.row].trainer]
     if list(run.results.glob("Dataset*/*/fold_0/checkpoint_*.pth")):
@@ -271,6 +270,8 @@ def arguments() -> argparse.Namespace:
     run.add_argument("--rows", nargs="+", default=["all"], choices=["all", *ROWS])
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
     run.add_argument("--steps", type=int, default=2000, help="a multiple of 100")
+    run.add_argument("--spacing", type=float, default=1.875, help="mm; one a working folder")
+    run.add_argument("--features", type=int, nargs="+", default=[16, 32, 64, 128])
     run.add_argument("--lanes", type=int, default=1, help="trainings at a time")
     run.add_argument("--threads", type=int, default=os.cpu_count(), help="of each training")
     run.add_argument("--bfloat16", action="store_true", help="mixed precision on the CPU, all rows")
@@ -289,7 +290,7 @@ def main() -> None:
         return
     rows = list(ROWS) if "all" in args.rows else args.rows
     for labeled in args.labeled:
-        prepare(args.raw, args.work, labeled)
+        prepare(args.raw, args.work, labeled, args.spacing, args.features)
     runs = [
         Run(args.work, row, labeled, seed, args.steps, args.bfloat16)
         for labeled in args.labeled
