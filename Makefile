@@ -1,9 +1,10 @@
 # Variables to override: PYTHON (base interpreter, 3.10 or newer), VENV (environment to use or
-# create), DEMO (folder of the demo), DEMO_ARGS (more arguments, see "make demo DEMO_ARGS=--help").
+# create), DEMO (folder of the demo), DEMO_ARGS (more arguments, see "make demo DEMO_ARGS=--help"), TEST_PROCESSES.
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo_output
+TEST_PROCESSES ?= 2
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -28,7 +29,7 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/mypy
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)

@@ -5,8 +5,8 @@
 
 RAW holds ``Training Set/<case>/{lgemri,laendo}.nrrd`` and ``splits.json`` with the keys labeled,
 unlabeled and validation. ``run`` converts, plans at 1.875 mm with 16-32-64-128 features,
-preprocesses and trains; it can be stopped and started again. ``--spacing 2.5 --features 8 16 32 64``
-is a fifth of the work, for slow machines. ``table`` prints what is finished.
+preprocesses and trains; it can be stopped and started again. ``--spacing 2.5`` with
+``--features 8 16 32 64`` is a fifth of the work. ``table`` prints what is finished.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def in_words(label: str) -> str:
 
 def not_words(texts: Mapping[str, Sequence[str]]) -> list[str]:
     """Labels whose text tells a text model nothing: ``1``, ``label_3``, ``RV``."""
-    empty = re.compile(r"(label|class|region|organ|structure)?\W*\d*\W*|\W*[A-Z0-9]{1,4}\W*")
+    empty = re.compile(r"(label|class|region|organ|structure)?[\W_]*\d*\W*|\W*[A-Z0-9]{1,4}\W*")
     return [label for label, given in texts.items() if all(empty.fullmatch(text) for text in given)]
 
 
@@ -80,9 +80,7 @@ def _read_descriptions(path: Path, labels: Sequence[str]) -> dict[str, list[str]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as json ({error}). It looks like {example}"
-        ) from error
+        raise UserError(f"{path} is not json ({error}). It looks like {example}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must map labels to texts, for example {example}")
     faults = []

@@ -10,6 +10,7 @@ the hub, and are never replaced by random ones. open_clip is imported when a tow
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,7 @@ def weights_location(model: str) -> str | None:
             raise unavailable(model, str(error)) from error
     if os.path.isdir(named):
         if not os.path.isfile(os.path.join(named, "open_clip_config.json")):
-            raise unavailable(
-                model, f"{VARIABLE} names {named}, which has no open_clip_config.json"
-            )
+            raise unavailable(model, f"{VARIABLE} names {named}, without open_clip_config.json")
         return named
     if not os.path.isfile(named):
         raise unavailable(model, f"{VARIABLE} names {named}, which does not exist")
@@ -126,7 +125,7 @@ def load_text_tower(model: str) -> TextTower:
     try:
         clip = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(name)
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError) as error:
         raise unavailable(model, str(error)) from error
     return TextTower(clip, tokenizer)
 

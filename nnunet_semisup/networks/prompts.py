@@ -48,7 +48,7 @@ class PromptLearner(nn.Module):
         self.num_classes = len(texts)
         flat = [(k, text) for k, given in enumerate(texts.values()) for text in given]
         ids = tower.tokenize([f"{_PLACEHOLDER} " * length + text + "." for _, text in flat])
-        if length and not torch.equal(ids[:, 1 : 1 + length], ids[:1, 1:2].expand(-1, length)):
+        if not bool((ids[:, 1 : 1 + length] == ids[0, 1]).all()):
             raise UserError(
                 f"The tokenizer of this text model does not keep '{_PLACEHOLDER}' as one token, so "
                 "prompts cannot be learned; set text_prompt=template."

@@ -138,6 +138,7 @@ class Checkpoints(_Host):
         self.seed = state["configuration"]["seed"]
         if not self.was_initialized:
             self.initialize()
+        self.load_extra_state(state)
         self.my_init_kwargs = checkpoint["init_args"]
         self.current_epoch = checkpoint["current_epoch"]
         self.logger.load_checkpoint(
@@ -152,7 +153,6 @@ class Checkpoints(_Host):
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-        self.load_extra_state(state)
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`extra_state` gave; methods extend it."""

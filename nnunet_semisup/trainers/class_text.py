@@ -95,8 +95,8 @@ class ClassText:
         prompts = None if self.prompts is None else self.prompts.state_dict()
         return {"model": self.model, "texts": self.texts, "prompts": prompts}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores learned prompts.
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Refuses to continue with what another training began.
 
         Raises:
             UserError: the checkpoint was trained with another text model, other texts or prompts.
@@ -112,6 +112,9 @@ class ClassText:
                     f"The checkpoint was trained with {what} {then}; now it is {now}. Continue "
                     "with the same settings, or start anew without --c."
                 )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores learned prompts."""
         if self.prompts is not None:
             self.prompts.load_state_dict(state["prompts"])
 

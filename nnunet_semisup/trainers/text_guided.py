@@ -203,6 +203,8 @@ class TextGuidance(SemiSupervisedTrainer):
                 f"The checkpoint was trained {'without' if state['text'] is None else 'with'} "
                 "text. Continue it with the same text_model, or start anew without --c."
             )
+        if self.class_text is not None:
+            self.class_text.check_state(state["text"])
         super().load_extra_state(state)
         if self.class_text is not None:
             self.class_text.load_state_dict(state["text"])
