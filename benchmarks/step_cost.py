@@ -40,6 +40,7 @@ from nnunet_semisup.registry import METHODS
 from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.ema import EMATeacher
+from nnunet_semisup.trainers.hyperparameters import VARIABLE
 
 stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
 
@@ -134,7 +135,7 @@ def trainer_class(name: str) -> Any:
 def build(name: str, options: argparse.Namespace) -> Any:
     """An initialized trainer at 60 % of its training, silent; text is random vectors."""
     with_text = name in ("nnUNetTrainerTextSemiSeg", "nnUNetTrainerMeanTeacherText")
-    os.environ["nnUNet_semisup_set"] = "text_model=random" if with_text else ""
+    os.environ[VARIABLE] = "text_model=random" if with_text else ""
     plans = make_plans(options.patch, options.features, options.batch)
     with open(os.devnull, "w") as silence, redirect_stdout(silence):
         trainer = trainer_class(name)(

@@ -26,6 +26,13 @@ Labels = Mapping[str, int | Sequence[int]]
 BINARY: Labels = {"background": 0, "blob": 1}
 
 
+WITHOUT_DOWNLOADS: dict[str, dict[str, Any]] = {
+    "nnUNetTrainerTextSemiSeg": {"text_model": "random"},
+    "nnUNetTrainerMeanTeacherText": {"text_model": "random"},
+}
+"""Settings under which a trainer needs no downloads."""
+
+
 @dataclass(frozen=True)
 class Folders:
     """The three folders of nnU-Net."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-MAX_CODES = 1024
+MAX_CODES = 256
 """Codes a panel in the picture of the evolution; of a larger codebook every n-th is drawn."""
 
 
@@ -26,9 +26,9 @@ def plot_evolution(snapshots: list[dict[str, Any]], path: str) -> None:
 
     step = max(1, snapshots[0]["codes"].shape[0] // MAX_CODES)
     codes = np.concatenate([s["codes"].numpy()[::step] for s in snapshots])
-    places = TSNE(init="pca", perplexity=min(30, len(codes) / 4), random_state=0).fit_transform(
-        codes
-    )
+    places = TSNE(
+        init="pca", perplexity=min(30, len(codes) / 4), angle=0.7, random_state=0
+    ).fit_transform(codes)
     figure = Figure(figsize=(5 * len(snapshots), 5), layout="constrained")
     FigureCanvasAgg(figure)
     for i, (snapshot, part) in enumerate(

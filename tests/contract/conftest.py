@@ -15,7 +15,12 @@ import torch
 
 from nnunet_semisup.data.preprocessing import preprocess_unlabeled
 from nnunet_semisup.registry import METHODS, Method
-from tests.helpers import make_raw_dataset, nnunet_folders, plan_and_preprocess_labeled
+from tests.helpers import (
+    WITHOUT_DOWNLOADS,
+    make_raw_dataset,
+    nnunet_folders,
+    plan_and_preprocess_labeled,
+)
 
 SEMI_SUPERVISED = [m for m in METHODS if m.uses_unlabeled]
 
@@ -112,13 +117,6 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
     return folder
 
 
-DEFAULTS = {
-    "nnUNetTrainerTextSemiSeg": {"text_model": "random"},
-    "nnUNetTrainerMeanTeacherText": {"text_model": "random"},
-}
-"""Settings under which a trainer needs no downloads."""
-
-
 def trainer_class(method: Method) -> type:
     """The class of a registry row."""
     return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
@@ -141,7 +139,7 @@ def build(
             "num_iterations_per_epoch": 2,
             "num_val_iterations_per_epoch": 1,
             "seed": 3,
-            **DEFAULTS.get(method.trainer, {}),
+            **WITHOUT_DOWNLOADS.get(method.trainer, {}),
             **settings,
         }
         monkeypatch.setenv(

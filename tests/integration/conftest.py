@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_semisup.registry import METHODS
-from tests.helpers import make_raw_dataset
+from tests.helpers import WITHOUT_DOWNLOADS, make_raw_dataset
 from tests.integration.workspace import (
     DATASETS,
     LABELS,
@@ -39,6 +39,7 @@ TRAININGS = (
     *((method.trainer, "3d_fullres") for method in METHODS),
     ("nnUNetTrainerMeanTeacher", "2d"),
     ("nnUNetTrainerVQSeg", "2d"),
+    ("nnUNetTrainerTextSemiSeg", "2d"),
 )
 """Trainer and configuration of the runs that the tests share."""
 
@@ -98,6 +99,11 @@ class Trainings:
 @pytest.fixture(scope="session")
 def trainings(workspace: Workspace) -> Iterator[Trainings]:
     """Every method trained once with ``nnUNetv2_train``, several at a time."""
+
+    def train(trainer: str, configuration: str) -> Run:
+        settings = hyperparameters(**WITHOUT_DOWNLOADS.get(trainer, {}))
+        return workspace.where(**settings).train(trainer, configuration)
+
     with ThreadPoolExecutor(LANES) as lanes:
-        yield Trainings(workspace, {key: lanes.submit(workspace.train, *key) for key in TRAININGS})
+        yield Trainings(workspace, {key: lanes.submit(train, *key) for key in TRAININGS})
         lanes.shutdown(cancel_futures=True)

@@ -13,9 +13,12 @@ import torch.distributed as dist
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_semisup.foundation import text_tower
 from tests.integration.workspace import Workspace, hyperparameters, train_arguments
+from tests.text_models import make_clip_folder
 
 RANKS = 2
+TEXT = "nnUNetTrainerTextSemiSeg"
 STEPS = 3
 
 
@@ -44,6 +47,7 @@ def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: 
     try:
         trainer.on_train_start()
         trainer.network = DistributedDataParallel(trainer.network, find_unused_parameters=True)
+        trainer.is_ddp = True
         trainer.on_train_epoch_start()
         batches = [next(trainer.dataloader_train) for _ in range(STEPS)]
         for batch in batches:
@@ -52,7 +56,8 @@ def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: 
         values = trainer.end_epoch(trainer._to_device(batches[-1])[1])
         state = {
             "student": trainer.network.module.state_dict(),
-            "teacher": trainer.teacher.module.state_dict(),
+            "teacher": {} if trainer.teacher is None else trainer.teacher.module.state_dict(),
+            "prompts": trainer.class_text.prompts.state_dict() if trainer_name == TEXT else {},
             "images": [b["data"] for b in batches],
             "unlabeled": [b["unlabeled"] for b in batches],
             "codes": {k: v for k, v in values.items() if k.startswith("code")},
@@ -64,10 +69,14 @@ def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: 
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("trainer", ["nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg"])
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg", TEXT])
 def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None:
+    settings = {"mix_start": 0.0} if trainer == TEXT else {}
     here = workspace.where(
-        **hyperparameters(rampup_length=0.0, num_iterations_per_epoch=STEPS, num_epochs=1),
+        **hyperparameters(
+            rampup_length=0.0, num_iterations_per_epoch=STEPS, num_epochs=1, **settings
+        ),
+        **({text_tower.VARIABLE: make_clip_folder(tmp_path / "clip")} if trainer == TEXT else {}),
         nnUNet_results=tmp_path / "results",
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(free_port()),
@@ -75,7 +84,7 @@ def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None
     environment = dict(here.environment)
     multiprocessing.spawn(train_steps, (trainer, environment, str(tmp_path)), nprocs=RANKS)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(RANKS))
-    for network in ("student", "teacher"):
+    for network in ("student", "teacher", "prompts"):
         assert one[network].keys() == other[network].keys()
         unequal = [k for k, v in one[network].items() if not torch.equal(v, other[network][k])]
         assert unequal == []
