@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def main() -> None:
         *("--labeled", "8", "--split", str(arguments.split), "-np", str(arguments.np)),
     ]
     verify = ["nnUNetv2_semisup_verify", str(DATASET_ID), "-np", str(arguments.np)]
-    converted, output = _timed(convert, environment)
-    verified, summary = _timed(verify, environment)
+    converted, convert_cpu, output = _timed(convert, environment)
+    verified, verify_cpu, summary = _timed(verify, environment)
     made = arguments.work / "nnUNet_raw" / f"Dataset{DATASET_ID}_LA2018"
     report = json.loads((made / "conversion_report.json").read_text())
     files, compared = _compare(made, report)
@@ -52,11 +53,11 @@ def main() -> None:
         "voxels compared": f"{compared:,}",
         "pairs of one acquisition": output.count("are one acquisition twice"),
         "processes": arguments.np,
-        "conversion (s)": f"{converted:.1f}",
-        "verification (s)": f"{verified:.1f}",
+        "conversion: wall, processor (s)": f"{converted:.1f}, {convert_cpu:.1f}",
+        "verification: wall, processor (s)": f"{verified:.1f}, {verify_cpu:.1f}",
         "plain copy of the sources (s)": f"{copied:.2f}",
-        "conversion / copy": f"{converted / copied:.0f}",
-        "conversion of one case (s)": f"{converted / len(report['cases']):.2f}",
+        "conversion / copy, wall": f"{converted / copied:.0f}",
+        "conversion of one case, processor (s)": f"{convert_cpu / len(report['cases']):.2f}",
     }
     print("\n".join(line for line in output.splitlines() if "acquisition" in line))
     print(summary.splitlines()[-1])
@@ -65,14 +66,20 @@ def main() -> None:
     )
 
 
-def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Wall time and standard output of a command that must end with 0."""
-    start = time.perf_counter()
+def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
+    """Wall time, processor time and standard output of a command that must end with 0."""
+    start, cpu = time.perf_counter(), _children_cpu()
     path = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
         [str(path), *command[1:]], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return time.perf_counter() - start, done.stdout
+    return time.perf_counter() - start, _children_cpu() - cpu, done.stdout
+
+
+def _children_cpu() -> float:
+    """Processor time of all children that have ended, their own children included."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _compare(made: Path, report: dict) -> tuple[int, int]:

@@ -1,72 +1,85 @@
-"""``nnUNetv2_semisup_convert``: bring a public data set into nnU-Net's raw format."""
+"""``nnUNetv2_semisup_convert``: bring a data set into nnU-Net's raw format."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.dataset_conversion import la
-from nnunet_semisup.dataset_conversion.convert import LINKS, Options, convert
-from nnunet_semisup.dataset_conversion.splits import (
-    Split,
-    apply_budget,
-    literature_split,
-    read_split_file,
-)
+from nnunet_semisup.dataset_conversion import acdc, brats2019, generic, la, lc, msd_lung, pancreas
+from nnunet_semisup.dataset_conversion.convert import EXTRA, LINKS, Options, Prepared, convert
 
-_DESCRIPTION = """Bring a public data set into nnU-Net's raw format: labeled cases to imagesTr and
+_DESCRIPTION = """Bring a data set into nnU-Net's raw format: labeled cases to imagesTr and
 labelsTr, the others to imagesUn without their labels. Every file is read and checked first; if
 anything is wrong, all of it is listed, nothing is written and the exit code is 2. A conversion
 that was interrupted continues when the same command is given again."""
 
 
+_SPLIT_OPTION = (
+    "literature|NAME|seed:N|FILE.json",
+    "published lists (default; by name where there are several), random lists of the same sizes, "
+    "or a json file with the lists labeled, unlabeled and optionally validation and test",
+)
+
+
+class DatasetCommand(Protocol):
+    """What the module of a data set offers.
+
+    ``NAME`` follows the id in the data set's name, ``TITLE`` is its line in the list of commands.
+    A module without published lists has ``SPLIT_OPTION``, metavar and help of its ``--split``.
+    """
+
+    NAME: str
+    TITLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of this data set to the common ones."""
+
+    def prepare(self, arguments: argparse.Namespace) -> Prepared:
+        """Find the cases below ``arguments.raw_dir`` and say what they are used for."""
+
+
+DATASETS: Mapping[str, DatasetCommand] = {
+    "generic": generic,
+    "lc": lc,
+    "la": la,
+    "pancreas": pancreas,
+    "brats2019": brats2019,
+    "msd_lung": msd_lung,
+    "acdc": acdc,
+}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line: one subcommand a data set."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_convert", description=_DESCRIPTION)
-    datasets = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
-    _add_la(
-        datasets.add_parser(
-            "la", help="2018 Atrial Segmentation Challenge, nrrd or h5", description=_DESCRIPTION
-        )
-    )
+    commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
+    for name, dataset in DATASETS.items():
+        command = commands.add_parser(name, help=dataset.TITLE, description=_DESCRIPTION)
+        _add_common(command, dataset.NAME, getattr(dataset, "SPLIT_OPTION", _SPLIT_OPTION))
+        dataset.add_arguments(command)
+        command.set_defaults(prepare=dataset.prepare)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, name: str) -> None:
-    """Options that every data set has."""
+def _add_common(parser: argparse.ArgumentParser, name: str, split: tuple[str, str]) -> None:
+    """Options that every data set has; ``split`` is metavar and help of ``--split``."""
     add = parser.add_argument
     add("raw_dir", type=Path, metavar="RAW_DIR", help="folder the download was extracted to")
     add("-d", "--dataset-id", type=int, required=True, metavar="ID", help="nnU-Net's data set id")
     add("--name", default=name, help=f"name that follows the id (default: {name})")
-    add(
-        "--split",
-        default="literature",
-        metavar="literature|FILE.json",
-        help="published lists (default), or a json file with the lists labeled, unlabeled and "
-        "optionally validation and test",
-    )
-    add(
-        "--keep-hidden-labels",
-        action="store_true",
-        help="write the labels of unlabeled cases to labelsUn, for analysis; never trained on",
-    )
-    add(
-        "--drop-duplicates",
-        action="store_true",
-        help="leave out unlabeled cases that show the same scan as another case",
-    )
+    _add_cases(parser, split)
+    _add_checks(parser)
     add(
         "--link",
         default="copy",
         choices=LINKS,
         help="how images arrive that need no conversion (default: copy)",
     )
-    add("--allow-partial", action="store_true", help="convert although cases are not on disk")
-    add("--allow-empty", action="store_true", help="accept labels without foreground")
     add(
         "--overwrite",
         action="store_true",
@@ -82,11 +95,13 @@ def _add_common(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="N",
         help="processes (default: %(default)s)",
     )
-    _add_budget(parser)
 
 
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    """Options that decide which cases keep their labels."""
+def _add_cases(parser: argparse.ArgumentParser, split: tuple[str, str]) -> None:
+    """Options that decide what the cases are used for."""
+    add = parser.add_argument
+    add("--split", default="literature", metavar=split[0], help=split[1])
+    add("--no-val", action="store_true", help="leave the validation cases of the split out")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--labeled",
@@ -100,47 +115,49 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text file with the cases that keep their labels, one a line",
     )
+    add(
+        "--extra",
+        default="ignore",
+        choices=EXTRA,
+        help="what becomes of cases on disk that the split does not name (default: ignore)",
+    )
+    add(
+        "--extra-unlabeled",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of the same form whose images become unlabeled cases; may be repeated",
+    )
+    add(
+        "--keep-hidden-labels",
+        action="store_true",
+        help="write the labels of unlabeled cases to labelsUn, for analysis; never trained on",
+    )
 
 
-def _add_la(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, la.NAME)
-    parser.add_argument(
-        "--source",
-        default="auto",
-        choices=la.SOURCES,
-        help="form of the files (default: auto, the one that is there)",
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    """Options that soften a check."""
+    add = parser.add_argument
+    add(
+        "--drop-duplicates",
+        action="store_true",
+        help="leave out unlabeled cases that show the same scan as another case",
     )
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        default=la.SPACING,
-        metavar="MM",
-        help="voxel size to assume for h5 files, which hold none (default: %(default)s)",
-    )
-    parser.set_defaults(run=_convert_la)
+    add("--allow-partial", action="store_true", help="convert although cases are not on disk")
+    add("--allow-empty", action="store_true", help="accept labels without foreground")
 
 
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
 
 
-def _split(arguments: argparse.Namespace, dataset: str) -> Split:
-    """The split that ``--split``, ``--labeled`` and ``--labeled-list`` mean."""
-    lists = literature_split(dataset)
-    if arguments.split != "literature":
-        lists = read_split_file(Path(arguments.split), lists.counts)
-    return apply_budget(lists, arguments.labeled, arguments.labeled_list)
-
-
-def _convert_la(arguments: argparse.Namespace) -> None:
-    split = _split(arguments, "la")
-    collected, source = la.collect(arguments.raw_dir, arguments.source)
-    print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
-    form = la.h5_form(arguments.spacing) if source == "h5" else la.raw_form()
-    convert(collected, split, form, _options(arguments))
+def _convert(arguments: argparse.Namespace) -> None:
+    prepared: Prepared = arguments.prepare(arguments)
+    convert(prepared.collected, prepared.split, prepared.form, _options(arguments))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``nnUNetv2_semisup_convert``."""
     arguments = build_parser().parse_args(argv)
-    run_command(lambda: arguments.run(arguments))
+    run_command(lambda: _convert(arguments))

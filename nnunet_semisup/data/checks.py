@@ -188,8 +188,8 @@ def _check_images(
     test_ids = list_images(folders.raw / "imagesTs", listed.file_ending).cases.keys()
     faults = list(listed.faults)
     for identifier, files in listed.cases.items():
-        faults += _identifier_faults(identifier, training.keys(), test_ids)
-        faults += _channel_faults(identifier, files, reference.num_files, listed.file_ending)
+        faults += identifier_faults(identifier, training.keys(), test_ids)
+        faults += channel_faults(identifier, files, reference.num_files, listed.file_ending)
     sources: dict[str, Sequence[SourceFile]] = {}
     to_read = {}
     for identifier, files in listed.cases.items():
@@ -218,9 +218,10 @@ def _check_images(
     ]
 
 
-def _identifier_faults(
+def identifier_faults(
     identifier: str, training_ids: Collection[str], test_ids: Collection[str]
 ) -> list[str]:
+    """What is wrong with the id of an unlabeled case."""
     faults = [
         f"case {identifier}: the id is also used in {folder}; ids must differ"
         for folder, ids in (("imagesTr", training_ids), ("imagesTs", test_ids))
@@ -234,9 +235,10 @@ def _identifier_faults(
     return faults
 
 
-def _channel_faults(
+def channel_faults(
     identifier: str, files: Mapping[int, Path], num_files: int, file_ending: str
 ) -> list[str]:
+    """Channels of a case that are missing, and those that should not be there."""
     faults = [
         f"case {identifier}: channel {channel} is missing "
         f"(expected {identifier}_{channel:04d}{file_ending})"

@@ -155,7 +155,7 @@ def _read_volume(
             f"{path.name} declares its spacing in {header.unit}, the training images in "
             f"{reference.unit} (NIfTI header field xyzt_units); write it in {reference.unit}"
         )
-    elif fault := _spacing_fault(spacing, reference):
+    elif fault := spacing_fault(spacing, reference.spacing_range):
         faults.append(f"{path.name} {fault}")
     for word, count in (
         ("NaN", int(np.isnan(stored).sum())),
@@ -177,10 +177,15 @@ def _stored_voxels(path: Path, data: np.ndarray) -> np.ndarray:
     return np.asanyarray(image.dataobj)
 
 
-def _spacing_fault(spacing: tuple[float, ...], reference: Reference) -> str | None:
+def spacing_fault(spacing: Sequence[float], ranges: Sequence[tuple[float, float]]) -> str | None:
+    """Why a spacing is suspicious: not positive, or about 10, 100 or 1000 times that of others.
+
+    Args:
+        spacing: of one image, in mm.
+        ranges: smallest and largest spacing of the training images, axes sorted by spacing.
+    """
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
         return f"has the spacing {_numbers(spacing)}; every axis must be positive"
-    ranges = reference.spacing_range
     ordered = sorted(spacing)
     for factor in _UNIT_FACTORS:
         for scale, word in ((factor, "larger"), (1 / factor, "smaller")):

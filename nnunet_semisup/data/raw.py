@@ -90,7 +90,7 @@ def list_images(folder: Path, file_ending: str) -> ImageFolder:
     pattern = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})" + re.escape(file_ending))
     others = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "_")) or path.name.lower() in _JUNK_NAMES:
+        if is_junk(path):
             found.junk.append(path.name)
         elif match := pattern.fullmatch(path.name):
             found.cases.setdefault(match["id"], {})[int(match["channel"])] = path
@@ -106,6 +106,11 @@ def list_images(folder: Path, file_ending: str) -> ImageFolder:
         else:
             found.faults.append(_name_fault(path, file_ending))
     return found
+
+
+def is_junk(path: Path) -> bool:
+    """Whether a file is a by-product of an operating system or hidden, not data."""
+    return path.name.startswith((".", "_")) or path.name.lower() in _JUNK_NAMES
 
 
 def _name_fault(path: Path, file_ending: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nnunet_semisup.dataset_conversion.verify import CaseFacts
     from nnunet_semisup.dataset_conversion.volume import Volume
 
@@ -67,14 +69,22 @@ class DatasetForm:
         name: the data set, as written to ``dataset.json``.
         source: name of the form, written to ``dataset.json`` and to the report.
         channel_names: nnU-Net's channel names by index.
-        labels: nnU-Net's label values by name.
+        labels: nnU-Net's label values by name; a region is a tuple of values.
         label_map: value in the source to value in the result; any other value is a fault.
         read_image: reads a channel's path; must be a module-level function (it is pickled).
         read_label: reads a label's path.
         check: faults of one case that only this data set can have.
+        check_voxels: likewise from the voxels of the first channel and of the label as read
+            (``None`` where no label is read), both of shape ``(z, y, x)``.
+        regions_class_order: nnU-Net's order of classes, where ``labels`` has regions.
+        label_advice: what to do about label values that are not expected.
         assumptions: what the files do not say and the converter assumes, for the report.
         images_ready: image files are what nnU-Net reads as they are, so they may be linked.
         file_ending: of the images and labels that are written.
+        dimensions: of every image and label.
+        components: values a voxel of an image file, such as 3 for colour photographs.
+        test_labels: whether a test case must have a label.
+        groups: patient by case, where several cases of one may be alike.
         description: free text for ``dataset.json``.
         reference: citation for ``dataset.json``.
         licence: terms, as far as they are known.
@@ -83,7 +93,7 @@ class DatasetForm:
     name: str
     source: str
     channel_names: dict[int, str]
-    labels: dict[str, int]
+    labels: dict[str, int | tuple[int, ...]]
     label_map: dict[int, int]
     read_image: Callable[[Path], Volume]
     read_label: Callable[[Path], Volume]
@@ -91,6 +101,13 @@ class DatasetForm:
     reference: str
     licence: str
     check: Callable[[CaseFacts], list[str]] | None = None
+    check_voxels: Callable[[CaseFacts, np.ndarray, np.ndarray | None], list[str]] | None = None
+    regions_class_order: tuple[int, ...] | None = None
     assumptions: dict[str, Any] = field(default_factory=dict)
     images_ready: bool = False
     file_ending: str = ".nii.gz"
+    dimensions: int = 3
+    components: int = 1
+    test_labels: bool = True
+    label_advice: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)

@@ -10,9 +10,11 @@ from typing import Any
 
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
-from nnunet_semisup.dataset_conversion.splits import Split
+from nnunet_semisup.dataset_conversion.splits import Split, SplitLists
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
 from nnunet_semisup.parallel import map_cases
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,16 @@ class Duplicate:
             if facts.case.subset is Subset.UNLABELED:
                 return facts.case.id
         return None
+
+    @property
+    def leaks(self) -> bool:
+        """Whether equal voxels are in two subsets, which makes every result worthless."""
+        return self.kind != "acquisition" and self.first.case.subset != self.second.case.subset
+
+    def expected(self, lists: SplitLists) -> bool:
+        """Whether two scans of one patient, which stay together, merely look alike."""
+        patients = {lists.group_of(facts.case.id) for facts in (self.first, self.second)}
+        return self.kind == "acquisition" and len(patients) == 1
 
     def to_json(self) -> dict[str, Any]:
         """The pair as it stands in the report."""
@@ -56,6 +68,33 @@ class Duplicate:
         }[self.kind]
 
 
+def add_unlisted(split: Split, present: Collection[str], extra: str, findings: Findings) -> Split:
+    """Decide on cases on disk that the split does not name.
+
+    Args:
+        split: what is named.
+        present: the cases on disk.
+        extra: ``ignore`` leaves them out with a warning, ``unlabeled`` adds them to the unlabeled
+            cases, ``error`` makes them a fault.
+        findings: where to put what is found.
+    """
+    named = split.subset_of().keys() | set(split.lists.left_out)
+    unlisted = [case for case in present if case not in named]
+    if not unlisted:
+        return split
+    text = f"{len(unlisted)} cases on disk are in no list of {split.lists.name}"
+    shown = ", ".join(unlisted[:_SHOWN]) + (" ..." if len(unlisted) > _SHOWN else "")
+    if extra == "unlabeled":
+        findings.warnings.append(f"{text} and become unlabeled cases: {shown}")
+        return split.with_unlabeled(unlisted)
+    if extra == "error":
+        advice = "--extra ignore leaves them out, --extra unlabeled uses them without labels"
+        findings.faults.append(f"{text} ({shown}); {advice}")
+    else:
+        findings.warnings.append(f"{text} and are left out: {shown}")
+    return split
+
+
 def check_split(
     split: Split, present: Collection[str], allow_partial: bool, findings: Findings
 ) -> list[str]:
@@ -70,7 +109,6 @@ def check_split(
     named = split.subset_of()
     on_disk = set(present)
     missing = [case for case in named if case not in on_disk]
-    extra = [case for case in present if case not in named]
     if missing:
         by_subset = "; ".join(
             f"{subset.value}: {', '.join(found)}"
@@ -82,11 +120,6 @@ def check_split(
             findings.warnings.append(f"{text} ({by_subset})")
         else:
             findings.faults.append(f"{text} ({by_subset}); --allow-partial converts the others")
-    if extra:
-        findings.warnings.append(
-            f"{len(extra)} cases on disk are in no list of {split.lists.name} and are left out: "
-            f"{', '.join(extra)}"
-        )
     if on_disk.isdisjoint(split.labeled):
         findings.faults.append(f"none of the {len(split.labeled)} labeled cases is on disk")
     if on_disk.isdisjoint(split.unlabeled):
@@ -102,11 +135,13 @@ def find_duplicates(
     readable = [f for f in facts if f.thumbnail is not None]
     exact = _equal_hashes(readable)
     known = {(d.first.case.id, d.second.case.id) for d in exact if d.kind == "voxels"}
+    patients = [form.groups.get(f.case.id) for f in readable]
     similar = near_duplicates(
         [f.thumbnail for f in readable if f.thumbnail is not None],
         [f.case.images[0] for f in readable],
         form.read_image,
         partial(map_cases, num_processes=num_processes, description="comparing"),
+        lambda i, j: patients[i] is not None and patients[i] == patients[j],
     )
     found = [Duplicate(readable[i], readable[j], "acquisition", score) for i, j, score in similar]
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
@@ -136,8 +171,6 @@ def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Find
     for pair in duplicates:
         if {pair.first.case.id, pair.second.case.id} & set(dropped):
             continue
-        same_subset = pair.first.case.subset is pair.second.case.subset
-        fatal = pair.kind != "acquisition" and not same_subset
         unlabeled = pair.droppable
         text = pair.describe()
         if unlabeled and drop:
@@ -145,8 +178,8 @@ def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Find
             findings.warnings.append(f"{text}; {unlabeled} is left out")
         elif unlabeled:
             advice = f"--drop-duplicates leaves {unlabeled} out"
-            (findings.faults if fatal else findings.warnings).append(f"{text}; {advice}")
+            (findings.faults if pair.leaks else findings.warnings).append(f"{text}; {advice}")
         else:
             advice = "decide which one to keep and name the other in no list of the split"
-            (findings.faults if fatal else findings.warnings).append(f"{text}; {advice}")
+            (findings.faults if pair.leaks else findings.warnings).append(f"{text}; {advice}")
     return dropped

@@ -13,6 +13,7 @@ from typing import Any
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
+    add_unlisted,
     check_split,
     find_duplicates,
     judge_duplicates,
@@ -27,6 +28,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
 
 LINKS = ("copy", "hardlink", "symlink")
+EXTRA = ("ignore", "unlabeled", "error")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Options:
     name: str
     keep_hidden_labels: bool = False
     drop_duplicates: bool = False
+    extra: str = "ignore"
     allow_partial: bool = False
     allow_empty: bool = False
     overwrite: bool = False
@@ -48,11 +51,39 @@ class Options:
 
 @dataclass
 class Collected:
-    """What a data set's own code found on disk, by case, and what it has to say about it."""
+    """What a data set's own code found on disk, by case, and what it has to say about it.
+
+    ``unlabeled`` are images that no split names and that have no label to be read; see
+    :meth:`add_unlabeled`.
+    """
 
     root: Path
     cases: dict[str, SourceFiles]
     findings: Findings = field(default_factory=Findings)
+    unlabeled: dict[str, SourceFiles] = field(default_factory=dict)
+
+    def add_unlabeled(self, other: Collected) -> None:
+        """Take the images of ``other`` as unlabeled cases, whatever labels lie beside them."""
+        for case, files in other.cases.items():
+            known = self.cases.get(case) or self.unlabeled.get(case)
+            if known is not None:
+                self.findings.faults.append(
+                    f"case {case}: {files.images[0]} is meant as an unlabeled case, but "
+                    f"{known.images[0]} has the same name; leave one of them out"
+                )
+            else:
+                self.unlabeled[case] = SourceFiles(files.images, None)
+        self.findings.faults += other.findings.faults
+        self.findings.warnings += other.findings.warnings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a data set's own code hands to :func:`convert`."""
+
+    collected: Collected
+    split: Split
+    form: DatasetForm
 
 
 def convert(
@@ -79,9 +110,13 @@ def convert(
         target.finish_interrupted()
     findings = collected.findings
     findings.faults += target.faults(options.overwrite)
-    missing = check_split(split, collected.cases, options.allow_partial, findings)
+    split = add_unlisted(split, collected.cases, options.extra, findings)
+    split = split.with_unlabeled(_unnamed(collected, split))
+    present = {**collected.cases, **collected.unlabeled}
+    missing = check_split(split, present, options.allow_partial, findings)
     facts = _verify(collected, split, form, options)
     duplicates = find_duplicates(facts, form, options.num_processes)
+    duplicates = [pair for pair in duplicates if not pair.expected(split.lists)]
     dropped = judge_duplicates(duplicates, options.drop_duplicates, findings)
     findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}")
 
@@ -110,6 +145,8 @@ def _check_options(form: DatasetForm, options: Options) -> None:
             f"--link {options.link} is not possible: the files of {form.name} ({form.source}) "
             f"must be rewritten as {form.file_ending}. Leave --link out."
         )
+    if options.extra not in EXTRA:
+        raise UserError(f"--extra {options.extra} is unknown; give one of {', '.join(EXTRA)}.")
     if options.report is not None and not options.report.absolute().parent.is_dir():
         raise UserError(
             f"--report {options.report}: the folder {options.report.absolute().parent} does not "
@@ -117,11 +154,24 @@ def _check_options(form: DatasetForm, options: Options) -> None:
         )
 
 
+def _unnamed(collected: Collected, split: Split) -> list[str]:
+    """The further unlabeled images; one that the split names is a fault."""
+    named = split.subset_of()
+    for case, files in collected.unlabeled.items():
+        if case in named:
+            collected.findings.faults.append(
+                f"case {case}: {files.images[0]} is meant as an unlabeled case, but "
+                f"{split.lists.name} names it as {named[case].value}; leave it out"
+            )
+    return [case for case in collected.unlabeled if case not in named]
+
+
 def _verify(
     collected: Collected, split: Split, form: DatasetForm, options: Options
 ) -> list[CaseFacts]:
     """Read every case that is on disk, in the split's order, and add what is wrong."""
-    cases = _cases(collected.cases, split, options.keep_hidden_labels)
+    on_disk = {**collected.unlabeled, **collected.cases}
+    cases = _cases(on_disk, split, options.keep_hidden_labels)
     inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
     facts = map_cases(inspect, cases, options.num_processes, "verifying")
     for found in facts:
@@ -157,6 +207,9 @@ def _settings(
         "name": options.name,
         "split": {"name": split.lists.name, "sha256": split.lists.sha256},
         "labeled": list(split.labeled),
+        "further_unlabeled": list(collected.unlabeled),
+        "left_out": list(split.lists.left_out),
+        "extra": options.extra,
         "keep_hidden_labels": options.keep_hidden_labels,
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,

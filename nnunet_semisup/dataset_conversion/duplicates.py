@@ -25,7 +25,9 @@ FACTOR = 6
 SCREENING_THRESHOLD = 0.85
 CONFIRMATION_THRESHOLD = 0.92
 _TEMPLATE_SHARE = 0.6
-_CONFIRMATION_SIDE = 32
+_CONFIRMATION_VOXELS = 32**3
+PICTURE_THRESHOLD = 0.6
+_PICTURE_BACKGROUND = 41
 _SMOOTHING = 3
 
 
@@ -150,20 +152,28 @@ def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> flo
         The highest correlation within that uncertainty; 0 where the two hardly overlap.
     """
     block, window = [], []
+    wanted = round(_CONFIRMATION_VOXELS ** (1 / first.ndim))
     for n, m, shift in zip(first.shape, second.shape, offset, strict=True):
         low, high = max(0, -shift), min(n, m - shift)
         margin = min(FACTOR, max(0, (high - low) // 4))
-        side = min(_CONFIRMATION_SIDE, high - low - 2 * margin)
+        side = min(wanted, high - low - 2 * margin)
         if side < min(4, n, m):
             return 0.0
         start = (low + high - side) // 2
         block.append(slice(start, start + side))
         begin = start + shift
         window.append(slice(max(0, begin - FACTOR), min(m, begin + side + FACTOR)))
-    template = uniform_filter(first[tuple(block)].astype(np.float32), _SMOOTHING)
-    region = uniform_filter(second[tuple(window)].astype(np.float32), _SMOOTHING)
+    template = _details(first[tuple(block)])
+    region = _details(second[tuple(window)])
     searchable = _Searchable(region, template.shape, region.shape)
     return searchable.best_match(_template_spectrum(template, region.shape))[0]
+
+
+def _details(array: np.ndarray) -> np.ndarray:
+    """Without noise; pictures also without their illumination, which is alike in all of a kind."""
+    values = array.astype(np.float32)
+    smooth = uniform_filter(values, _SMOOTHING)
+    return smooth if array.ndim > 2 else smooth - uniform_filter(values, _PICTURE_BACKGROUND)
 
 
 def confirm_files(
@@ -171,7 +181,7 @@ def confirm_files(
 ) -> float:
     """:func:`confirm` for a candidate whose indices refer to ``paths``."""
     first, second = read(paths[candidate.first]), read(paths[candidate.second])
-    return confirm(first.array, second.array, candidate.offset)
+    return confirm(first.grey, second.grey, candidate.offset)
 
 
 def near_duplicates(
@@ -179,6 +189,7 @@ def near_duplicates(
     paths: Sequence[Path],
     read: Callable[[Path], Volume],
     mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
+    expected: Callable[[int, int], bool] = lambda first, second: False,
 ) -> list[tuple[int, int, float]]:
     """Pairs of indices that show one acquisition, with their correlation at full resolution.
 
@@ -187,13 +198,15 @@ def near_duplicates(
         paths: the images' files, in the same order.
         read: reads a file.
         mapper: applies a function to candidates, perhaps in parallel.
+        expected: pairs, by index, that are alike for a known reason and not looked at.
     """
-    candidates = screen(thumbnails)
+    candidates = [c for c in screen(thumbnails) if not expected(c.first, c.second)]
     if not candidates:
         return []
+    threshold = CONFIRMATION_THRESHOLD if thumbnails[0].ndim > 2 else PICTURE_THRESHOLD
     scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
     return [
         (candidate.first, candidate.second, score)
         for candidate, score in zip(candidates, scores, strict=True)
-        if score >= CONFIRMATION_THRESHOLD
+        if score >= threshold
     ]

@@ -6,18 +6,29 @@ gadolinium-enhanced cardiac magnetic resonance imaging", Medical Image Analysis 
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import os
 from functools import partial
 from pathlib import Path
 
+from nnunet_semisup.dataset_conversion.arguments import (
+    add_extra_unlabeled,
+    add_source,
+    add_spacing,
+    choose_split,
+    need_folder,
+    need_h5py,
+    need_spacing,
+)
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
-from nnunet_semisup.dataset_conversion.convert import Collected
+from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.splits import literature_split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
 from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "LA2018"
+TITLE = "2018 Atrial Segmentation Challenge, nrrd or h5"
 SPACING = 0.625
 SLICES = 88
 SOURCES = ("auto", "raw", "h5")
@@ -32,6 +43,25 @@ _TERMS = (
     "No licence text was found with the data; the challenge asks to register and to cite. "
     "Not redistributable as far as known."
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this data set alone."""
+    add_source(parser, SOURCES)
+    add_spacing(parser, SPACING)
+
+
+def prepare(arguments: argparse.Namespace) -> Prepared:
+    """The cases, their subsets and their form, as the command line asks for."""
+    split = choose_split(arguments, {"uamt": literature_split("la")}, "uamt")
+    collected, source = collect(arguments.raw_dir, arguments.source)
+    print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
+    add_extra_unlabeled(
+        collected,
+        arguments.extra_unlabeled,
+        lambda folder: collect(folder, source, with_test_set=True)[0],
+    )
+    return Prepared(collected, split, h5_form(arguments.spacing) if source == "h5" else raw_form())
 
 
 def _check_slices(facts: CaseFacts) -> list[str]:
@@ -77,10 +107,8 @@ def h5_form(spacing: float = SPACING) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    if not 0 < spacing < float("inf"):
-        raise UserError(f"--spacing {spacing:g} is not possible; give millimetres above 0.")
-    if importlib.util.find_spec("h5py") is None:
-        raise UserError("h5 files need h5py; type: pip install 'nnunet-semisup[h5]'")
+    need_spacing(spacing)
+    need_h5py()
     return DatasetForm(
         name=NAME,
         source="h5",
@@ -102,12 +130,15 @@ def h5_form(spacing: float = SPACING) -> DatasetForm:
     )
 
 
-def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
+def collect(
+    raw_dir: Path, source: str = "auto", with_test_set: bool = False
+) -> tuple[Collected, str]:
     """Find the training cases below ``raw_dir`` and decide which form they have.
 
     Args:
         raw_dir: the extracted archive, or the folder that holds the cases.
         source: ``raw``, ``h5``, or ``auto``, which takes the form that is there.
+        with_test_set: take the cases of the challenge's test set too.
 
     Returns:
         The cases and their form, ``raw`` or ``h5``.
@@ -115,8 +146,7 @@ def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
     Raises:
         UserError: no such folder, no case in it, or both forms under ``auto``.
     """
-    if not raw_dir.is_dir():
-        raise UserError(f"{raw_dir} is not a folder; give the one the data were extracted to.")
+    need_folder(raw_dir)
     folders = {
         "raw": _folders_with(raw_dir, (_RAW_IMAGE, _RAW_LABEL)),
         "h5": _folders_with(raw_dir, (_H5_FILE,)),
@@ -131,7 +161,7 @@ def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
             f"{raw_dir} holds no case of the form '{source}'. Expected below it is "
             f"'Training Set/CASE/{_RAW_IMAGE}', or 'CASE/{_H5_FILE}' for the h5 form."
         )
-    return _collect_files(raw_dir, folders[source], source), source
+    return _collect_files(raw_dir, folders[source], source, with_test_set), source
 
 
 def _folders_with(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
@@ -147,10 +177,12 @@ def _folders_with(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _collect_files(raw_dir: Path, folders: list[Path], source: str) -> Collected:
+def _collect_files(
+    raw_dir: Path, folders: list[Path], source: str, with_test_set: bool
+) -> Collected:
     """The files of every training case; what is wrong with the tree goes to the findings."""
     collected = Collected(raw_dir, {})
-    training = [folder for folder in folders if folder.parent.name != _TEST_FOLDER]
+    training = [f for f in folders if with_test_set or f.parent.name != _TEST_FOLDER]
     seen: dict[str, Path] = {}
     for folder in training:
         case = folder.name

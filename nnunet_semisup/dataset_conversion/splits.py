@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ class SplitLists:
         sha256: hash of the file's bytes.
         pool: the cases that may be labeled, in the order in which a budget takes them.
         unlabeled: cases that are unlabeled under every budget.
-        counts: number of labeled cases by the literature's percentage, such as ``{"10%": 8}``.
+        counts: size of the budget by the literature's percentage, such as ``{"10%": 8}``.
+        groups: patient of a case, where a patient has several; budgets then count patients, and
+            a patient's cases stay in one subset.
+        left_out: cases that are known and deliberately in no subset.
     """
 
     name: str
@@ -37,6 +41,17 @@ class SplitLists:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What a budget counts."""
+        return "patients" if self.groups else "cases"
+
+    def group_of(self, case: str) -> str:
+        """The patient of ``case``; the case itself where every patient has one."""
+        return self.groups.get(case, case)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -61,14 +76,27 @@ class Split:
         subsets.update(dict.fromkeys(self.lists.test, Subset.TEST))
         return subsets
 
+    def with_unlabeled(self, cases: Sequence[str]) -> Split:
+        """The same split with further unlabeled cases."""
+        unlabeled = self.unlabeled + tuple(cases)
+        fraction = len(self.labeled) / (len(self.labeled) + len(unlabeled))
+        return replace(self, unlabeled=unlabeled, label_fraction=fraction)
 
-def literature_split(dataset: str) -> SplitLists:
-    """The published split of ``dataset``, carried with its source in this package."""
+
+def literature_split(dataset: str, variant: str = "") -> SplitLists:
+    """The published split of ``dataset``, carried with its source in this package.
+
+    Args:
+        dataset: name of the json file in ``splits``.
+        variant: key below ``variants`` in that file, for a data set with several published splits.
+    """
     file = resources.files("nnunet_semisup.dataset_conversion") / "splits" / f"{dataset}.json"
     content = file.read_bytes()
     data = json.loads(content)
+    if variant:
+        data = data["variants"][variant]
     return SplitLists(
-        name=f"{dataset}.json",
+        name=f"{dataset}.json" + (f":{variant}" if variant else ""),
         sha256=hashlib.sha256(content).hexdigest(),
         pool=tuple(data["train"]),
         unlabeled=(),
@@ -78,16 +106,49 @@ def literature_split(dataset: str) -> SplitLists:
     )
 
 
-def read_split_file(path: Path, counts: Mapping[str, int]) -> SplitLists:
+def seeded_split(lists: SplitLists, seed: int) -> SplitLists:
+    """A random split of the same cases into subsets of the same size; patients stay together.
+
+    Args:
+        lists: the split to redraw, before any budget.
+        seed: of ``random.Random``; equal seeds give equal splits.
+    """
+    members: dict[str, list[str]] = {}
+    for case in sorted(lists.cases):
+        members.setdefault(lists.group_of(case), []).append(case)
+    groups = list(members)
+    random.Random(seed).shuffle(groups)
+
+    def draw(like: tuple[str, ...]) -> tuple[str, ...]:
+        number = len({lists.group_of(case) for case in like})
+        taken = [groups.pop(0) for _ in range(number)]
+        return tuple(case for group in taken for case in members[group])
+
+    drawn = replace(
+        lists,
+        name=f"seed:{seed} over {lists.name}",
+        pool=draw(lists.pool),
+        unlabeled=draw(lists.unlabeled),
+        validation=draw(lists.validation),
+        test=draw(lists.test),
+    )
+    content = json.dumps([drawn.pool, drawn.unlabeled, drawn.validation, drawn.test])
+    return replace(drawn, sha256=hashlib.sha256(content.encode()).hexdigest())
+
+
+def read_split_file(
+    path: Path, counts: Mapping[str, int], groups: Mapping[str, str] | None = None
+) -> SplitLists:
     """Read a user's split: a json object with lists ``labeled``, ``unlabeled`` and optionally
     ``validation`` and ``test``.
 
     Args:
         path: the json file.
         counts: the data set's table of labeled cases by percentage.
+        groups: patient by case, see :class:`SplitLists`.
 
     Raises:
-        UserError: not such a file, or a case named twice.
+        UserError: not such a file, a case named twice, or a patient in two subsets.
     """
     try:
         content = path.read_bytes()
@@ -98,6 +159,8 @@ def read_split_file(path: Path, counts: Mapping[str, int]) -> SplitLists:
             'like {"labeled": [...], "unlabeled": [...], "validation": [...], "test": [...]}.'
         ) from error
     faults = _structure_faults(data)
+    if not faults and groups:
+        faults = _straddling({k: data.get(k, ()) for k in _KEYS}, groups)
     if faults:
         raise UserError(f"--split {path} is not a valid split:\n" + "\n".join(faults))
     return SplitLists(
@@ -108,6 +171,7 @@ def read_split_file(path: Path, counts: Mapping[str, int]) -> SplitLists:
         validation=tuple(data.get("validation", ())),
         test=tuple(data.get("test", ())),
         counts=counts,
+        groups=groups or {},
     )
 
 
@@ -144,6 +208,19 @@ def _repeated(lists: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
+def _straddling(lists: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> list[str]:
+    """Patients with cases in several lists."""
+    places: dict[str, list[str]] = {}
+    for key, cases in lists.items():
+        for patient in {groups.get(case, case): None for case in cases}:
+            places.setdefault(patient, []).append(key)
+    return [
+        f"  - {patient} is in {' and '.join(keys)}; all cases of a patient belong to one list"
+        for patient, keys in places.items()
+        if len(keys) > 1
+    ]
+
+
 def apply_budget(
     lists: SplitLists, labeled: str | None = None, labeled_list: Path | None = None
 ) -> Split:
@@ -151,8 +228,10 @@ def apply_budget(
 
     Args:
         lists: the split.
-        labeled: a number of cases (``"8"``) or a fraction of the literature's table (``"0.1"``).
-        labeled_list: a text file with one case name a line, instead of ``labeled``.
+        labeled: a number of cases (``"8"``; of patients, where the split has them) or a fraction
+            of the literature's table (``"0.1"``).
+        labeled_list: a text file with one case name a line, instead of ``labeled``; the name of
+            a patient stands for its cases.
 
     Raises:
         UserError: the budget is not available in this split.
@@ -160,19 +239,26 @@ def apply_budget(
     if labeled_list is not None:
         chosen = _read_case_list(labeled_list, lists)
     else:
-        chosen = lists.pool[: _budget(lists, labeled)]
+        patients = set(_patients(lists.pool, lists)[: _budget(lists, labeled)])
+        chosen = tuple(case for case in lists.pool if lists.group_of(case) in patients)
     kept = set(chosen)
     rest = tuple(case for case in lists.pool + lists.unlabeled if case not in kept)
     return Split(lists, chosen, rest, len(chosen) / (len(chosen) + len(rest)))
 
 
+def _patients(cases: Sequence[str], lists: SplitLists) -> list[str]:
+    """The patients of ``cases``, each once, in order."""
+    return list(dict.fromkeys(lists.group_of(case) for case in cases))
+
+
 def _budget(lists: SplitLists, labeled: str | None) -> int:
-    """Number of labeled cases that ``--labeled`` means."""
+    """Number of labeled cases (or patients) that ``--labeled`` means."""
+    available = len(_patients(lists.pool, lists))
     if labeled is None:
         if lists.unlabeled:
-            return len(lists.pool)
+            return available
         raise UserError(
-            f"the split {lists.name} does not say how many cases keep their labels. "
+            f"the split {lists.name} does not say how many {lists.unit} keep their labels. "
             f"Add --labeled N, {_allowed(lists)}."
         )
     number = 0
@@ -182,7 +268,7 @@ def _budget(lists: SplitLists, labeled: str | None) -> int:
         for key, count in lists.counts.items():
             if abs(_fraction(key) - float(labeled)) < 1e-9:
                 number = count
-    if not 1 <= number <= len(lists.pool):
+    if not 1 <= number <= available:
         raise UserError(f"--labeled {labeled} is not available; give {_allowed(lists)}.")
     return number
 
@@ -193,18 +279,34 @@ def _fraction(percentage: str) -> float:
 
 def _allowed(lists: SplitLists) -> str:
     table = ", ".join(f"{_fraction(key):g} ({count})" for key, count in lists.counts.items())
-    whole = f"a whole number from 1 to {len(lists.pool)}"
+    whole = f"a whole number from 1 to {len(_patients(lists.pool, lists))}"
+    if lists.groups:
+        whole += " (patients)"
     return f"{whole}, or a fraction of the literature's table: {table}" if table else whole
+
+
+def read_case_names(path: Path, option: str) -> list[str]:
+    """The names in a text file, one a line.
+
+    Raises:
+        UserError: the file given to ``option`` cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option} {path} cannot be read ({error}).") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:
     """The cases named in ``path``, all of which must be in the training part of the split."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--labeled-list {path} cannot be read ({error}).") from error
-    chosen = tuple(line.strip() for line in lines if line.strip())
-    allowed = set(lists.pool + lists.unlabeled)
+    named = read_case_names(path, "--labeled-list")
+    training = lists.pool + lists.unlabeled
+    allowed = set(training)
+    cases_of: dict[str, list[str]] = {}
+    for case in training:
+        cases_of.setdefault(lists.group_of(case), []).append(case)
+    chosen = tuple(case for name in named for case in cases_of.get(name, [name]))
     faults = [
         f"  - {case} is not a training case of {lists.name}"
         for case in chosen
@@ -213,6 +315,9 @@ def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:
     faults += [f"  - {case} is named {n} times" for case, n in Counter(chosen).items() if n > 1]
     if not chosen:
         faults.append("  - it names no case")
+    if not faults:
+        rest = [case for case in training if case not in chosen]
+        faults = _straddling({"the list": chosen, "the unlabeled cases": rest}, lists.groups)
     if faults:
         raise UserError(
             f"--labeled-list {path} must name training cases, one a line, each once:\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm
+from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
@@ -27,7 +27,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def raise_faults(self, title: str) -> None:
+    def raise_faults(self, title: str, consequence: str = ", nothing was written") -> None:
         """Stop with every fault in one list, if there is one.
 
         Raises:
@@ -36,7 +36,7 @@ class Findings:
         if self.faults:
             noun = "fault" if len(self.faults) == 1 else "faults"
             listed = "\n".join(f"  - {fault}" for fault in self.faults)
-            raise UserError(f"{title}: {len(self.faults)} {noun}, nothing was written.\n{listed}")
+            raise UserError(f"{title}: {len(self.faults)} {noun}{consequence}.\n{listed}")
 
 
 @dataclass
@@ -87,30 +87,41 @@ def inspect_case(case: Case, form: DatasetForm, allow_empty: bool = False) -> Ca
         allow_empty: accept a label without foreground.
     """
     facts = CaseFacts(case)
-    for path in case.images:
-        volume = _read(path, form.read_image, facts, facts.images.append)
+    first: np.ndarray | None = None
+    label: np.ndarray | None = None
+    for number, path in enumerate(case.images):
+        layout = (form.dimensions, form.components)
+        volume = _read(path, form.read_image, layout, facts, facts.images.append)
         if volume is not None:
             _check_image(path, volume, facts)
+            first = volume.array if number == 0 else first
     if case.label is not None:
         label_facts: list[FileFacts] = []
-        volume = _read(case.label, form.read_label, facts, label_facts.append)
+        layout = (form.dimensions, 1)
+        volume = _read(case.label, form.read_label, layout, facts, label_facts.append)
         if volume is not None:
-            facts.label = label_facts[0]
+            facts.label, label = label_facts[0], volume.array
             _check_label(case.label, volume, form, facts, allow_empty)
-    elif case.subset.needs_label:
+    elif case.subset.needs_label and (form.test_labels or case.subset is not Subset.TEST):
         facts.faults.append(f"is {case.subset.value} but has no label file")
     if form.check is not None and not facts.faults:
         facts.faults += form.check(facts)
+    if form.check_voxels is not None and not facts.faults and first is not None:
+        facts.faults += form.check_voxels(facts, first, label)
     return facts
 
 
 def _read(
     path: Path,
     reader: Callable[[Path], Volume],
+    layout: tuple[int, int],
     facts: CaseFacts,
     record: Callable[[FileFacts], None],
 ) -> Volume | None:
-    """Read one file and record what it is; what stops that becomes a fault of the case."""
+    """Read one file and record what it is; what stops that becomes a fault of the case.
+
+    ``layout`` is the expected number of dimensions and of values a voxel.
+    """
     try:
         volume = reader(path)
         digest = source_sha256(path)
@@ -118,8 +129,8 @@ def _read(
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
     array = volume.array
-    if array.ndim != 3:
-        facts.faults.append(f"{path}: has {array.ndim} dimensions; 3 are expected")
+    if fault := _layout_fault(volume, *layout):
+        facts.faults.append(f"{path}: {fault}")
         return None
     if not np.isfinite(array).all():
         facts.faults.append(
@@ -132,6 +143,16 @@ def _read(
     return volume
 
 
+def _layout_fault(volume: Volume, dimensions: int, components: int) -> str | None:
+    """Why a volume cannot be looked at any further."""
+    found = len(volume.geometry.size)
+    if found != dimensions:
+        return f"has {found} dimensions; {dimensions} are expected"
+    if volume.components != components:
+        return f"has {volume.components} values a voxel; {components} expected"
+    return None if volume.array.size else "holds no voxel"
+
+
 def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
     """Checks of one channel; the first channel gives the case its geometry."""
     if volume.array.min() == volume.array.max():
@@ -140,7 +161,7 @@ def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
         facts.faults.append(f"{path}: spacing {volume.geometry.spacing} is not positive")
     if facts.geometry is None:
         facts.geometry = volume.geometry
-        facts.thumbnail = thumbnail(volume.array)
+        facts.thumbnail = thumbnail(volume.grey)
         return
     faults = facts.geometry.mismatches(volume.geometry)
     if not faults and not facts.geometry.same_origin(volume.geometry):
@@ -181,5 +202,6 @@ def _label_value_faults(values: np.ndarray, form: DatasetForm) -> list[str]:
         return [f"the label has values that are not whole numbers ({shown})"]
     if not {int(value) for value in values} <= form.label_map.keys():
         expected = ", ".join(str(value) for value in form.label_map)
-        return [f"the label has the values {shown}; only {expected} are expected"]
+        advice = f". {form.label_advice}" if form.label_advice else ""
+        return [f"the label has the values {shown}; only {expected} are expected{advice}"]
     return []

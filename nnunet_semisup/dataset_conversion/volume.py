@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,11 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
+from nnunet_semisup.dataset_conversion.headers import (
+    META_ENDINGS,
+    check_announced_size,
+    check_meta_header,
+)
 from nnunet_semisup.errors import UserError
 
 RELATIVE_TOLERANCE = 1e-3
@@ -51,10 +56,25 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan: ``array`` of shape ``(z, y, x)`` (SimpleITK's order) and its geometry."""
+    """A scan: ``array`` of shape ``(z, y, x)`` (SimpleITK's order) and its geometry.
+
+    Pictures are ``(y, x)``. Files with several values a voxel, such as colour photographs, have
+    them on one more axis at the end.
+    """
 
     array: np.ndarray
     geometry: Geometry
+
+    @property
+    def components(self) -> int:
+        """Number of values a voxel."""
+        return math.prod(self.array.shape[len(self.geometry.size) :])
+
+    @property
+    def grey(self) -> np.ndarray:
+        """One value a voxel: the mean of several."""
+        extra = tuple(range(len(self.geometry.size), self.array.ndim))
+        return self.array.mean(axis=extra, dtype=np.float32) if extra else self.array
 
 
 def read_itk(path: Path) -> Volume:
@@ -68,8 +88,16 @@ def read_itk(path: Path) -> Volume:
     if path.name.endswith((".nii", ".nii.gz")):
         _check_nifti(path)
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        is_meta = path.name.lower().endswith(META_ENDINGS) and path.is_file()
+        if is_meta and (fault := check_meta_header(path)):
+            raise UnreadableFileError(f"damaged or not a MetaImage file: {fault}")
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if fault := check_announced_size(path, reader):
+            raise UnreadableFileError(f"damaged: {fault}")
+        image = reader.Execute()
+    except (RuntimeError, UnicodeDecodeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UnreadableFileError(f"damaged or not a scan ({lines[-1]})") from error
     geometry = Geometry(
@@ -79,10 +107,13 @@ def read_itk(path: Path) -> Volume:
 
 
 def _check_nifti(path: Path) -> None:
-    """Refuse what ITK's NIfTI reader hides: it fills truncated files and NaN voxels with 0.
+    """Refuse what ITK's NIfTI reader hides.
+
+    It fills truncated files and NaN voxels with 0, and takes a voxel size of 0 for 1 mm.
 
     Raises:
-        UnreadableFileError: the file is damaged, or a voxel is NaN or infinite.
+        UnreadableFileError: the file is damaged, a voxel is NaN or infinite, or the header has no
+            voxel size.
     """
     try:
         content = path.read_bytes()
@@ -91,26 +122,27 @@ def _check_nifti(path: Path) -> None:
         sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
         kind = nibabel.Nifti2Image if 540 in sizes else nibabel.Nifti1Image
         stored = np.asanyarray(kind.from_bytes(content).dataobj)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
+        length = kind.header_class.sizeof_hdr
+        header = kind.header_class(binaryblock=content[:length], check=False)
+    except Exception as error:  # on damaged headers nibabel raises many kinds
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         number = np.count_nonzero(~np.isfinite(stored))
         raise UnreadableFileError(f"{number} voxels are NaN or Inf")
+    steps = header["pixdim"][1 : 1 + min(stored.ndim, 3)]
+    if not (np.isfinite(steps).all() and steps.all()):
+        shown = ", ".join(f"{step:g}" for step in steps)
+        raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
 
 
-def read_h5(path: Path, key: str, spacing: float) -> Volume:
-    """Read one data set of an h5 file with axes ``(x, y, z)`` and no geometry of its own.
+def read_h5(path: Path, key: str, spacing: float | tuple[float, ...], axes: str = "xyz") -> Volume:
+    """Read one data set of an h5 file, which has no geometry of its own.
 
     Args:
         path: the file.
         key: name of the data set inside it.
-        spacing: isotropic voxel size in millimetres to assume.
+        spacing: voxel size in millimetres to assume: one number, or one along each of x, y, z.
+        axes: order of the stored axes, ``"xyz"`` or ``"zyx"``.
 
     Raises:
         UnreadableFileError: truncated, not HDF5, or without ``key``.
@@ -124,13 +156,39 @@ def read_h5(path: Path, key: str, spacing: float) -> Volume:
         with h5py.File(path, "r") as file:
             if key not in file:
                 raise UnreadableFileError(f"has no data set '{key}', only {sorted(file)}")
-            array = np.ascontiguousarray(np.asarray(file[key]).T)
-    except OSError as error:
+            stored = np.asarray(file[key])
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # on damaged files h5py raises many kinds
         raise UnreadableFileError(f"damaged or not an HDF5 file ({error})") from error
+    if stored.dtype.kind not in "biuf":
+        raise UnreadableFileError(f"the data set '{key}' does not hold numbers")
+    array = np.ascontiguousarray(stored if axes == "zyx" else stored.T)
     ndim = array.ndim
+    steps = spacing if isinstance(spacing, tuple) else (spacing,) * ndim
     direction = tuple(float(v) for v in np.eye(ndim).ravel())
-    geometry = Geometry(array.shape[::-1], (spacing,) * ndim, (0.0,) * ndim, direction)
-    return Volume(array, geometry)
+    return Volume(array, Geometry(array.shape[::-1], steps, (0.0,) * ndim, direction))
+
+
+def oriented(volume: Volume, code: str = "LPS") -> Volume:
+    """The same scan with its axes in the order and direction of ``code``, by mirroring and
+    swapping alone.
+
+    Args:
+        volume: three-dimensional; any other is returned as it is.
+        code: letters of the directions that x, y and z point to, as in ITK's ``DICOMOrient``.
+    """
+    if len(volume.geometry.size) != 3:
+        return volume
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.geometry.spacing)
+    image.SetOrigin(volume.geometry.origin)
+    image.SetDirection(volume.geometry.direction)
+    turned = sitk.DICOMOrient(image, code)
+    geometry = Geometry(
+        turned.GetSize(), turned.GetSpacing(), turned.GetOrigin(), turned.GetDirection()
+    )
+    return Volume(sitk.GetArrayFromImage(turned), geometry)
 
 
 def array_sha256(array: np.ndarray) -> str:

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.formats import read_written, write_volume
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, map_labels
 from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     Volume,
     array_sha256,
-    read_itk,
-    write_nifti,
     write_text,
 )
 from nnunet_semisup.errors import UserError
@@ -81,7 +80,7 @@ def _write_and_read_back(
     if path.exists() and _holds(path, volume):
         return
     if ready is None:
-        write_nifti(volume, path)
+        write_volume(volume, path)
     else:
         _place(ready, path, link)
     if not _holds(path, volume):
@@ -111,7 +110,7 @@ def _place(source: Path, path: Path, link: str) -> None:
 def _holds(path: Path, volume: Volume) -> bool:
     """Whether ``path`` holds the voxels and the geometry of ``volume``."""
     try:
-        written = read_itk(path)
+        written = read_written(path)
     except UnreadableFileError:
         return False
     same = not volume.geometry.mismatches(written.geometry)
@@ -161,6 +160,7 @@ def write_dataset_json(
             scratch,
             channel_names={str(key): value for key, value in form.channel_names.items()},
             labels=dict(form.labels),
+            regions_class_order=form.regions_class_order,
             num_training_cases=count[Subset.LABELED] + count[Subset.VALIDATION],
             file_ending=form.file_ending,
             dataset_name=form.name,

@@ -21,7 +21,7 @@ PREFIX = "nnUNetv2_semisup_"
 def command_lines(text):
     """The lines of the shell blocks, without variables set before a command."""
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
-    for line in "".join(blocks).splitlines():
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words and "=" in words[0]:
             words = words[1:]

@@ -30,3 +30,10 @@ def download(tmp_path: Path) -> Download:
 def h5_download(tmp_path: Path) -> Download:
     """The community's h5 tree."""
     return make_download(tmp_path / "h5_download", "h5")
+
+
+@pytest.fixture
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No search for similar scans, which tiny ones all are; equal ones are found nevertheless."""
+    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    monkeypatch.setattr(place, lambda *_: [])

@@ -98,7 +98,7 @@ def test_complete_files_are_not_written_again(roots, download, monkeypatch):
             convert(download)
     written = []
     monkeypatch.setattr(
-        "nnunet_semisup.dataset_conversion.write.write_nifti",
+        "nnunet_semisup.dataset_conversion.write.write_volume",
         lambda image, path: written.append(path.name),
     )
     assert convert(download) == 0

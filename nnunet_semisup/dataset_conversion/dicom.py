@@ -1,0 +1,328 @@
+"""DICOM series as volumes: one file a slice, read with GDCM through SimpleITK.
+
+Slices are ordered by their position along the normal of the image plane (the cross product of the
+row and the column direction), as GDCM does, never by file name or instance number. What would
+make the stack wrong without a word (a missing or repeated slice, a tilted gantry, two series in
+one) is a fault.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
+
+from nnunet_semisup.dataset_conversion.volume import Geometry, UnreadableFileError, Volume
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+_TAGS = {
+    "modality": "0008|0060",
+    "instance": "0008|0018",
+    "patient_id": "0010|0020",
+    "series": "0020|000e",
+    "number": "0020|0013",
+    "position": "0020|0032",
+    "orientation": "0020|0037",
+    "spacing": "0028|0030",
+    "intercept": "0028|1052",
+    "slope": "0028|1053",
+}
+_ORIENTATION_TOLERANCE = 1e-3
+_GAP_TOLERANCE = 0.02
+"""Share of the slice distance by which single distances may differ from it."""
+_ROUNDING_MM = 0.011
+"""Positions are often written with two decimals."""
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series: the slices' files, sorted by path."""
+
+    patient_id: str
+    uid: str
+    files: tuple[Path, ...]
+    modality: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files; with files in several, the one that holds all of these."""
+        return Path(os.path.commonpath([file.parent for file in self.files]))
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What the header of one file says; ``spacing`` is along x and y, ``size`` columns and rows."""
+
+    path: Path
+    patient_id: str
+    series: str
+    instance: str
+    modality: str
+    number: int | None
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    rescale: tuple[float, float]
+    size: tuple[int, ...]
+
+
+def find_series(folder: Path, faults: list[str]) -> list[Series]:
+    """Find every DICOM series below ``folder``, sorted by patient and by the first file.
+
+    Args:
+        folder: is searched at any depth; hidden files and files of other kinds are passed over.
+        faults: receives a line for every DICOM file whose header cannot be read.
+    """
+    by_uid: dict[tuple[str, str], list[_Slice]] = {}
+    for path in _dicom_files(folder):
+        try:
+            header = _read_header(path)
+        except UnreadableFileError as error:
+            faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
+            continue
+        by_uid.setdefault((header.patient_id, header.series), []).append(header)
+    found = [
+        Series(patient, uid, tuple(s.path for s in slices), slices[0].modality)
+        for (patient, uid), slices in by_uid.items()
+    ]
+    return sorted(found, key=lambda series: (series.patient_id, series.files[0]))
+
+
+def read_dicom_folder(folder: Path) -> Volume:
+    """Read the one series in ``folder``; see :func:`read_series`.
+
+    Raises:
+        UnreadableFileError: none or several series, a damaged file, or a faulty series.
+    """
+    faults: list[str] = []
+    found = find_series(folder, faults)
+    if faults:
+        raise UnreadableFileError("; ".join(faults))
+    if len(found) != 1:
+        raise UnreadableFileError(f"the folder holds {len(found)} DICOM series; one is expected")
+    return read_series(found[0].files)
+
+
+def read_series(files: Sequence[Path]) -> Volume:
+    """Read the slices of one series in the order of their positions.
+
+    Args:
+        files: one file a slice, in any order.
+
+    Returns:
+        The volume after the rescale of the header, int16 where the values are whole numbers in its
+        range (Hounsfield units of CT), else float32.
+
+    Raises:
+        UnreadableFileError: naming all that is wrong with the series.
+    """
+    slices = [_read_header(path) for path in files]
+    faults = _series_faults(slices)
+    if faults:
+        raise UnreadableFileError("; ".join(faults))
+    row, column = (np.array(slices[0].orientation[i : i + 3]) for i in (0, 3))
+    normal = np.cross(row, column)
+    slices.sort(key=lambda s: float(np.dot(s.position, normal)))
+    faults = _stack_faults(slices, normal)
+    if faults:
+        raise UnreadableFileError("; ".join(faults))
+    array = _as_stored(np.stack([_read_pixels(s.path) for s in slices]))
+    positions = np.array([s.position for s in slices])
+    gap = float(np.linalg.norm(positions[-1] - positions[0])) / (len(slices) - 1)
+    geometry = Geometry(
+        size=(*slices[0].size, len(slices)),
+        spacing=(*slices[0].spacing, gap),
+        origin=slices[0].position,
+        direction=tuple(float(v) for v in np.stack([row, column, normal], axis=1).ravel()),
+    )
+    return Volume(array, geometry)
+
+
+def _dicom_files(folder: Path) -> Iterable[Path]:
+    """DICOM files below ``folder`` by ending or by the letters at byte 128."""
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            path = Path(parent) / name
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in SUFFIXES or _has_magic(path):
+                yield path
+
+
+def _has_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _read_header(path: Path) -> _Slice:
+    """Read the tags of one file.
+
+    Raises:
+        UnreadableFileError: damaged, not DICOM, not one grey-value slice, or without position.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        tags = {
+            name: reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+            for name, tag in _TAGS.items()
+        }
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise UnreadableFileError("damaged or not a DICOM image") from error
+    if components != 1:
+        raise UnreadableFileError(f"has {components} colour components; grey values are expected")
+    if len(size) > 2 and size[2] != 1:
+        raise UnreadableFileError(
+            f"holds {size[2]} frames in one file; convert it to NIfTI first, for example with "
+            "dcm2niix, and give the result"
+        )
+    rows_columns = _numbers(tags["spacing"], 2, "PixelSpacing")
+    if min(rows_columns) <= 0:
+        raise UnreadableFileError(f"PixelSpacing is {tags['spacing']!r}; it must be above 0")
+    return _Slice(
+        path=path,
+        patient_id=tags["patient_id"],
+        series=tags["series"],
+        instance=tags["instance"],
+        modality=tags["modality"],
+        number=int(tags["number"]) if re.fullmatch(r"[+-]?[0-9]+", tags["number"]) else None,
+        position=_numbers(tags["position"], 3, "ImagePositionPatient"),
+        orientation=_orientation(tags["orientation"]),
+        spacing=rows_columns[::-1],
+        rescale=(
+            _numbers(tags["slope"] or "1", 1, "RescaleSlope")[0],
+            _numbers(tags["intercept"] or "0", 1, "RescaleIntercept")[0],
+        ),
+        size=tuple(size[:2]),
+    )
+
+
+def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
+    """The finite numbers in a tag."""
+    try:
+        values = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        values = ()
+    if len(values) != count or not np.isfinite(values).all():
+        raise UnreadableFileError(f"{name} is {text!r}; {count} numbers are expected")
+    return values
+
+
+def _orientation(text: str) -> tuple[float, ...]:
+    """Row and column direction, which must be perpendicular and of unit length."""
+    values = _numbers(text, 6, "ImageOrientationPatient")
+    row, column = np.array(values[:3]), np.array(values[3:])
+    off = [np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column)]
+    if np.abs(off).max() > _ORIENTATION_TOLERANCE:
+        raise UnreadableFileError(f"ImageOrientationPatient is {text!r}; not two unit vectors")
+    return values
+
+
+def _series_faults(slices: Sequence[_Slice]) -> list[str]:
+    """What keeps the files from being one series, whatever their order."""
+    if len(slices) < 2:
+        return [f"the series has {len(slices)} slices; a volume has 2 or more"]
+    faults = []
+    for title, value in _MUST_AGREE.items():
+        if title == "rescale" and slices[0].modality == "PT":
+            continue
+        different = list(dict.fromkeys(value(s) for s in slices))
+        if len(different) > 1:
+            shown = ", ".join(str(v) for v in different[:_SHOWN])
+            faults.append(f"the slices differ in {title} ({shown})")
+    return faults + _number_faults(slices)
+
+
+_MUST_AGREE: dict[str, Callable[[_Slice], object]] = {
+    "patient": lambda s: s.patient_id,
+    "series": lambda s: s.series,
+    "modality": lambda s: s.modality,
+    "size": lambda s: s.size,
+    "pixel spacing": lambda s: s.spacing,
+    "orientation": lambda s: tuple(round(v, 3) + 0.0 for v in s.orientation),
+    "rescale": lambda s: s.rescale,
+}
+"""What is equal in all slices of a series. PET scales every slice by itself, which is right."""
+
+
+def _number_faults(slices: Sequence[_Slice]) -> list[str]:
+    """Instances that are repeated or, by their numbers, missing."""
+    faults = []
+    instances = Counter(s.instance for s in slices if s.instance)
+    repeated = [uid for uid, count in instances.items() if count > 1]
+    if repeated:
+        paths = [s.path.name for s in slices if s.instance in repeated]
+        faults.append(f"the same instance is there several times ({_listed(paths)})")
+    numbers = [s.number for s in slices if s.number is not None]
+    twice = sorted(n for n, count in Counter(numbers).items() if count > 1)
+    if twice and not repeated:
+        faults.append(f"instance numbers are there several times ({_listed(twice)})")
+    if len(numbers) == len(slices) and not twice:
+        missing = max(numbers) - min(numbers) + 1 - len(numbers)
+        if missing:
+            known = set(numbers)
+            absent = (n for n in range(min(numbers), max(numbers)) if n not in known)
+            named = [n for n, _ in zip(absent, range(_SHOWN + 1), strict=False)]
+            faults.append(f"{missing} instance numbers are missing ({_listed(named)})")
+    return faults
+
+
+def _stack_faults(slices: Sequence[_Slice], normal: np.ndarray) -> list[str]:
+    """What is wrong with the distances of slices that are in order."""
+    positions = np.array([s.position for s in slices])
+    gaps = np.diff(positions @ normal)
+    typical = float(np.median(gaps))
+    if gaps.min() < max(_GAP_TOLERANCE * typical, 1e-4):
+        same = [s.path.name for s, gap in zip(slices[1:], gaps, strict=True) if gap == gaps.min()]
+        return [f"slices lie at the same position ({_listed(same)})"]
+    faults = []
+    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + _ROUNDING_MM:
+        faults.append(
+            f"the slice distance is not constant: {gaps.min():g} to {gaps.max():g} mm, so slices "
+            "are missing"
+        )
+    sideways = positions - positions[0] - np.outer((positions - positions[0]) @ normal, normal)
+    shift = float(np.linalg.norm(sideways, axis=1).max())
+    if shift > _GAP_TOLERANCE * typical + 2 * _ROUNDING_MM:
+        faults.append(
+            f"the slices are shifted sideways by up to {shift:g} mm (a tilted gantry); such a "
+            "stack is no rectangular grid"
+        )
+    return faults
+
+
+def _listed(items: Sequence[object]) -> str:
+    more = " ..." if len(items) > _SHOWN else ""
+    return ", ".join(str(item) for item in items[:_SHOWN]) + more
+
+
+def _read_pixels(path: Path) -> np.ndarray:
+    """Rescaled pixels of one file: ``(rows, columns)``."""
+    try:
+        image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+    except RuntimeError as error:
+        raise UnreadableFileError(f"{path.name} is damaged or not a DICOM image") from error
+    return sitk.GetArrayFromImage(image).reshape(image.GetSize()[1], image.GetSize()[0])
+
+
+def _as_stored(array: np.ndarray) -> np.ndarray:
+    """The same values as int16 if that holds them, else as float32."""
+    limits = np.iinfo(np.int16)
+    whole = array.dtype.kind in "iu" or bool(np.equal(np.round(array), array).all())
+    if whole and array.min() >= limits.min and array.max() <= limits.max:
+        return array.astype(np.int16)
+    return array.astype(np.float32)

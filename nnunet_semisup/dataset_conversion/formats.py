@@ -1,0 +1,84 @@
+"""Which file is read and written how, by its ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_semisup.dataset_conversion.pictures import (
+    ENDINGS as PICTURE_ENDINGS,
+)
+from nnunet_semisup.dataset_conversion.pictures import (
+    read_mask,
+    read_picture,
+    read_tif_stack,
+    write_picture,
+)
+from nnunet_semisup.dataset_conversion.volume import (
+    UnreadableFileError,
+    Volume,
+    read_itk,
+    write_nifti,
+)
+
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl")
+ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
+
+
+def ending_of(path: Path) -> str | None:
+    """The known ending of a file's name, in lower case; ``None`` for other files."""
+    name = path.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending)), None)
+
+
+def read_image(path: Path) -> Volume:
+    """Read an image of any known format; ``.tif`` is a picture or, with several pages, a stack.
+
+    Raises:
+        UnreadableFileError: damaged, or of no known format.
+    """
+    return _read(path, is_mask=False)
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label of any known format; see :func:`read_image`."""
+    return _read(path, is_mask=True)
+
+
+def _read(path: Path, is_mask: bool) -> Volume:
+    ending = ending_of(path)
+    if ending is None:
+        raise UnreadableFileError(f"not one of the known formats ({', '.join(ENDINGS)})")
+    if ending in VOLUME_ENDINGS:
+        return read_itk(path)
+    if ending in (".tif", ".tiff") and is_tif_stack(path):
+        return read_tif_stack(path)
+    return read_mask(path) if is_mask else read_picture(path)
+
+
+def is_tif_stack(path: Path) -> bool:
+    """Whether a tif holds a 3D stack; files that cannot be opened count as pictures."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return series.ndim == 3 and "S" not in series.axes
+    except Exception:  # tifffile raises many kinds; reading the picture will say what is wrong
+        return False
+
+
+def read_written(path: Path) -> Volume:
+    """Read a file of a converted data set back."""
+    return read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write ``path`` atomically, as a picture or as NIfTI by its ending.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    if ending_of(path) in VOLUME_ENDINGS:
+        write_nifti(volume, path)
+    else:
+        write_picture(volume, path)

@@ -1,0 +1,70 @@
+"""Options of the command for a user's own folders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_semisup.dataset_conversion.generic_split import BY_LABELS
+
+SPLIT_OPTION = (
+    "labels|seed:N|FILE.json",
+    "labels (default): cases with a label keep it, in the order of their names; seed:N: in random "
+    "order, patient by patient; or a json file with the lists labeled, unlabeled and optionally "
+    "validation and test",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this command alone."""
+    _add_places(parser)
+    _add_meaning(parser)
+    parser.set_defaults(split=BY_LABELS)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Options that say where the files are and how their names give the case."""
+    add = parser.add_argument
+    add("--images", type=Path, metavar="DIR", help="folder of the images, in RAW_DIR or anywhere")
+    add("--labels", type=Path, metavar="DIR", help="folder of the labels that there are")
+    add("--test", type=Path, metavar="DIR", help="folder of images for imagesTs")
+    add("--test-labels", type=Path, metavar="DIR", help="folder of their labels")
+    add(
+        "--image-suffix",
+        default="",
+        metavar="TEXT[,TEXT...]",
+        help="text after the case in the names of images, one a channel (_flair,_t1); default: "
+        "none, or _0000 and so on as nnU-Net has it",
+    )
+    add(
+        "--label-suffix",
+        default="",
+        metavar="TEXT",
+        help="text after the case in the names of labels, such as _mask",
+    )
+    add(
+        "--image-glob",
+        metavar="GLOB[,GLOB...]",
+        help="for cases with a folder each: file name of the image, one a channel ('ct*.nii.gz')",
+    )
+    add("--label-glob", metavar="GLOB", help="for cases with a folder each: name of the label")
+
+
+def _add_meaning(parser: argparse.ArgumentParser) -> None:
+    """Options that say what the files mean and what the cases are used for."""
+    add = parser.add_argument
+    add("--channel-names", metavar="NAME[,NAME...]", help="CT, or any other word for other scans")
+    add("--label-names", metavar="background,NAME...", help="names of the values 0, 1, ...")
+    add("--labels-json", type=Path, metavar="FILE", help="nnU-Net's labels, regions, ignore label")
+    add("--label-map", metavar="OLD:NEW,...", help="values in the files to values 0, 1, ...")
+    add(
+        "--validation",
+        metavar="N|FILE",
+        help="cases kept for validation (fold 0): the last N with a label, or those named in FILE",
+    )
+    add(
+        "--group-regex",
+        metavar="REGEX",
+        help="pattern whose first bracket is the patient in a case's name, such as '^([0-9]+)_'; "
+        "all cases of a patient stay together and numbers count patients",
+    )

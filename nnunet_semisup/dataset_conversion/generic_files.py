@@ -1,0 +1,263 @@
+"""Find the cases in a user's own folders; whatever can be understood in two ways is a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.dataset_conversion.dicom import find_series
+from nnunet_semisup.dataset_conversion.formats import ENDINGS, ending_of
+from nnunet_semisup.dataset_conversion.verify import Findings
+
+_CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
+_SIDE_FILES = (".json", ".raw", ".zraw", ".txt", ".csv", ".md")
+_SHOWN = 5
+
+Images = dict[str, tuple[Path, ...]]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a file's name gives the case.
+
+    Args:
+        image_suffixes: text after the case, one a channel; empty for nnU-Net's ``_0000`` or none.
+        label_suffix: text after the case in the name of a label.
+    """
+
+    image_suffixes: tuple[str, ...] = ()
+    label_suffix: str = ""
+
+
+def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
+    """The labels directly in ``folder``, by case."""
+    found: dict[str, Path] = {}
+    for path, stem in _known_files(folder, findings):
+        if not stem.endswith(naming.label_suffix):
+            findings.faults.append(
+                f"{path}: the name does not end in '{naming.label_suffix}' (--label-suffix); "
+                "rename it or move it away"
+            )
+            continue
+        case = stem.removesuffix(naming.label_suffix)
+        if case in found:
+            findings.faults.append(f"case {case}: has two labels, {found[case]} and {path}")
+        found.setdefault(case, path)
+    return found
+
+
+def list_images(
+    folder: Path, naming: Naming, labels: Collection[str], findings: Findings
+) -> Images:
+    """The images directly in ``folder`` by case, or the DICOM series below it.
+
+    Args:
+        folder: of the images.
+        naming: how a name gives the case.
+        labels: cases with a label, which settle whether ``_0000`` is a channel or part of a name.
+        findings: where to put what is wrong.
+    """
+    files = _known_files(folder, findings)
+    if not files:
+        return _list_dicom(folder, labels, findings)
+    stems = [stem for _, stem in files]
+    if naming.image_suffixes:
+        pairs = [_by_suffix(path, stem, naming, findings) for path, stem in files]
+    elif _are_numbered(stems, labels):
+        pairs = [_by_number(stem) for stem in stems]
+    else:
+        pairs = [(stem, 0) for stem in stems]
+    channels: dict[str, dict[int, Path]] = {}
+    for (path, _), (case, channel) in zip(files, pairs, strict=True):
+        if not case:
+            continue
+        known = channels.setdefault(case, {})
+        if channel in known:
+            findings.faults.append(
+                f"case {case}: {known[channel]} and {path} are the same image by their names; "
+                "move one of them away"
+            )
+        known.setdefault(channel, path)
+    return _complete(channels, len(naming.image_suffixes), findings)
+
+
+def _complete(
+    channels: Mapping[str, Mapping[int, Path]], expected: int, findings: Findings
+) -> Images:
+    """Cases with all of their channels; the others are faults."""
+    number = expected or 1 + max(max(files) for files in channels.values())
+    found: Images = {}
+    for case, files in channels.items():
+        missing = [channel for channel in range(number) if channel not in files]
+        if missing:
+            present = ", ".join(path.name for path in files.values())
+            findings.faults.append(
+                f"case {case}: {len(missing)} of {number} channels missing, there is only {present}"
+            )
+        else:
+            found[case] = tuple(files[channel] for channel in range(number))
+    return found
+
+
+def _known_files(folder: Path, findings: Findings) -> list[tuple[Path, str]]:
+    """Image files directly in ``folder`` with their names without ending; the rest is noted."""
+    known, left_out = [], []
+    for path in sorted(folder.iterdir()):
+        ending = ending_of(path)
+        if is_junk(path):
+            left_out.append(path.name)
+        elif ending is not None and path.is_file():
+            known.append((path, path.name[: -len(ending)]))
+        elif path.is_file() and path.suffix.lower() not in _SIDE_FILES:
+            left_out.append(path.name)
+    if known:
+        left_out += [f"{p.name}/" for p in sorted(folder.iterdir()) if p.is_dir()]
+    if left_out:
+        findings.warnings.append(
+            f"{len(left_out)} other files in {folder} are left out: {_listed(left_out)}"
+        )
+    return known
+
+
+def _by_suffix(path: Path, stem: str, naming: Naming, findings: Findings) -> tuple[str, int]:
+    """Case and channel by ``--image-suffix``; of several that fit, the longest."""
+    fitting = [s for s in naming.image_suffixes if stem.endswith(s)]
+    if not fitting:
+        findings.faults.append(
+            f"{path}: the name does not end in {' or '.join(map(repr, naming.image_suffixes))} "
+            "(--image-suffix); rename it or move it away"
+        )
+        return "", 0
+    suffix = max(fitting, key=len)
+    return stem.removesuffix(suffix), naming.image_suffixes.index(suffix)
+
+
+def _are_numbered(stems: Sequence[str], labels: Collection[str]) -> bool:
+    """Whether four digits at the end are channels, not part of the case's name."""
+    matches = [_CHANNEL.fullmatch(stem) for stem in stems]
+    if not all(matches) or not set(stems).isdisjoint(labels):
+        return False
+    cases = {match["id"] for match in matches if match}
+    first = sum(match["channel"] == "0000" for match in matches if match)
+    return 2 * first >= len(cases) and (len(cases) > 1 or not cases.isdisjoint(labels))
+
+
+def _by_number(stem: str) -> tuple[str, int]:
+    match = _CHANNEL.fullmatch(stem)
+    assert match is not None
+    return match["id"], int(match["channel"])
+
+
+def _list_dicom(folder: Path, labels: Collection[str], findings: Findings) -> Images:
+    """The DICOM series below ``folder``, one a case.
+
+    A case is named after the folder that lies directly in ``folder``, or after the patient's id
+    where more labels fit that.
+    """
+    found = find_series(folder, findings.faults)
+    named: dict[str, dict[str, list[Path]]] = {"folder": {}, "patient": {}}
+    for series in found:
+        place = series.folder
+        relative = place.relative_to(folder)
+        top = relative.parts[0] if relative.parts else place.name
+        for kind, case in (("folder", top), ("patient", series.patient_id)):
+            named[kind].setdefault(case, []).append(place)
+    kind = max(named, key=lambda k: len(named[k].keys() & set(labels)))
+    images: Images = {}
+    for case, places in named[kind].items():
+        if len(places) > 1:
+            findings.faults.append(
+                f"case {case}: has {len(places)} DICOM series ({_listed(map(str, places))}); keep "
+                "the one that is meant"
+            )
+        else:
+            images[case] = (places[0],)
+    return images
+
+
+def match(images: Images, labels: Mapping[str, Path], findings: Findings) -> None:
+    """Say which labels have no image."""
+    alone = [case for case in labels if case not in images]
+    if not alone or not images:
+        return
+    if len(alone) == len(labels):
+        findings.faults.append(
+            f"no label fits an image by its name: the images are {_listed(images)}, the labels "
+            f"{_listed(labels)}; --image-suffix and --label-suffix take the text that follows the "
+            "case in the names"
+        )
+        return
+    findings.faults += [f"case {case}: {labels[case]} has no image" for case in alone]
+
+
+def list_case_folders(
+    root: Path, image_globs: Sequence[str], label_glob: str, findings: Findings
+) -> tuple[Images, dict[str, Path]]:
+    """Cases that have a folder each, named after it.
+
+    Args:
+        root: is searched at any depth.
+        image_globs: pattern of the image's file name, one a channel; ``|`` separates alternatives.
+        label_glob: pattern of the label's file name.
+        findings: where to put what is wrong.
+    """
+    images: Images = {}
+    labels: dict[str, Path] = {}
+    for parent, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        folder = Path(parent)
+        files = sorted(p for name in names if not is_junk(p := folder / name) and ending_of(p))
+        chosen = [[p for p in files if _fits(p, glob)] for glob in image_globs]
+        masks = [p for p in files if _fits(p, label_glob)]
+        if not any(chosen) and not masks:
+            continue
+        faults = _folder_faults(folder, image_globs, chosen, masks)
+        case = folder.name
+        if case in images:
+            faults.append(f"is there twice, in {images[case][0].parent} and {folder}")
+        findings.faults += [f"case {case}: {fault}" for fault in faults]
+        if not faults:
+            images[case] = tuple(found[0] for found in chosen)
+            if masks:
+                labels[case] = masks[0]
+    return images, labels
+
+
+def _fits(path: Path, pattern: str) -> bool:
+    return any(fnmatch(path.name, glob) for glob in pattern.split("|"))
+
+
+def _folder_faults(
+    folder: Path, globs: Sequence[str], chosen: Sequence[Sequence[Path]], masks: Sequence[Path]
+) -> list[str]:
+    """Why the files of one case's folder cannot be told apart."""
+    faults = []
+    for glob, found in zip(globs, chosen, strict=True):
+        if len(found) != 1:
+            names = _listed(p.name for p in found) or "none"
+            faults.append(f"{folder} must have one file like '{glob}', it has: {names}")
+    if len(masks) > 1:
+        faults.append(f"{folder} has several labels: {_listed(p.name for p in masks)}")
+    both = {p for found in chosen for p in found} & set(masks)
+    if both:
+        faults.append(
+            f"{_listed(str(p) for p in sorted(both))} fits --image-glob and --label-glob; make "
+            "them narrower"
+        )
+    return faults
+
+
+def _listed(items: Iterable[str]) -> str:
+    """The first few items as text."""
+    names = list(items)
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def known_endings() -> str:
+    """For messages."""
+    return ", ".join(ENDINGS)

@@ -1,0 +1,204 @@
+"""2D pictures (png, bmp, tif, jpg, gif), read as nnU-Net reads them and written for it.
+
+nnU-Net's ``NaturalImage2DIO`` reads ``.png``, ``.bmp`` and ``.tif`` with ``skimage.io.imread`` and
+takes the colours of a picture as channels. Masks are read more widely here than nnU-Net would,
+because they are always written again with one value a pixel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from nnunet_semisup.dataset_conversion.volume import (
+    Geometry,
+    UnreadableFileError,
+    Volume,
+    publish,
+)
+from nnunet_semisup.errors import UserError
+
+NNUNET_ENDINGS = (".png", ".bmp", ".tif")
+ENDINGS = (*NNUNET_ENDINGS, ".tiff", ".jpg", ".jpeg", ".gif")
+_TIF = (".tif", ".tiff")
+_EXIF_ORIENTATION = 274
+_COLOURS = (3, 4)
+
+
+def read_picture(path: Path) -> Volume:
+    """Read a picture: ``array`` of shape ``(y, x)`` or, with colours, ``(y, x, 3 or 4)``.
+
+    Raises:
+        UnreadableFileError: damaged, not a picture, or stored rotated.
+    """
+    _check_not_empty(path)
+    try:
+        if path.suffix.lower() in (".jpg", ".jpeg", ".gif"):
+            array = _read_pillow(path)
+        else:
+            from skimage import io
+
+            array = np.asarray(io.imread(str(path)))
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # every format's library raises its own
+        raise _damaged(error) from error
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _COLOURS):
+        return Volume(array, picture_geometry(array))
+    raise UnreadableFileError(
+        f"has the shape {array.shape}; a picture is (height, width) or (height, width, 3)"
+    )
+
+
+def _read_pillow(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        if orientation != 1:
+            raise UnreadableFileError(
+                f"is stored rotated (EXIF orientation {orientation}), which masks drawn on the "
+                "upright picture do not fit; save it upright"
+            )
+        _check_single(picture)
+        return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+
+
+def read_mask(path: Path) -> Volume:
+    """Read a mask with one value a pixel: ``array`` of shape ``(y, x)``.
+
+    A palette of greys gives the greys, any other palette the indices into it. Three equal colours
+    count as one value.
+
+    Raises:
+        UnreadableFileError: damaged, not a picture, several pictures, or in colour.
+    """
+    _check_not_empty(path)
+    try:
+        array = _read_tif(path) if path.suffix.lower() in _TIF else _read_mask_pillow(path)
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # every format's library raises its own
+        raise _damaged(error) from error
+    if array.ndim == 3 and array.shape[-1] in (2, *_COLOURS):
+        array = _single_value(array)
+    if array.ndim != 2:
+        raise UnreadableFileError(f"has the shape {array.shape}; a mask is (height, width)")
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return Volume(np.ascontiguousarray(array), picture_geometry(array))
+
+
+def _read_tif(path: Path) -> np.ndarray:
+    return np.asarray(tifffile.imread(path))
+
+
+def _read_mask_pillow(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        _check_single(picture)
+        if picture.mode == "P":
+            indices = np.asarray(picture)
+            colours = np.asarray(picture.getpalette("RGB")).reshape(-1, 3)
+            grey = (colours == colours[:, :1]).all()
+            return colours[:, 0].astype(np.uint8)[indices] if grey else indices
+        return np.asarray(picture)
+
+
+def _single_value(array: np.ndarray) -> np.ndarray:
+    """The one value of a mask that was saved in colour."""
+    colours = array[..., : 1 if array.shape[-1] == 2 else 3]
+    if (colours != colours[..., :1]).any():
+        number = len(np.unique(colours.reshape(-1, colours.shape[-1]), axis=0))
+        raise UnreadableFileError(
+            f"is a mask in {number} colours; save it with one whole number a pixel"
+        )
+    return colours[..., 0]
+
+
+def read_tif_stack(path: Path) -> Volume:
+    """Read a 3D tif as nnU-Net's ``Tiff3DIO`` does: voxel size from the json file beside it.
+
+    Raises:
+        UnreadableFileError: damaged, not 3D, or without a usable json file.
+    """
+    _check_not_empty(path)
+    try:
+        array = _read_tif(path)
+    except Exception as error:  # tifffile raises many kinds
+        raise _damaged(error) from error
+    if array.ndim != 3:
+        raise UnreadableFileError(f"has {array.ndim} dimensions; a tif stack has 3")
+    spacing = _stack_spacing(path)
+    geometry = Geometry(
+        array.shape[::-1], spacing[::-1], (0.0,) * 3, tuple(float(v) for v in np.eye(3).ravel())
+    )
+    return Volume(array, geometry)
+
+
+def _stack_spacing(path: Path) -> tuple[float, ...]:
+    """Voxel size in mm, order z, y, x, from ``CASE.json`` beside ``CASE.tif`` or its channels."""
+    stem = path.name[: -len(path.suffix)]
+    names = [f"{stem}.json", f"{stem[:-5]}.json"]
+    for file in (path.with_name(name) for name in names):
+        if file.is_file():
+            try:
+                spacing = tuple(float(v) for v in json.loads(file.read_text())["spacing"])
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise UnreadableFileError(f"{file.name} gives no voxel size ({error})") from error
+            if len(spacing) == 3:
+                return spacing
+            raise UnreadableFileError(f"{file.name} gives {len(spacing)} numbers, not z, y, x")
+    raise UnreadableFileError(
+        f"a tif stack holds no voxel size; write {names[-1] if stem[-5:-4] == '_' else names[0]} "
+        'beside it, for example {"spacing": [2.0, 0.5, 0.5]} (z, y, x in mm)'
+    )
+
+
+def picture_geometry(array: np.ndarray) -> Geometry:
+    """Pictures have no voxel size: 1 for both axes."""
+    return Geometry((array.shape[1], array.shape[0]), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+
+
+def write_picture(volume: Volume, path: Path) -> None:
+    """Write ``path`` (``.png``, ``.bmp`` or ``.tif``) atomically and without loss.
+
+    Raises:
+        UserError: the format cannot hold these values, or the disk refuses.
+    """
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        if path.suffix == ".tif":
+            colours = "rgb" if volume.array.ndim == 3 else "minisblack"
+            tifffile.imwrite(temporary, volume.array, photometric=colours, compression="zlib")
+        else:
+            Image.fromarray(volume.array).save(temporary)
+        publish(temporary, path)
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be written ({error}). Check the free space and the permissions; the "
+            "same command continues where it stopped."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_not_empty(path: Path) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise UnreadableFileError("the file is empty (0 bytes)")
+
+
+def _check_single(picture: Image.Image) -> None:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise UnreadableFileError(f"holds {frames} pictures; one is expected")
+
+
+def _damaged(error: Exception) -> UnreadableFileError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return UnreadableFileError(f"damaged or not a picture ({lines[-1] if lines else error!r})")

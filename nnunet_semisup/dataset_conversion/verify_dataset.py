@@ -1,0 +1,245 @@
+"""Every check of the converters, on a raw data set of nnU-Net as it lies on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_semisup.data.inspection import spacing_fault
+from nnunet_semisup.data.layout import SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
+from nnunet_semisup.data.splits import read_splits, unlabeled_of_fold
+from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.consistency import find_duplicates
+from nnunet_semisup.dataset_conversion.formats import (
+    PICTURE_ENDINGS,
+    is_tif_stack,
+    read_itk,
+    read_picture,
+    read_tif_stack,
+)
+from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
+from nnunet_semisup.dataset_conversion.target import REPORT, read_json
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.parallel import map_cases
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Outcome of :func:`verify_dataset`: number of cases by subset, and what was found."""
+
+    name: str
+    counts: Mapping[str, int]
+    findings: Findings
+
+    def summary(self) -> str:
+        """One line."""
+        cases = ", ".join(f"{number} {subset}" for subset, number in self.counts.items() if number)
+        return (
+            f"{self.name}: {cases or 'no'} cases checked, {len(self.findings.faults)} faults, "
+            f"{len(self.findings.warnings)} warnings"
+        )
+
+
+def verify_dataset(
+    folders: DatasetFolders, num_processes: int = 1, allow_empty: bool = False
+) -> Verified:
+    """Read every file of a raw data set and collect all that is wrong with it.
+
+    nnU-Net's own ``verify_dataset_integrity`` runs last, and only if nothing was found before:
+    it stops at the first damaged file.
+
+    Args:
+        folders: raw and preprocessed folder of the data set; nothing is written to them.
+        num_processes: processes that read files.
+        allow_empty: accept labels without foreground. A data set that was converted so is
+            always accepted.
+
+    Raises:
+        UserError: ``dataset.json`` cannot be used at all.
+    """
+    content = read_dataset_json(folders.raw)
+    findings = Findings(_dataset_json_faults(content))
+    if findings.faults:
+        return Verified(folders.name, {}, findings)
+    settings = read_json(folders.raw / REPORT).get("settings", {})
+    listing = list_raw(folders.raw, content, _validation_cases(folders))
+    findings.faults += listing.findings.faults
+    findings.warnings += listing.findings.warnings
+    form = _form(content, listing)
+    findings.faults += listing.channel_faults(num_channels(content) // form.components)
+    inspect = partial(
+        inspect_case, form=form, allow_empty=allow_empty or bool(settings.get("allow_empty"))
+    )
+    facts = map_cases(inspect, listing.cases, num_processes, "verifying")
+    for found in facts:
+        findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
+        findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
+    _check_together(facts, form, num_processes, findings)
+    _check_counts(content, listing, findings)
+    findings.faults += _split_faults(folders, listing.training_ids)
+    if not findings.faults:
+        findings.faults += _faults_by_nnunet(folders.raw, num_processes)
+    counts = {s.value: sum(c.subset is s for c in listing.cases) for s in Subset}
+    return Verified(folders.name, counts, findings)
+
+
+def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
+    """What in ``dataset.json`` prevents any further check."""
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    where = "dataset.json"
+    faults = [
+        f"{where}: the key '{key}' is missing"
+        for key in ("labels", "channel_names", "numTraining")
+        if key not in content
+    ]
+    if "labels" in content:
+        try:
+            labels = LabelManager(content["labels"], content.get("regions_class_order"))
+            values = [int(value) for value in labels.all_labels]
+        except Exception as error:  # nnU-Net asserts and raises several kinds
+            faults.append(f"{where}: the labels are not usable: {error}")
+        else:
+            if values != list(range(len(values))):
+                faults.append(
+                    f"{where}: the label values are {values}; they must be 0, 1, 2 ... without gap"
+                )
+    try:
+        determine_reader_writer_from_file_ending(content["file_ending"], verbose=False)
+    except RuntimeError:
+        faults.append(f"{where}: nnU-Net reads no files that end in '{content['file_ending']}'")
+    return faults
+
+
+def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
+    """What ``dataset.json`` and the first readable training image promise for all cases."""
+    values: set[int] = set()
+    for value in content["labels"].values():
+        values.update(int(v) for v in (value if isinstance(value, list) else [value]))
+    training = [case for case in listing.cases if case.subset.needs_label]
+    reader, dimensions, components = read_itk, 3, 1
+    if content["file_ending"].lower() in PICTURE_ENDINGS:
+        stack = any(is_tif_stack(case.images[0]) for case in training[:1])
+        reader, dimensions = (read_tif_stack, 3) if stack else (read_picture, 2)
+    for case in training:
+        try:
+            example = reader(case.images[0])
+        except (UnreadableFileError, OSError):
+            continue
+        dimensions, components = len(example.geometry.size), example.components
+        break
+    return DatasetForm(
+        name=listing.folder.name,
+        source="raw data set of nnU-Net",
+        channel_names={int(key): name for key, name in content["channel_names"].items()},
+        labels=dict(content["labels"]),
+        label_map={value: value for value in sorted(values)},
+        read_image=reader,
+        read_label=reader,
+        description="",
+        reference="",
+        licence="",
+        file_ending=content["file_ending"],
+        dimensions=2 if dimensions == 2 else 3,
+        components=components,
+        test_labels=listing.has_test_labels,
+    )
+
+
+def _check_together(
+    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
+) -> None:
+    """Compare the cases with each other: copies, voxel sizes."""
+    for pair in find_duplicates(facts, form, num_processes):
+        if pair.leaks:
+            findings.faults.append(f"{pair.describe()}; remove one of them")
+        else:
+            findings.warnings.append(pair.describe())
+    spacings = [
+        sorted(found.geometry.spacing)
+        for found in facts
+        if found.geometry and found.case.subset.image_folder == "imagesTr"
+    ]
+    if not spacings:
+        return
+    ranges = [(min(axis), max(axis)) for axis in zip(*spacings, strict=True)]
+    for found in facts:
+        if found.geometry and (fault := spacing_fault(found.geometry.spacing, ranges)):
+            findings.faults.append(f"case {found.case.id}: {fault}")
+
+
+def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Findings) -> None:
+    """Compare the numbers in ``dataset.json`` with the folders."""
+    training = len(listing.training_ids)
+    if content["numTraining"] != training:
+        findings.faults.append(
+            f"dataset.json: numTraining is {content['numTraining']}, imagesTr has {training} cases"
+        )
+    announced = content.get("semisup", {}).get("num_unlabeled")
+    found = sum(case.subset is Subset.UNLABELED for case in listing.cases)
+    if announced is not None and announced != found:
+        findings.warnings.append(
+            f"dataset.json announces {announced} unlabeled cases, imagesUn has {found}"
+        )
+
+
+def _validation_cases(folders: DatasetFolders) -> set[str]:
+    """Cases that a single fold keeps for validation; with several folds all are trained on."""
+    for folder in (folders.preprocessed, folders.raw):
+        try:
+            folds = read_splits(folder / SPLITS_FILE)
+        except UserError:
+            return set()
+        if folds:
+            return set(folds[0]["val"]) if len(folds) == 1 else set()
+    return set()
+
+
+def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[str]:
+    """What is wrong with ``splits_final.json``, in the raw and in the preprocessed folder."""
+    faults = []
+    known = set(training_ids)
+    for path in (folders.raw / SPLITS_FILE, folders.preprocessed / SPLITS_FILE):
+        try:
+            folds = read_splits(path)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        for number, fold in enumerate(folds):
+            where = f"{path}, fold {number}"
+            for key in ("train", "val"):
+                unknown = [case for case in fold[key] if case not in known]
+                if unknown:
+                    faults.append(f"{where}: '{key}' names cases not in imagesTr: {unknown}")
+            both = sorted(set(fold["train"]) & set(fold["val"]))
+            if both:
+                faults.append(f"{where}: in 'train' and in 'val': {both}")
+            if not fold["train"]:
+                faults.append(f"{where}: 'train' is empty")
+            if UNLABELED_KEY in fold:
+                try:
+                    unlabeled_of_fold(path, number, known)
+                except UserError as error:
+                    faults.append(str(error))
+    return faults
+
+
+def _faults_by_nnunet(folder: Path, num_processes: int) -> list[str]:
+    """What nnU-Net's own check says; it prints details."""
+    from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+    try:
+        with np.errstate(all="ignore"):
+            verify_dataset_integrity(str(folder), num_processes)
+    except Exception as error:  # it asserts and raises several kinds
+        return [f"nnU-Net's verify_dataset_integrity: {error}"]
+    return []

@@ -1,0 +1,159 @@
+"""The table of broken trees: what was broken, and the message that the command gives.
+
+    python -m tests.unit.dataset_conversion.fault_table > docs/datasets/faults.md
+
+The faults are those that the tests of each data set break a tree with. A test compares the page
+with this output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnunet_semisup.cli import verify
+from tests.helpers import nnunet_folders
+from tests.unit.dataset_conversion import (
+    test_acdc,
+    test_brats2019,
+    test_faults,
+    test_generic_faults,
+    test_msd_lung,
+    test_pancreas,
+    test_verify_dataset,
+    trees,
+)
+from tests.unit.dataset_conversion.trees_acdc import make_acdc
+from tests.unit.dataset_conversion.trees_brats2019 import make_brats2019
+from tests.unit.dataset_conversion.trees_generic import convert, make_folders, make_photos
+from tests.unit.dataset_conversion.trees_msd_lung import make_msd_lung
+from tests.unit.dataset_conversion.trees_pancreas import make_pancreas
+
+HEADER = """\
+# Broken trees and their messages
+
+Every row is a tree that a test breaks in one way, and the line that the command prints for it.
+The exit code is 2 and nothing is written. All faults of all cases come in one list; the table
+shows one at a time. Paths are shortened, and what a library says about a damaged file is left out,
+since it changes with the library.
+
+Printed by `python -m tests.unit.dataset_conversion.fault_table`; a test compares the page with
+that output.
+
+| data set | broken | message |
+|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class BrokenTree:
+    """One fault of one data set.
+
+    ``make`` writes a sound tree below a folder, ``spoil`` breaks it, ``run`` calls the command and
+    gives its exit code; ``fragment`` is part of the message.
+    """
+
+    dataset: str
+    name: str
+    fragment: str
+    make: Callable[[Path], Any]
+    spoil: Callable[[Any], object]
+    run: Callable[[Any], int]
+
+
+def broken_trees() -> Iterator[BrokenTree]:
+    """Every broken tree of every data set."""
+    yield from _of("la", test_faults.FAULTS, trees.make_download, trees.convert)
+    yield from _of("pancreas", test_pancreas.FAULTS, make_pancreas, lambda tree: tree.convert())
+    yield from _of("brats2019", test_brats2019.FAULTS, make_brats2019, lambda tree: tree.convert())
+    yield from _of(
+        "msd_lung", test_msd_lung.FAULTS, make_msd_lung, lambda tree: tree.convert("--use-imagesTs")
+    )
+    yield from _of("acdc", test_acdc.FAULTS, make_acdc, lambda tree: tree.convert())
+    for name in (*test_generic_faults.FAULTS, *test_generic_faults.PHOTO_FAULTS):
+        yield _generic(name)
+    yield from _of(
+        "verify",
+        {
+            name: (spoil, messages[-1])
+            for name, (spoil, *messages) in test_verify_dataset.FAULTS.items()
+        },
+        lambda folder: test_verify_dataset.make_raw(folder.parent / "raw"),
+        lambda _: _verify(),
+    )
+
+
+def _of(
+    dataset: str,
+    faults: Mapping[str, tuple[Callable[[Any], object], str]],
+    make: Callable[[Path], Any],
+    run: Callable[[Any], int],
+) -> Iterator[BrokenTree]:
+    for name, (spoil, fragment) in faults.items():
+        yield BrokenTree(dataset, name, fragment, make, spoil, run)
+
+
+def _generic(name: str) -> BrokenTree:
+    make = make_folders if name in test_generic_faults.FAULTS else make_photos
+    table = {**test_generic_faults.FAULTS, **test_generic_faults.PHOTO_FAULTS}
+    fragment = next(text for text in reversed(table[name]) if isinstance(text, str))
+
+    def run(tree: Any) -> int:
+        return convert(tree.root, *test_generic_faults.case_of(name, tree)[2])
+
+    return BrokenTree("generic", name, fragment, make, table[name][0], run)
+
+
+def _verify() -> int:
+    try:
+        verify.main(["501", "-np", "1"])
+    except SystemExit as end:
+        return int(end.code or 0)
+    raise AssertionError("the command did not end through sys.exit")
+
+
+def message(broken: BrokenTree, folder: Path) -> str:
+    """The line that the command prints for a broken tree, made below ``folder``."""
+    with pytest.MonkeyPatch.context() as patch:
+        nnunet_folders(folder, patch)
+        place = "nnunet_semisup.dataset_conversion"
+        patch.setattr(f"{place}.consistency.near_duplicates", lambda *_: [])
+        patch.setattr(f"{place}.verify_dataset._faults_by_nnunet", lambda *_: [])
+        tree = broken.make(folder / "data")
+        broken.spoil(tree)
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
+            code = broken.run(tree)
+    assert code == 2, f"{broken.dataset}, {broken.name}: exit code {code}"
+    line = next(line for line in error.getvalue().splitlines() if broken.fragment in line)
+    return _shortened(line, folder)
+
+
+def _shortened(line: str, folder: Path) -> str:
+    """Without list mark, temporary folder and the words of libraries."""
+    text = line.strip().removeprefix("- ").removeprefix("error: ")
+    text = text.replace(f"{folder}/", "")
+    text = re.sub(r"(damaged or not [\w ]+?) \(.*\)(?=\. Download|$)", r"\1 (...)", text)
+    return text.replace("|", "\\|")
+
+
+def page() -> str:
+    """The whole page."""
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, broken in enumerate(broken_trees()):
+            text = message(broken, Path(scratch) / str(number))
+            rows.append(f"| {broken.dataset} | {broken.name} | {text} |\n")
+    return HEADER + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,441 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK
+import tifffile
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from PIL import Image
+
+from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder
+from nnunet_semisup.dataset_conversion.formats import read_image, read_label
+from tests.unit.dataset_conversion.trees import read, snapshot, texture
+from tests.unit.dataset_conversion.trees_dicom import write_series
+from tests.unit.dataset_conversion.trees_generic import (
+    LABELED,
+    PHOTO_OPTIONS,
+    UNLABELED,
+    WHAT,
+    convert,
+    make_folders,
+    make_photos,
+    mask,
+    photo,
+    scan,
+    write,
+)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_folders(tmp_path / "data")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return make_photos(tmp_path / "data")
+
+
+def made(roots):
+    return roots["raw"] / "Dataset501_Generic"
+
+
+def names(folder):
+    return sorted(path.name.split(".")[0] for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def content(roots):
+    return json.loads((made(roots) / "dataset.json").read_text())
+
+
+def test_images_without_a_label_become_unlabeled(roots, folders):
+    assert convert(folders.root, *WHAT) == 0
+    folder = made(roots)
+    assert names(folder / "imagesTr") == [f"{c}_0000" for c in LABELED]
+    assert names(folder / "labelsTr") == LABELED
+    assert names(folder / "imagesUn") == [f"{c}_0000" for c in UNLABELED]
+    assert not (folder / "splits_final.json").exists()
+    assert content(roots)["channel_names"] == {"0": "MR"}
+    assert content(roots)["labels"] == {"background": 0, "organ": 1}
+    for seed, case in enumerate(LABELED + UNLABELED):
+        place = "imagesTr" if case in LABELED else "imagesUn"
+        np.testing.assert_array_equal(read(folder / place / f"{case}_0000.nii.gz"), scan(seed))
+
+
+def test_validation_is_the_last_and_the_budget_the_first(roots, folders):
+    assert convert(folders.root, *WHAT, "--validation", "1", "--labeled", "1") == 0
+    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    assert splits == [{"train": ["p1"], "val": ["p3"]}]
+    assert names(made(roots) / "imagesUn") == ["p2_0000", "p4_0000", "p5_0000"]
+    assert not (made(roots) / "labelsUn").exists()
+
+
+def test_validation_and_budget_by_list(roots, folders, tmp_path):
+    (tmp_path / "val.txt").write_text("p1\n")
+    (tmp_path / "lab.txt").write_text("p3\n")
+    lists = ("--validation", str(tmp_path / "val.txt"), "--labeled-list", str(tmp_path / "lab.txt"))
+    assert convert(folders.root, *WHAT, *lists, "--keep-hidden-labels") == 0
+    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    assert splits == [{"train": ["p3"], "val": ["p1"]}]
+    assert names(made(roots) / "labelsUn") == ["p2"]
+
+
+def test_fraction_is_one_of_all_training_cases(roots, folders, capsys):
+    assert convert(folders.root, *WHAT, "--labeled", "0.4") == 0
+    assert names(made(roots) / "labelsTr") == ["p1", "p2"]
+    assert convert(folders.root, *WHAT, "--labeled", "0.9", "--overwrite") == 2
+    assert "of 5 cases is 5, but only 3 have labels" in capsys.readouterr().err
+
+
+def test_seed_shuffles_the_labeled_cases(roots, folders):
+    orders = set()
+    for seed in range(6):
+        extra = ("--split", f"seed:{seed}", "--labeled", "1", "--overwrite")
+        assert convert(folders.root, *WHAT, *extra) == 0
+        orders.add(tuple(content(roots)["semisup"]["labeled_order"]))
+        assert content(roots)["semisup"]["split"].startswith(f"seed:{seed}@")
+    assert len(orders) > 1
+
+
+def test_user_s_split(roots, folders, tmp_path):
+    split = {"labeled": ["p2"], "unlabeled": ["p4", "p5", "p3"], "test": ["p1"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    assert convert(folders.root, *WHAT, "--split", str(tmp_path / "split.json")) == 0
+    assert names(made(roots) / "imagesTs") == ["p1_0000"]
+    assert names(made(roots) / "imagesUn") == ["p3_0000", "p4_0000", "p5_0000"]
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".nii.gz"])
+def test_every_format_of_a_scan(roots, tmp_path, ending):
+    folders = make_folders(tmp_path / "data", ending)
+    assert convert(folders.root, *WHAT) == 0
+    made_file = made(roots) / "imagesTr" / "p1_0000.nii.gz"
+    np.testing.assert_array_equal(read(made_file), scan(0))
+    spacing = SimpleITK.ReadImage(str(made_file)).GetSpacing()
+    np.testing.assert_allclose(spacing, (1, 1, 2))
+    if ending == ".nii.gz":
+        assert made_file.read_bytes() == folders.image("p1").read_bytes()
+
+
+def test_tif_stacks(roots, folders, capsys):
+    for seed, case in enumerate(LABELED + UNLABELED):
+        for array, old in ((scan(seed), folders.image(case)), (mask(seed), folders.label(case))):
+            if old.is_file():
+                old.unlink()
+                tifffile.imwrite(old.parent / f"{case}.tif", array, photometric="minisblack")
+                (old.parent / f"{case}.json").write_text('{"spacing": [3.0, 0.5, 0.5]}')
+    assert convert(folders.root, *WHAT) == 0
+    image = SimpleITK.ReadImage(str(made(roots) / "imagesUn" / "p4_0000.nii.gz"))
+    np.testing.assert_allclose(image.GetSpacing(), (0.5, 0.5, 3))
+    (folders.images / "p4.json").unlink()
+    assert convert(folders.root, *WHAT, "--overwrite") == 2
+    assert "a tif stack holds no voxel size; write p4.json beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_links(roots, folders, link):
+    assert convert(folders.root, *WHAT, "--link", link) == 0
+    assert (made(roots) / "imagesUn" / "p5_0000.nii.gz").samefile(folders.image("p5"))
+
+
+def test_colour_photographs_with_gif_masks(roots, photos):
+    assert convert(photos.root, *PHOTO_OPTIONS, "--validation", "1", "--link", "hardlink") == 0
+    folder = made(roots)
+    assert names(folder / "imagesTr") == [f"{c}_0000" for c in LABELED]
+    assert content(roots)["channel_names"] == {"0": "R", "1": "G", "2": "B"}
+    assert content(roots)["file_ending"] == ".tif"
+    image, _ = NaturalImage2DIO().read_images([str(folder / "imagesTr" / "p1_0000.tif")])
+    np.testing.assert_array_equal(image[:, 0].transpose(1, 2, 0), photo(0))
+    label, _ = NaturalImage2DIO().read_seg(str(folder / "labelsTr" / "p1.tif"))
+    np.testing.assert_array_equal(label[0, 0], mask(0, 1, (60, 72)))
+    assert (folder / "imagesUn" / "p4_0000.tif").samefile(photos.images / "p4_training.tif")
+
+
+@pytest.mark.parametrize(
+    ("source", "written", "ready"),
+    [(".png", ".png", True), (".bmp", ".bmp", True), (".jpg", ".png", False),
+     (".tiff", ".tif", False), (".gif", ".png", False)],
+)  # fmt: skip
+def test_every_format_of_a_picture(roots, tmp_path, source, written, ready):
+    photos = make_photos(tmp_path / "data", source, ".png")
+    assert convert(photos.root, *PHOTO_OPTIONS) == 0
+    assert content(roots)["file_ending"] == written
+    original = photos.images / f"p1_training{source}"
+    path = made(roots) / "imagesTr" / f"p1_0000{written}"
+    image, _ = NaturalImage2DIO().read_images([str(path)])
+    with Image.open(original) as picture:
+        expected = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(image[:, 0].transpose(1, 2, 0), expected)
+    assert (path.read_bytes() == original.read_bytes()) == ready
+    label, _ = NaturalImage2DIO().read_seg(str(made(roots) / "labelsTr" / f"p1{written}"))
+    np.testing.assert_array_equal(label[0, 0], mask(0, 1, (60, 72)))
+
+
+def test_mixed_formats_become_png(roots, photos):
+    for path in photos.images.glob("*.tif"):
+        with Image.open(path) as picture:
+            picture.save(path.with_suffix(".png" if "p1" in path.name else ".jpg"))
+        path.unlink()
+    assert convert(photos.root, *PHOTO_OPTIONS) == 0
+    assert content(roots)["file_ending"] == ".png"
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(made(roots) / "imagesTr" / "p1_0000.png")), photo(0)
+    )
+
+
+def test_masks_in_any_disguise(tmp_path):
+    expected = mask(0, 1, (20, 24))
+    picture = Image.fromarray(expected, "P")
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.save(tmp_path / "indexed.png")
+    Image.fromarray(np.stack([expected] * 3, axis=-1)).save(tmp_path / "three_equal.png")
+    Image.fromarray(expected.astype(bool)).save(tmp_path / "one_bit.png")
+    Image.fromarray(expected.astype(np.uint16)).save(tmp_path / "sixteen.png")
+    tifffile.imwrite(tmp_path / "float.tif", expected.astype(np.float32))
+    for path in tmp_path.iterdir():
+        found = read_label(path)
+        np.testing.assert_array_equal(found.array, expected, err_msg=path.name)
+        assert found.geometry.size == (24, 20)
+
+
+def test_channels_by_number_and_by_suffix(roots, folders):
+    for case in LABELED + UNLABELED:
+        path = folders.image(case)
+        write(255 - read(path), path.with_name(f"{case}_0001.nii.gz"))
+        path.rename(path.with_name(f"{case}_0000.nii.gz"))
+    options = ("--label-names", "background,organ", "--channel-names", "T1,T2")
+    assert convert(folders.root, *options) == 0
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p4_0001", "p5_0000", "p5_0001"]
+    before = snapshot(made(roots) / "imagesTr")
+    for number, name in ((0, "t1"), (1, "t1ce")):
+        for path in folders.images.glob(f"*_000{number}.nii.gz"):
+            path.rename(path.with_name(path.name.replace(f"_000{number}", f"_{name}")))
+    extra = ("--image-suffix", "_t1,_t1ce", "--overwrite")
+    assert convert(folders.root, *options, *extra) == 0
+    assert snapshot(made(roots) / "imagesTr") == before
+
+
+def test_four_digits_may_belong_to_the_name(roots, folders):
+    for number, case in enumerate(LABELED + UNLABELED):
+        for path in (folders.image(case), folders.label(case)):
+            if path.is_file():
+                path.rename(path.with_name(f"scan_{number:04d}.nii.gz"))
+    assert convert(folders.root, *WHAT) == 0
+    assert names(made(roots) / "labelsTr") == ["scan_0000", "scan_0001", "scan_0002"]
+
+
+def test_nnunet_tree_with_its_dataset_json(roots, folders, capsys):
+    root = folders.root
+    folders.images.rename(root / "imagesTr")
+    folders.labels.rename(root / "labelsTr")
+    for folder, case in (("imagesUn", "p5"), ("imagesTs", "p4")):
+        (root / folder).mkdir()
+        (root / "imagesTr" / f"{case}.nii.gz").rename(root / folder / f"{case}.nii.gz")
+    given = {
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver"},
+        "description": "a decathlon",
+        "licence": "CC-BY-SA 4.0",
+    }
+    (root / "dataset.json").write_text(json.dumps(given))
+    assert convert(root) == 0
+    assert content(roots)["labels"] == {"background": 0, "liver": 1}
+    assert content(roots)["channel_names"] == {"0": "CT"}
+    assert content(roots)["description"] == "a decathlon"
+    assert names(made(roots) / "imagesTs") == ["p4_0000"]
+    assert names(made(roots) / "imagesUn") == ["p5_0000"]
+    assert not (made(roots) / "labelsTs").exists()
+
+
+def test_test_folder_with_labels(roots, folders):
+    for kind in ("images", "labels"):
+        (folders.root / "held_out" / kind).mkdir(parents=True)
+        path = folders.root / kind / "p3.nii.gz"
+        path.rename(folders.root / "held_out" / kind / "p3.nii.gz")
+    extra = ("--test", "held_out/images", "--test-labels", "held_out/labels")
+    assert convert(folders.root, *WHAT, *extra) == 0
+    assert names(made(roots) / "labelsTs") == ["p3"]
+
+
+def test_case_folders(roots, folders):
+    root = folders.root.parent / "cases"
+    for case in LABELED + UNLABELED:
+        (root / case).mkdir(parents=True)
+        folders.image(case).rename(root / case / f"ct_{case}.nii.gz")
+        if case in LABELED:
+            folders.label(case).rename(root / case / "seg.nii.gz")
+    extra = ("--image-glob", "ct*.nii.gz", "--label-glob", "seg.*")
+    assert convert(root, *WHAT, *extra) == 0
+    assert names(made(roots) / "labelsTr") == LABELED
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
+
+
+def test_extra_unlabeled_images(roots, folders, tmp_path):
+    write(scan(7), tmp_path / "more" / "q1.nii.gz")
+    assert convert(folders.root, *WHAT, "--extra-unlabeled", str(tmp_path / "more")) == 0
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000", "q1_0000"]
+
+
+def test_regions_and_ignore_label(roots, folders, tmp_path):
+    two = mask(0)
+    two[:2] = 2
+    two[9] = 3
+    write(two, folders.label("p1"))
+    given = {
+        "labels": {"background": 0, "all": [1, 2], "core": 2, "ignore": 3},
+        "regions_class_order": [1, 2],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(given))
+    extra = ("--labels-json", str(tmp_path / "labels.json"), "--channel-names", "MR")
+    assert convert(folders.root, *extra) == 0
+    assert content(roots)["labels"] == given["labels"]
+    assert content(roots)["regions_class_order"] == [1, 2]
+
+
+GROUPED = ["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"]
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """Two scans a patient; those of ``c`` have no label."""
+    root = tmp_path / "grouped"
+    for seed, case in enumerate(GROUPED):
+        write(scan(seed), root / "images" / f"{case}.nii.gz")
+        if case[0] != "c":
+            write(mask(seed), root / "labels" / f"{case}.nii.gz")
+    return root
+
+
+def test_patients_stay_together(roots, grouped, capsys):
+    extra = ("--group-regex", "^([a-z]+)_", "--validation", "1")
+    assert convert(grouped, *WHAT, *extra) == 0
+    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    assert splits == [{"train": ["a_1", "a_2"], "val": ["b_1", "b_2"]}]
+    assert convert(grouped, *WHAT, *extra, "--labeled", "2", "--overwrite") == 2
+    assert "a whole number from 1 to 1 (patients)" in capsys.readouterr().err
+
+
+def test_patient_in_two_subsets_is_refused(roots, grouped, tmp_path, capsys):
+    grouping = ("--group-regex", "^([a-z]+)_")
+    (grouped / "held_out").mkdir()
+    shutil.move(grouped / "images" / "c_2.nii.gz", grouped / "held_out" / "c_2.nii.gz")
+    assert convert(grouped, *WHAT, *grouping, "--test", "held_out") == 2
+    assert "c is in training and test" in capsys.readouterr().err
+    split = {"labeled": ["a_1"], "unlabeled": ["a_2", "c_1"], "validation": ["b_1", "b_2"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    extra = (*grouping, "--split", str(tmp_path / "split.json"))
+    assert convert(grouped, *WHAT, *extra) == 2
+    assert "a is in labeled and unlabeled" in capsys.readouterr().err
+    assert not any(roots["raw"].iterdir())
+
+
+def test_labeled_patient_with_further_images_is_noted(roots, grouped, capsys):
+    (grouped / "labels" / "a_2.nii.gz").unlink()
+    assert convert(grouped, *WHAT, "--group-regex", "^([a-z]+)_") == 0
+    assert "1 unlabeled cases are of patients who also have labeled ones: a_2" in (
+        capsys.readouterr().out
+    )
+
+
+def test_dry_run_and_report(roots, photos, tmp_path):
+    before = snapshot(tmp_path / "data")
+    report = tmp_path / "report.json"
+    assert convert(photos.root, *PHOTO_OPTIONS, "--dry-run", "--report", str(report)) == 0
+    assert not any(roots["raw"].iterdir())
+    assert snapshot(tmp_path / "data") == before
+    assumptions = json.loads(report.read_text())["settings"]["assumptions"]
+    assert assumptions["label_map"] == {"0": 0, "255": 1}
+
+
+def test_same_command_gives_the_same_bytes(roots, photos):
+    assert convert(photos.root, *PHOTO_OPTIONS) == 0
+    first = snapshot(made(roots))
+    assert convert(photos.root, *PHOTO_OPTIONS, "--overwrite") == 0
+    assert snapshot(made(roots)) == first
+
+
+def test_reading_is_what_nnunet_reads(tmp_path):
+    for number, ending in enumerate((".png", ".bmp", ".tif")):
+        write(photo(number), tmp_path / f"x{ending}")
+        image, _ = NaturalImage2DIO().read_images([str(tmp_path / f"x{ending}")])
+        array = read_image(tmp_path / f"x{ending}").array
+        np.testing.assert_array_equal(image[:, 0].transpose(1, 2, 0), array)
+
+
+def series_with_label(root, seed, folder, patient, label_name):
+    """A DICOM series in ``images/folder/deep`` and, if named, a label on its grid."""
+    array = scan(seed, (6, 20, 24)).astype(np.int16)
+    write_series(root / "images" / folder / "deep", array, patient)
+    if label_name:
+        volume = read_dicom_folder(root / "images" / folder)
+        label = SimpleITK.GetImageFromArray(mask(seed, 1, array.shape))
+        label.SetSpacing(volume.geometry.spacing)
+        label.SetOrigin(volume.geometry.origin)
+        label.SetDirection(volume.geometry.direction)
+        (root / "labels").mkdir(exist_ok=True)
+        SimpleITK.WriteImage(label, str(root / "labels" / f"{label_name}.nii.gz"))
+    return array
+
+
+@pytest.mark.parametrize("by", ["folder", "patient"])
+def test_dicom_series_with_masks(roots, tmp_path, by):
+    root = tmp_path / "dicom"
+    names_by = {"folder": ["x1", "x2"], "patient": ["P-1", "P-2"]}[by]
+    first = series_with_label(root, 0, "x1", "P-1", names_by[0])
+    series_with_label(root, 1, "x2", "P-2", None)
+    assert convert(root, *WHAT) == 0
+    np.testing.assert_array_equal(
+        read(made(roots) / "imagesTr" / f"{names_by[0]}_0000.nii.gz"), first
+    )
+    assert names(made(roots) / "imagesUn") == [f"{names_by[1]}_0000"]
+
+
+def test_two_series_of_a_case_need_a_choice(roots, tmp_path, capsys):
+    root = tmp_path / "dicom"
+    series_with_label(root, 0, "x1", "P-1", "x1")
+    series_with_label(root, 1, "x2", "P-2", None)
+    array = scan(3, (6, 20, 24)).astype(np.int16)
+    change = {number: {"0020|000e": "1.2.3"} for number in range(6)}
+    write_series(root / "images" / "x2" / "again", array, "P-2", changes=change)
+    assert convert(root, *WHAT) == 2
+    assert "case x2: has 2 DICOM series" in capsys.readouterr().err
+
+
+def similar_slices(seed, number, shape=(200, 220)):
+    """Slices of one scan: the same but for little."""
+    detail = texture(seed, shape).astype(float)
+    return [
+        (0.95 * detail + 0.05 * texture(seed + 50 + i, shape)).astype(np.uint8)
+        for i in range(number)
+    ]
+
+
+def test_copy_of_a_picture_is_found_but_not_within_a_patient(roots, tmp_path, capsys):
+    root = tmp_path / "slices"
+    slices = {"a_1": similar_slices(1, 2)[0], "a_2": similar_slices(1, 2)[1]}
+    slices |= {"b_1": texture(2, (200, 220)), "c_1": texture(3, (200, 220))}
+    for case, array in slices.items():
+        write(array, root / "images" / f"{case}.png")
+    write(mask(0, 1, (200, 220)), root / "labels" / "b_1.png")
+    assert convert(root, *WHAT) == 0
+    out = capsys.readouterr().out
+    assert out.count("are one acquisition twice") == 1
+    assert "a_1 (unlabeled) and a_2 (unlabeled)" in out
+    assert convert(root, *WHAT, "--group-regex", "^(.)_", "--overwrite") == 0
+    assert "one acquisition" not in capsys.readouterr().out
+
+
+def test_photographs_of_one_kind_are_no_copies(roots, photos, tmp_path, capsys):
+    """All have the same vignette; only one of them is another crop of a second."""
+    grid = np.stack(np.meshgrid(np.linspace(-1, 1, 240), np.linspace(-1, 1, 260), indexing="ij"))
+    light = 150 * np.exp(-2 * (grid**2).sum(axis=0))
+    pictures = [(light + 0.15 * texture(seed, light.shape)) for seed in range(4)]
+    pictures.append(np.pad(pictures[3][8:, 5:], ((0, 8), (0, 5)), mode="edge"))
+    for number, array in enumerate(pictures):
+        write(array.astype(np.uint8), tmp_path / "v" / "images" / f"p{number}.png")
+    write(mask(0, 1, light.shape), tmp_path / "v" / "labels" / "p0.png")
+    assert convert(tmp_path / "v", *WHAT) == 0
+    out = capsys.readouterr().out
+    assert out.count("are one acquisition twice") == 1
+    assert "p3 (unlabeled) and p4 (unlabeled)" in out
