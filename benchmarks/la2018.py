@@ -83,6 +83,7 @@ class Run:
     seed: int
     steps: int
     bfloat16: bool
+    channels_last: bool = False
 
     @property
     def dataset(self) -> int:
@@ -112,6 +113,7 @@ class Run:
             "save_every=2",
             f"seed={self.seed}",
             f"cpu_bfloat16={self.bfloat16}",
+            f"channels_last={self.channels_last}",
             f"cpu_threads={threads}",
             ROWS[self.row].settings,
         ]
@@ -275,6 +277,7 @@ def arguments() -> argparse.Namespace:
     run.add_argument("--lanes", type=int, default=1, help="trainings at a time")
     run.add_argument("--threads", type=int, default=os.cpu_count(), help="of each training")
     run.add_argument("--bfloat16", action="store_true", help="mixed precision on the CPU, all rows")
+    run.add_argument("--channels-last", action="store_true", help="another order in memory")
     table = commands.add_parser("table")
     table.add_argument("--markdown", action="store_true")
     for command in (run, table):
@@ -292,7 +295,7 @@ def main() -> None:
     for labeled in args.labeled:
         prepare(args.raw, args.work, labeled, args.spacing, args.features)
     runs = [
-        Run(args.work, row, labeled, seed, args.steps, args.bfloat16)
+        Run(args.work, row, labeled, seed, args.steps, args.bfloat16, args.channels_last)
         for labeled in args.labeled
         for seed in args.seeds
         for row in rows

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup import __version__
 from nnunet_semisup.errors import UserError, exit_code_two_in_commands
+from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, restore_random_states
@@ -59,6 +60,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
     """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
     cpu_threads: int | None = None
     """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
+    channels_last: bool = False
+    """Channels-last memory order: the same up to rounding, on some processors much faster."""
     use_teacher: ClassVar[bool] = True
     network: Any
 
@@ -205,6 +208,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
             self.network = DistributedDataParallel(
                 self.network.module, device_ids=[self.local_rank], find_unused_parameters=True
             )
+        if self.channels_last:
+            use_channels_last(self.network)
         self._teacher_network: nn.Module | None = None
         if self.use_teacher:
             self.teacher = EMATeacher(self.student, self.ema_decay)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.hyperparameters import read_overrides
 
@@ -28,6 +29,8 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
     cpu_threads: int | None = None
     """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
+    channels_last: bool = False
+    """Channels-last memory order: the same up to rounding, on some processors much faster."""
 
     def __init__(
         self,
@@ -51,5 +54,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             np.random.seed(self.seed)
             torch.manual_seed(self.seed)
         super().initialize()
+        if self.channels_last:
+            use_channels_last(self.network)
         if self.cpu_bfloat16 and self.device.type == "cpu":
             use_bfloat16(self.network)

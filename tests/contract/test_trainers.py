@@ -55,6 +55,23 @@ def test_a_step_is_finite_and_moves_student_and_teacher(build, method, kind, dee
 
 
 @methods
+@pytest.mark.parametrize("kind", ["labels3d", "labels2d"])
+def test_channels_last_computes_the_same(build, method, kind):
+    usual, other = (build(method, kind, channels_last=value) for value in (False, True))
+    orders = (torch.channels_last, torch.channels_last_3d)
+    assert any(
+        weight.is_contiguous(memory_format=orders[weight.dim() - 4]) and not weight.is_contiguous()
+        for network in networks_of(other)
+        for weight in network.parameters()
+        if weight.dim() in (4, 5)
+    )
+    batch = next(usual.dataloader_train)
+    expected, terms = (groups_of(trainer, batch)[0] for trainer in (usual, other))
+    for name, term in expected.items():
+        torch.testing.assert_close(terms[name], term, rtol=1e-3, atol=1e-4)
+
+
+@methods
 @kinds
 def test_unlabeled_terms_alone_give_the_student_a_gradient(build, method, kind):
     trainer = build(method, kind, **_everything_counts(method))
