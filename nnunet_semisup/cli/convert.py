@@ -161,3 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``nnUNetv2_semisup_convert``."""
     arguments = build_parser().parse_args(argv)
     run_command(lambda: _convert(arguments))
+
+
+if __name__ == "__main__":
+    main()

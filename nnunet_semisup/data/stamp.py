@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.data.sources import SourceFile
 from nnunet_semisup.errors import UserError
 
@@ -102,12 +102,5 @@ def write_stamp(path: Path, stamp: Stamp) -> None:
         "complete": stamp.complete,
         "cases": {name: [s.to_json() for s in files] for name, files in stamp.cases.items()},
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

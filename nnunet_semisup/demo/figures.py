@@ -72,7 +72,7 @@ def save_small(figure: Figure, path: Path) -> None:
 
     from PIL import Image
 
-    from nnunet_semisup.evaluation.atomic import atomic_path
+    from nnunet_semisup.atomic import atomic_path
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png")

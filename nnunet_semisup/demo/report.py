@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.demo.figures import draw_dice, draw_overlays, save_small
 from nnunet_semisup.demo.results import METRICS, Result, chosen_cases, read_results, verdict
 from nnunet_semisup.demo.settings import VALIDATION_BATCHES, Layout, Settings
 from nnunet_semisup.demo.stages import Record, Stages
-from nnunet_semisup.evaluation.atomic import atomic_path
 from nnunet_semisup.evaluation.tables import format_table
 
 Table = tuple[list[str], list[list[object]]]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.demo.phantom import Counts, write_phantom
 from nnunet_semisup.demo.settings import (
@@ -26,7 +27,6 @@ from nnunet_semisup.demo.settings import (
     claim,
 )
 from nnunet_semisup.demo.stages import StageFailedError, Stages
-from nnunet_semisup.evaluation.atomic import atomic_path
 from nnunet_semisup.registry import find_method
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.demo.phantom import SHAPES, SMALLEST_AXIS, Counts
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.atomic import atomic_path
 from nnunet_semisup.registry import METHODS
 
 DATASET_ID = 900

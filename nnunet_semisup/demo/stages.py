@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.atomic import atomic_path
 
 
 class StageFailedError(Exception):

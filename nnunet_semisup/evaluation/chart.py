@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nnunet_semisup.evaluation.atomic import atomic_path
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import Evaluation
 from nnunet_semisup.evaluation.report import distance_unit
 

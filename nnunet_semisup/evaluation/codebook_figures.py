@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ MAX_CODES = 256
 """Codes a panel in the picture of the evolution; of a larger codebook every n-th is drawn."""
 
 
-def plot_evolution(snapshots: list[dict[str, Any]], path: str) -> None:
+def plot_evolution(snapshots: list[dict[str, Any]], path: Path) -> None:
     """Three panels (first, middle, last epoch) of all codes in a common 2D embedding (t-SNE).
 
     Codes that a token took in that epoch are orange, the others blue; the title has their share.
@@ -54,7 +55,7 @@ def plot_code_maps(
     reconstruction: Tensor | None,
     probs: Tensor,
     regions: bool,
-    path: str,
+    path: Path,
 ) -> None:
     """Middle slices of image, reconstruction, code map and prediction, one row a patch.
 

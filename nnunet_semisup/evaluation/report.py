@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisup import __version__
-from nnunet_semisup.evaluation.atomic import atomic_path
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import CaseResult, Evaluation
 from nnunet_semisup.evaluation.metrics import METRICS
 from nnunet_semisup.evaluation.tables import format_table

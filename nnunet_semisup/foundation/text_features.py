@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.atomic import atomic_path
 
 VARIABLE = "NNUNET_SEMISUP_TEXT_FEATURES"
 _FIELDS = ("labels", "features", "model", "texts")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from os.path import isfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from nnunet_semisup import __version__
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.hyperparameters import declared
@@ -27,21 +27,13 @@ KEY = "nnunet_semisup"
 
 def save_atomically(checkpoint: dict[str, Any], filename: str) -> None:
     """Writes a checkpoint so that ``filename`` is at every moment either the old or the new one."""
-    temporary = f"{filename}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, filename)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    with atomic_path(Path(filename)) as temporary:
+        torch.save(checkpoint, temporary)
 
 
 def remove_leftovers(folder: str) -> None:
     """Removes the temporary files of a run in ``folder`` that was killed while writing."""
-    for pattern in ("checkpoint_*.pth.*.tmp", ".semisup_*.*.*"):
+    for pattern in (".checkpoint_*_*.pth", ".semisup_*_*.*"):
         for path in Path(folder).glob(pattern):
             path.unlink(missing_ok=True)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from nnunet_semisup.atomic import atomic_path
 
 Row = dict[str, float]
 
@@ -71,19 +71,10 @@ class Monitor:
         writer.writerows(
             {k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in self.rows
         )
-        write_atomically(Path(folder, CSV_NAME), lambda f: Path(f).write_text(text.getvalue()))
-        with default_style():
-            write_atomically(Path(folder, PLOT_NAME), lambda f: plot_rows(self.rows, f))
-
-
-def write_atomically(path: Path, write: Callable[[str], Any]) -> None:
-    """Calls ``write`` with a temporary name in the same folder, then replaces ``path``."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic_path(Path(folder, CSV_NAME)) as temporary:
+            temporary.write_text(text.getvalue())
+        with default_style(), atomic_path(Path(folder, PLOT_NAME)) as temporary:
+            plot_rows(self.rows, temporary)
 
 
 def default_style() -> AbstractContextManager[None]:
@@ -93,7 +84,7 @@ def default_style() -> AbstractContextManager[None]:
     return style.context("default")
 
 
-def plot_rows(rows: list[Row], path: str) -> None:
+def plot_rows(rows: list[Row], path: Path) -> None:
     """Draws every column over the epochs, one small panel each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

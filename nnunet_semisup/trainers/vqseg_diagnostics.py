@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
 from nnunet_semisup.trainers.batches import unwrap
-from nnunet_semisup.trainers.monitor import default_style, write_atomically
+from nnunet_semisup.trainers.monitor import default_style
 
 if TYPE_CHECKING:
     from nnunet_semisup.trainers.batches import Unlabeled
@@ -98,21 +99,18 @@ class CodebookDiagnostics:
             # Only this rank draws: a distributed forward would wait for the others.
             output, image, _ = unwrap(trainer.network)(unlabeled.image, details=True)
         logits = trainer.full_resolution(output.logits)
-        write_atomically(
-            folder / "semisup_code_maps.png",
-            lambda f: plot_code_maps(
+        with atomic_path(folder / "semisup_code_maps.png") as temporary:
+            plot_code_maps(
                 unlabeled.image.float().cpu(),
                 output.quantized[0].indices.cpu(),
                 None if image is None else image.float().cpu(),
                 probabilities(logits, trainer.regions).cpu(),
                 trainer.regions,
-                f,
-            ),
-        )
-        if epoch == last:
-            write_atomically(
-                folder / "semisup_codebook.png", lambda f: plot_evolution(self.snapshots, f)
+                temporary,
             )
+        if epoch == last:
+            with atomic_path(folder / "semisup_codebook.png") as temporary:
+                plot_evolution(self.snapshots, temporary)
 
     def state_dict(self) -> dict[str, Any]:
         """The unfinished epoch's histogram and the snapshots."""

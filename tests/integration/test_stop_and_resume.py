@@ -39,17 +39,15 @@ CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final
 # A trainer folder of the user's, searched before the package's own: the same trainers, but writing
 # the checkpoint that DIE_IN names ends half way, with the process.
 TORN_WRITES = """
-import io, os, signal, torch
+import os, signal, torch
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 
 save = torch.save
 
 def save_half(checkpoint, file):
-    if os.path.basename(file.name).startswith(os.environ["DIE_IN"]):
-        whole = io.BytesIO()
-        save(checkpoint, whole)
-        file.write(whole.getvalue()[: whole.tell() // 2])
-        file.flush()
+    if os.path.basename(file).startswith("." + os.environ["DIE_IN"]):
+        save(checkpoint, file)
+        os.truncate(file, os.path.getsize(file) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
     save(checkpoint, file)
 
@@ -202,7 +200,7 @@ def die_while_writing(given: Scenarios, target: str) -> None:
     dying = here.where(nnUNet_extTrainer=ext, DIE_IN=target)
     assert dying.train(MEAN_TEACHER).code == -signal.SIGKILL
     folder = here.fold_folder(MEAN_TEACHER)
-    assert list(folder.glob(f"{target}.pth.*.tmp"))
+    assert list(folder.glob(f".{target}_*.pth"))
     present = loadable(folder)
     assert "checkpoint_latest.pth" in present
     assert f"{target}.pth" not in present

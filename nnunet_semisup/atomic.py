@@ -11,9 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target`` that replaces it when the block ends without error.
+    """Yields a temporary path beside ``target`` that replaces it when the block ends without error.
 
-    The temporary name keeps the suffix of ``target``, from which some writers take the format.
+    The content is on the disk before the name is, so that a power cut leaves one or the other. The
+    temporary name, ``.stem_*.suffix``, keeps the suffix, from which some writers take the format.
     """
     handle, name = tempfile.mkstemp(
         prefix=f".{target.stem}_", suffix=target.suffix, dir=target.parent
@@ -25,6 +26,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
