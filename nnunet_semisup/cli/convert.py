@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.dataset_conversion import acdc, brats2019, generic, la, lc, msd_lung, pancreas
 from nnunet_semisup.dataset_conversion.convert import EXTRA, LINKS, Options, Prepared, convert
+from nnunet_semisup.dataset_conversion.target import Target
 
 _DESCRIPTION = """Bring a data set into nnU-Net's raw format: labeled cases to imagesTr and
 labelsTr, the others to imagesUn without their labels. Every file is read and checked first; if
@@ -59,7 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_convert", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for name, dataset in DATASETS.items():
-        command = commands.add_parser(name, help=dataset.TITLE, description=_DESCRIPTION)
+        command = commands.add_parser(
+            name,
+            help=dataset.TITLE,
+            usage=f"{parser.prog} {name} RAW_DIR -d ID [options]",
+            description=f"{dataset.TITLE}. {_DESCRIPTION}",
+            epilog=f"The layout, the checks and examples: docs/datasets/{name}.md",
+        )
         _add_common(command, dataset.NAME, getattr(dataset, "SPLIT_OPTION", _SPLIT_OPTION))
         dataset.add_arguments(command)
         command.set_defaults(prepare=dataset.prepare)
@@ -70,7 +78,14 @@ def _add_common(parser: argparse.ArgumentParser, name: str, split: tuple[str, st
     """Options that every data set has; ``split`` is metavar and help of ``--split``."""
     add = parser.add_argument
     add("raw_dir", type=Path, metavar="RAW_DIR", help="folder the download was extracted to")
-    add("-d", "--dataset-id", type=int, required=True, metavar="ID", help="nnU-Net's data set id")
+    add(
+        "-d",
+        "--dataset-id",
+        type=int,
+        required=True,
+        metavar="ID",
+        help="nnU-Net's data set id, a free number such as 508",
+    )
     add("--name", default=name, help=f"name that follows the id (default: {name})")
     _add_cases(parser, split)
     _add_checks(parser)
@@ -153,13 +168,17 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
+    Target(arguments.dataset_id, arguments.name)  # refuses id, name and place before any search
     prepared: Prepared = arguments.prepare(arguments)
     convert(prepared.collected, prepared.split, prepared.form, _options(arguments))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``nnUNetv2_semisup_convert``."""
-    arguments = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(given)
+    arguments.command = (parser.prog, *given)
     run_command(lambda: _convert(arguments))
 
 

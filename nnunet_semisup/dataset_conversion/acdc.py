@@ -16,10 +16,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import nibabel
-import numpy as np
 
 from nnunet_semisup.dataset_conversion.arguments import (
     add_extra_unlabeled,
@@ -180,17 +176,16 @@ def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
         UserError: no such folder, no case in it, or both forms under ``auto``.
     """
     need_folder(raw_dir)
-    files = files_below(raw_dir)
+    collected = Collected(raw_dir, {})
+    files = files_below(raw_dir, collected.findings)
     frames, h5 = named_like(files, _FRAME), named_like(files, _H5)
     source = choose_source(raw_dir, source, {"raw": bool(frames), "h5": bool(h5)}, _EXPECTED)
-    collected = Collected(raw_dir, {})
     if source == "h5":
         images = by_case(((match[1], path) for path, match in h5), collected.findings)
         collected.cases = {case: SourceFiles((path,), path) for case, path in images.items()}
         return collected, source
     _collect_frames(collected, frames)
     _compare_with_info(collected, files)
-    _note_contradicting_headers(collected)
     return collected, source
 
 
@@ -242,29 +237,3 @@ def _compare_with_info(collected: Collected, files: list[Path]) -> None:
         collected.findings.warnings.append(
             f"{len(without)} patients have no Info.cfg, so their frames were not compared with it"
         )
-
-
-def _note_contradicting_headers(collected: Collected) -> None:
-    """Count the files whose sform and qform differ; SimpleITK takes the qform's voxel size."""
-    paths = [
-        path
-        for case in collected.cases.values()
-        for path in (*case.images, case.label)
-        if path is not None
-    ]
-    number = sum(_contradicts_itself(path) for path in paths)
-    if number:
-        collected.findings.warnings.append(
-            f"{number} of {len(paths)} files have a sform that contradicts their qform; voxel size "
-            "and position are those of the qform, and both are written alike"
-        )
-
-
-def _contradicts_itself(path: Path) -> bool:
-    """Whether a header has two different affines; unreadable files are judged elsewhere."""
-    try:
-        header: Any = nibabel.load(path).header
-        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    except Exception:  # whatever is wrong with the file is named when it is read as a whole
-        return False
-    return sform is not None and qform is not None and not np.allclose(sform, qform, atol=1e-2)

@@ -191,10 +191,10 @@ def collect(raw_dir: Path, source: str = "auto", channels: str = "flair") -> tup
         UserError: no such folder, no case in it, or both forms under ``auto``.
     """
     need_folder(raw_dir)
-    files = files_below(raw_dir)
+    collected = Collected(raw_dir, {})
+    files = files_below(raw_dir, collected.findings)
     scans, h5 = named_like(files, _SCAN), named_like(files, _H5)
     source = choose_source(raw_dir, source, {"raw": bool(scans), "h5": bool(h5)}, _EXPECTED)
-    collected = Collected(raw_dir, {})
     if source == "h5":
         images = by_case(((match[1], path) for path, match in h5), collected.findings)
         collected.cases = {case: SourceFiles((path,), path) for case, path in images.items()}

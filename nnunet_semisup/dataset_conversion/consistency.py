@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nnunet_semisup.data.inspection import spacing_fault
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.splits import Split, SplitLists
@@ -129,9 +130,12 @@ def check_split(
 
 
 def find_duplicates(
-    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int
+    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
 ) -> list[Duplicate]:
-    """Every pair of cases with the same voxels, the same label, or of the same acquisition."""
+    """Every pair of cases with the same voxels, the same label, or of the same acquisition.
+
+    ``findings`` is warned when not all similar pairs could be compared.
+    """
     readable = [f for f in facts if f.thumbnail is not None]
     exact = _equal_hashes(readable)
     known = {(d.first.case.id, d.second.case.id) for d in exact if d.kind == "voxels"}
@@ -142,9 +146,27 @@ def find_duplicates(
         form.read_image,
         partial(map_cases, num_processes=num_processes, description="comparing"),
         lambda i, j: patients[i] is not None and patients[i] == patients[j],
+        findings.warnings.append,
     )
     found = [Duplicate(readable[i], readable[j], "acquisition", score) for i, j, score in similar]
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
+
+
+def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
+    """Cases whose voxel size is about 10, 100 or 1000 times that of the other training images."""
+    spacings = {
+        found.case.id: sorted(found.geometry.spacing)
+        for found in facts
+        if found.geometry and found.case.subset.image_folder == "imagesTr"
+    }
+    outliers = []
+    for found in facts:
+        others = [spacing for case, spacing in spacings.items() if case != found.case.id]
+        if found.geometry and others:
+            ranges = [(min(axis), max(axis)) for axis in zip(*others, strict=True)]
+            if fault := spacing_fault(found.geometry.spacing, ranges):
+                outliers.append((found.case.subset, f"case {found.case.id}: {fault}"))
+    return outliers
 
 
 def _equal_hashes(facts: Sequence[CaseFacts]) -> list[Duplicate]:

@@ -17,7 +17,9 @@ from nnunet_semisup.dataset_conversion.consistency import (
     check_split,
     find_duplicates,
     judge_duplicates,
+    spacing_outliers,
 )
+from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.report import build_report, summary
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
@@ -47,6 +49,7 @@ class Options:
     link: str = "copy"
     num_processes: int = 1
     report: Path | None = None
+    command: tuple[str, ...] = ()
 
 
 @dataclass
@@ -108,14 +111,14 @@ def convert(
     target = Target(options.dataset_id, options.name)
     if not options.dry_run:
         target.finish_interrupted()
+    Findings(target.faults(options.overwrite)).raise_faults(f"{target.folder} cannot be written")
     findings = collected.findings
-    findings.faults += target.faults(options.overwrite)
     split = add_unlisted(split, collected.cases, options.extra, findings)
     split = split.with_unlabeled(_unnamed(collected, split))
     present = {**collected.cases, **collected.unlabeled}
     missing = check_split(split, present, options.allow_partial, findings)
     facts = _verify(collected, split, form, options)
-    duplicates = find_duplicates(facts, form, options.num_processes)
+    duplicates = find_duplicates(facts, form, options.num_processes, findings)
     duplicates = [pair for pair in duplicates if not pair.expected(split.lists)]
     dropped = judge_duplicates(duplicates, options.drop_duplicates, findings)
     findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}")
@@ -125,6 +128,7 @@ def convert(
     fingerprint = _fingerprint(settings, facts)
     target.check_unfinished(fingerprint, options.overwrite)
     report = build_report(form, split, facts, settings)
+    report["command"] = list(options.command)
     report |= _notes(missing, duplicates, dropped, findings)
     if not options.dry_run:
         _write(target, fingerprint, facts, split, form, options, report)
@@ -178,6 +182,10 @@ def _verify(
         name = f"case {found.case.id}"
         collected.findings.faults += [f"{name}: {text}" for text in found.faults]
         collected.findings.warnings += [f"{name}: {text}" for text in found.warnings]
+    read = [file.path for found in facts for file in (*found.images, found.label) if file]
+    if contradiction := contradicting_headers(read):
+        collected.findings.warnings.append(contradiction)
+    collected.findings.warnings += [text for _, text in spacing_outliers(facts)]
     return facts
 
 

@@ -146,18 +146,21 @@ def read_series(files: Sequence[Path]) -> Volume:
 
 
 def _dicom_files(folder: Path) -> Iterable[Path]:
-    """DICOM files below ``folder`` by ending or by the letters at byte 128."""
+    """DICOM files below ``folder``."""
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
         for name in sorted(names):
             path = Path(parent) / name
             if name.startswith("."):
                 continue
-            if path.suffix.lower() in SUFFIXES or _has_magic(path):
+            if is_dicom(path):
                 yield path
 
 
-def _has_magic(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its ending or by the letters at byte 128."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

@@ -4,7 +4,8 @@ Two exports of one scan differ in crop and slightly in grey values, so hashes do
 labels may be absent. Normalised cross-correlation (Lewis, "Fast normalized cross-correlation",
 Vision Interface 1995) is invariant to both shift and affine grey-value maps. All pairs are screened
 on thumbnails, where one inverse Fourier transform gives every shift; the few that pass are
-confirmed on full-resolution voxels, where two different patients do not correlate.
+confirmed on full-resolution voxels, where two different patients do not correlate. Thumbnails are
+compared without their local mean, because the outline of a body is alike in all scans of a kind.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from scipy.ndimage import uniform_filter
 from nnunet_semisup.dataset_conversion.volume import Volume
 
 FACTOR = 6
-SCREENING_THRESHOLD = 0.85
+SCREENING_THRESHOLD = 0.65
 CONFIRMATION_THRESHOLD = 0.92
+MOST_CONFIRMED = 500
+"""Pairs that are compared at full resolution, each of which reads two files."""
 _TEMPLATE_SHARE = 0.6
+_LOCAL_WINDOWS = 5
+_MOST_WINDOWS = 48
+"""Thumbnails with more along an axis are halved along it, which changes nothing but the effort."""
 _CONFIRMATION_VOXELS = 32**3
 PICTURE_THRESHOLD = 0.6
 _PICTURE_BACKGROUND = 41
@@ -49,12 +55,14 @@ def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Two scans that look alike: ``offset`` is where voxel 0 of ``first`` lies in ``second``."""
+    """Two scans that look alike: ``offset`` is where voxel 0 of ``first`` lies in ``second``, known
+    to ``margin`` voxels."""
 
     first: int
     second: int
     score: float
     offset: tuple[int, ...]
+    margin: tuple[int, ...]
 
 
 class _Searchable:
@@ -122,47 +130,71 @@ def screen(
     """
     if len(thumbnails) < 2:
         return []
-    shapes = np.array([t.shape for t in thumbnails])
+    smaller, factors = _halved(thumbnails)
+    shapes = np.array([t.shape for t in smaller])
     box = [max(1, round(_TEMPLATE_SHARE * n)) for n in shapes.min(axis=0)]
     grid = [fft.next_fast_len(int(n), real=True) for n in shapes.max(axis=0)]
-    prepared = [_Searchable(t, box, grid) for t in thumbnails]
+    prepared = [_Searchable(t - uniform_filter(t, _LOCAL_WINDOWS), box, grid) for t in smaller]
     found = []
     for i, j in combinations(range(len(prepared)), 2):
         first, second = prepared[i], prepared[j]
         score, shift = second.best_match(first.template_spectrum)
-        offset = [FACTOR * (b - a) for a, b in zip(first.start, shift, strict=True)]
+        offset = [f * (b - a) for f, a, b in zip(factors, first.start, shift, strict=True)]
         back_score, back = first.best_match(second.template_spectrum)
         if back_score > score:
             score = back_score
-            offset = [FACTOR * (a - b) for a, b in zip(second.start, back, strict=True)]
+            offset = [f * (a - b) for f, a, b in zip(factors, second.start, back, strict=True)]
         if score >= threshold:
-            found.append(Candidate(i, j, score, tuple(offset)))
+            found.append(Candidate(i, j, score, tuple(offset), tuple(factors)))
     return found
 
 
-def confirm(first: np.ndarray, second: np.ndarray, offset: Sequence[int]) -> float:
+def _halved(thumbnails: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+    """Thumbnails of bounded size, and the voxels of a step along each axis."""
+    smaller = list(thumbnails)
+    factors = [FACTOR] * smaller[0].ndim
+    for axis in range(smaller[0].ndim):
+        while min(t.shape[axis] for t in smaller) > _MOST_WINDOWS:
+            factors[axis] *= 2
+            even = [t.take(range(t.shape[axis] // 2 * 2), axis) for t in smaller]
+            smaller = [
+                (t.take(range(0, n, 2), axis) + t.take(range(1, n, 2), axis)) / 2
+                for t in even
+                for n in (t.shape[axis],)
+            ]
+    return smaller, factors
+
+
+def confirm(
+    first: np.ndarray,
+    second: np.ndarray,
+    offset: Sequence[int],
+    margin: Sequence[int] | None = None,
+) -> float:
     """Correlation of a central block of ``first`` with ``second`` near ``offset``, at full detail.
 
     Args:
         first: image of shape ``(z, y, x)``.
         second: image of shape ``(z, y, x)``.
-        offset: where voxel 0 of ``first`` lies in ``second``, known to ``FACTOR`` voxels.
+        offset: where voxel 0 of ``first`` lies in ``second``.
+        margin: voxels to which ``offset`` is known along each axis; ``FACTOR`` by default.
 
     Returns:
         The highest correlation within that uncertainty; 0 where the two hardly overlap.
     """
     block, window = [], []
     wanted = round(_CONFIRMATION_VOXELS ** (1 / first.ndim))
-    for n, m, shift in zip(first.shape, second.shape, offset, strict=True):
+    for n, m, shift, reach in zip(
+        first.shape, second.shape, offset, margin or [FACTOR] * first.ndim, strict=True
+    ):
         low, high = max(0, -shift), min(n, m - shift)
-        margin = min(FACTOR, max(0, (high - low) // 4))
-        side = min(wanted, high - low - 2 * margin)
+        side = min(wanted, high - low - 2 * min(reach, max(0, (high - low) // 4)))
         if side < min(4, n, m):
             return 0.0
         start = (low + high - side) // 2
         block.append(slice(start, start + side))
         begin = start + shift
-        window.append(slice(max(0, begin - FACTOR), min(m, begin + side + FACTOR)))
+        window.append(slice(max(0, begin - reach), min(m, begin + side + reach)))
     template = _details(first[tuple(block)])
     region = _details(second[tuple(window)])
     searchable = _Searchable(region, template.shape, region.shape)
@@ -181,7 +213,7 @@ def confirm_files(
 ) -> float:
     """:func:`confirm` for a candidate whose indices refer to ``paths``."""
     first, second = read(paths[candidate.first]), read(paths[candidate.second])
-    return confirm(first.grey, second.grey, candidate.offset)
+    return confirm(first.grey, second.grey, candidate.offset, candidate.margin)
 
 
 def near_duplicates(
@@ -190,6 +222,7 @@ def near_duplicates(
     read: Callable[[Path], Volume],
     mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
     expected: Callable[[int, int], bool] = lambda first, second: False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[tuple[int, int, float]]:
     """Pairs of indices that show one acquisition, with their correlation at full resolution.
 
@@ -199,10 +232,18 @@ def near_duplicates(
         read: reads a file.
         mapper: applies a function to candidates, perhaps in parallel.
         expected: pairs, by index, that are alike for a known reason and not looked at.
+        note: is told when there were too many candidates to look at all of them.
     """
     candidates = [c for c in screen(thumbnails) if not expected(c.first, c.second)]
     if not candidates:
         return []
+    if len(candidates) > MOST_CONFIRMED:
+        note(
+            f"{len(candidates)} pairs of images look alike when they are made small; only the "
+            f"{MOST_CONFIRMED} most similar were compared in detail"
+        )
+        likely = sorted(candidates, key=lambda c: -c.score)[:MOST_CONFIRMED]
+        candidates = sorted(likely, key=lambda c: (c.first, c.second))
     threshold = CONFIRMATION_THRESHOLD if thumbnails[0].ndim > 2 else PICTURE_THRESHOLD
     scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
     return [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from nnunet_semisup.dataset_conversion.pictures import (
     ENDINGS as PICTURE_ENDINGS,
 )
@@ -16,6 +18,7 @@ from nnunet_semisup.dataset_conversion.pictures import (
 from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     Volume,
+    nifti_holds,
     read_itk,
     write_nifti,
 )
@@ -67,9 +70,31 @@ def is_tif_stack(path: Path) -> bool:
         return False
 
 
-def read_written(path: Path) -> Volume:
-    """Read a file of a converted data set back."""
-    return read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
+def holds_copy(path: Path, volume: Volume) -> bool:
+    """Whether ``path``, a copy of or a link to a source, is read as ``volume``."""
+    try:
+        found = read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
+    except UnreadableFileError:
+        return False
+    return _is_same(found, volume)
+
+
+def holds_written(path: Path, volume: Volume) -> bool:
+    """Whether ``path``, a file of :func:`write_volume`, holds ``volume``."""
+    try:
+        if ending_of(path) in VOLUME_ENDINGS:
+            return nifti_holds(path, volume)
+        return _is_same(read_picture(path), volume)
+    except UnreadableFileError:
+        return False
+
+
+def _is_same(found: Volume, wanted: Volume) -> bool:
+    return (
+        wanted.geometry.equals(found.geometry)
+        and found.array.dtype == wanted.array.dtype
+        and np.array_equal(found.array, wanted.array)
+    )
 
 
 def write_volume(volume: Volume, path: Path) -> None:

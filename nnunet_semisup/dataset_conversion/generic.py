@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion import formats
 from nnunet_semisup.dataset_conversion.arguments import add_extra_unlabeled, need_folder
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
@@ -138,10 +139,7 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
     root, findings = arguments.raw_dir, found.collected.findings
     image_folder = _choose(root, arguments.images, IMAGE_FOLDERS, "--images")
     if image_folder is None:
-        raise UserError(
-            f"{root} has no folder {' or '.join(IMAGE_FOLDERS)}. Say where the images are: "
-            "--images DIR, or --image-glob PATTERN for cases with a folder each."
-        )
+        raise UserError(_no_image_folder(root))
     label_folder = _choose(root, arguments.labels, _LABEL_FOLDERS, "--labels")
     labels = list_labels(label_folder, naming, findings) if label_folder else {}
     images = list_images(image_folder, naming, labels, findings)
@@ -163,6 +161,20 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
         found.collected,
         [*unlabeled, *arguments.extra_unlabeled],
         lambda extra: _as_collected(extra, list_images(extra, naming, (), findings)),
+    )
+
+
+def _no_image_folder(root: Path) -> str:
+    """What to type where the images are in none of the usual folders."""
+    inside = sorted(path for path in root.iterdir() if not is_junk(path))
+    folders = ", ".join(path.name for path in inside if path.is_dir())
+    has = f"only {folders}" if folders else "no folder at all"
+    direct = (
+        "; '--images .' takes those directly in it" if any(map(formats.ending_of, inside)) else ""
+    )
+    return (
+        f"{root} has no folder {' or '.join(IMAGE_FOLDERS)}, {has}. Say where the images are: "
+        f"--images DIR, or --image-glob PATTERN for cases with a folder each{direct}."
     )
 
 

@@ -94,10 +94,16 @@ def choose(
 def finish(lists: SplitLists, request: Request, has_extra: bool = False) -> Split:
     """Apply the label budget to a split that is complete otherwise; see :func:`choose`."""
     _check_patients(lists)
+    if not lists.pool and not lists.validation:
+        raise UserError(
+            f"none of the {len(lists.unlabeled)} training images has a label; nnU-Net plans and "
+            "learns from labeled cases. Say where the labels are by --labels DIR (--label-glob for "
+            "cases with a folder each) and what follows the case in their names by --label-suffix."
+        )
     if not lists.pool:
         raise UserError(
-            "no training case has a label that is not kept for validation; nnU-Net plans and "
-            "learns from labeled cases, so at least one is needed."
+            f"all {len(lists.validation)} cases with a label are kept for validation; nnU-Net "
+            "plans and learns from labeled cases, so name fewer by --validation."
         )
     lists = replace(lists, sha256=_hash(lists))
     labeled = _as_number(request.labeled, lists)

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
 META_ENDINGS = (".mha", ".mhd")
@@ -43,6 +47,29 @@ def check_announced_size(path: Path, reader: sitk.ImageFileReader) -> str | None
     if voxels > _MAXIMAL_COMPRESSION * there:
         return f"its header announces {voxels} voxels, which {there} bytes cannot hold"
     return None
+
+
+def contradicting_headers(paths: Sequence[Path]) -> str | None:
+    """A line about NIfTI files whose two affines differ; ``None`` if there is no such file."""
+    nifti = [path for path in paths if path.name.endswith((".nii", ".nii.gz"))]
+    number = sum(_contradicts_itself(path) for path in nifti)
+    if not number:
+        return None
+    return (
+        f"{number} of {len(nifti)} NIfTI files have a sform that contradicts their qform; the "
+        "voxel size is that of the qform, as SimpleITK and so nnU-Net read it. Other programs may "
+        "show these files otherwise"
+    )
+
+
+def _contradicts_itself(path: Path) -> bool:
+    """Whether a header has two different affines; unreadable files are judged elsewhere."""
+    try:
+        header: Any = nibabel.load(path).header
+        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    except Exception:  # whatever is wrong with the file is named when it is read as a whole
+        return False
+    return sform is not None and qform is not None and not np.allclose(sform, qform, atol=1e-2)
 
 
 def check_meta_header(path: Path) -> str | None:

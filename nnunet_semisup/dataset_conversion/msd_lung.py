@@ -167,20 +167,25 @@ def collect(
             where it is asked for.
     """
     need_folder(raw_dir)
-    files = files_below(raw_dir)
+    collected = Collected(raw_dir, {})
+    files = files_below(raw_dir, collected.findings)
     scans, h5 = named_like(files, _SCAN), named_like(files, _H5)
     by_folder: dict[str, list[tuple[str, Path]]] = {}
     for path, match in scans:
         by_folder.setdefault(path.parent.name, []).append((match[1], path))
     present = {"raw": "imagesTr" in by_folder, "h5": bool(h5)}
     source = choose_source(raw_dir, source, present, _EXPECTED)
-    collected = Collected(raw_dir, {})
     if source == "h5":
         images = by_case(((match[1], path) for path, match in h5), collected.findings)
         labels = images
     else:
+        if "labelsTr" not in by_folder:
+            raise UserError(
+                f"{raw_dir} has scans in imagesTr and none in labelsTr; give the folder that holds "
+                "both, 'Task06_Lung'."
+            )
         images = by_case(by_folder["imagesTr"], collected.findings, "image")
-        labels = by_case(by_folder.get("labelsTr", ()), collected.findings, "label")
+        labels = by_case(by_folder["labelsTr"], collected.findings, "label")
     collected.cases = {
         case: SourceFiles((path,), labels.get(case)) for case, path in sorted(images.items())
     }
@@ -225,7 +230,8 @@ def collect_further(folder: Path, source: str) -> Collected:
     """
     need_folder(folder)
     collected = Collected(folder, {})
-    files = [f for f in files_below(folder) if not f.parent.name.startswith("labels")]
+    below = files_below(folder, collected.findings)
+    files = [file for file in below if not file.parent.name.startswith("labels")]
     found = ((match[1], path) for path, match in named_like(files, _FURTHER[source]))
     images = by_case(found, collected.findings, "image")
     if not images:

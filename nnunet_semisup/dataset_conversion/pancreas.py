@@ -30,10 +30,10 @@ from nnunet_semisup.dataset_conversion.ct import (
     orientation_faults,
     share_below,
 )
-from nnunet_semisup.dataset_conversion.dicom import SUFFIXES, Series, find_series, read_dicom_folder
+from nnunet_semisup.dataset_conversion.dicom import Series, find_series, is_dicom, read_dicom_folder
 from nnunet_semisup.dataset_conversion.splits import Split, literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
-from nnunet_semisup.dataset_conversion.verify import CaseFacts
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
 from nnunet_semisup.dataset_conversion.volume import Volume, oriented, read_h5, read_itk
 from nnunet_semisup.errors import UserError
 
@@ -253,19 +253,27 @@ def collect(
     """
     for folder in (raw_dir, labels_dir or raw_dir):
         need_folder(folder)
-    files = files_below(raw_dir)
+    findings = Findings()
+    files = files_below(raw_dir, findings)
     found = {form: named_like(files, pattern) for form, pattern in _PATTERNS.items()}
-    dicom = any(file.suffix.lower() in SUFFIXES for file in files)
+    dicom = any(is_dicom(file) for file in files)
     present = {"raw": dicom} | {form: bool(matches) for form, matches in found.items()}
     source = choose_source(raw_dir, source, present, _EXPECTED)
-    collected = Collected(raw_dir, {})
+    collected = Collected(raw_dir, {}, findings)
     if source == "raw":
         images = _scans(collected)
     else:
         matches = [(f"PANCREAS_{match[1]}", path) for path, match in found[source]]
         images = by_case(matches, collected.findings, "image")
     if source in ("raw", "nii"):
-        labels = _labels(collected, files if labels_dir is None else files_below(labels_dir))
+        labels = _labels(
+            collected, files if labels_dir is None else files_below(labels_dir, findings)
+        )
+        if not labels:
+            raise UserError(
+                f"{labels_dir or raw_dir} holds no label0001.nii.gz ...; extract TCIA's label "
+                "archive, a download of its own, and give its folder by --labels-dir DIR."
+            )
     else:
         labels = images
     _note_labels_without_image(collected, images, labels)
@@ -290,7 +298,8 @@ def collect_further(folder: Path, source: str) -> Collected:
         images = _scans(collected, of_the_collection=False)
     else:
         matches = [
-            (match[1], path) for path, match in named_like(files_below(folder), _FURTHER[source])
+            (match[1], path)
+            for path, match in named_like(files_below(folder, collected.findings), _FURTHER[source])
         ]
         images = by_case(matches, collected.findings, "image")
     if not images and not collected.findings.faults:

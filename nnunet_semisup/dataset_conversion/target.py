@@ -7,6 +7,7 @@ nnU-Net never sees half of one.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -55,10 +56,18 @@ class Target:
 
         ``overwrite`` allows to replace what this converter has written, and nothing else.
         """
-        faults = self._faults_of_ids()
+        faults = self._faults_of_place() + self._faults_of_ids()
         if self.folder.exists():
             faults += self._faults_of_folder(overwrite)
         return faults
+
+    def _faults_of_place(self) -> list[str]:
+        """Why nothing can be created below nnUNet_raw."""
+        place = next(p for p in self.folder.parents if p.exists())
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return []
+        why = "is not writable" if place.is_dir() else "is not a folder"
+        return [f"{place} {why}; set the variable nnUNet_raw to a folder you may write to"]
 
     def finish_interrupted(self) -> None:
         """Complete what :meth:`close` did not come to after the folder was in its place."""
@@ -126,7 +135,20 @@ class Target:
         return []
 
     def open(self, fingerprint: str) -> bool:
-        """Make the unfinished folder ready; ``True`` if it continues an earlier run."""
+        """Make the unfinished folder ready; ``True`` if it continues an earlier run.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        try:
+            return self._open(fingerprint)
+        except OSError as error:
+            raise UserError(
+                f"{self.staging} cannot be written ({error}). Check the permissions and the free "
+                "space, or set the variable nnUNet_raw to another folder."
+            ) from error
+
+    def _open(self, fingerprint: str) -> bool:
         if self.staging.exists():
             if read_json(self.staging / STATE).get("fingerprint") == fingerprint:
                 for leftover in self.staging.rglob(".tmp-*"):

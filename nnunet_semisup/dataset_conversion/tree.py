@@ -11,13 +11,27 @@ from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion.verify import Findings
 from nnunet_semisup.errors import UserError
 
+_SHOWN = 5
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file below ``folder`` in a fixed order; what systems leave behind is passed over."""
-    found = []
+
+def files_below(folder: Path, findings: Findings) -> list[Path]:
+    """Every file below ``folder`` in a fixed order.
+
+    What systems leave behind (``._name``, ``.DS_Store``, ``desktop.ini``, ``__MACOSX`` ...) is
+    passed over; ``findings`` is told.
+    """
+    found, junk = [], []
     for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not is_junk(Path(name)))
-        found += [Path(parent) / name for name in sorted(names) if not is_junk(Path(name))]
+        here = Path(parent)
+        junk += [f"{name}/" for name in sorted(subfolders) if is_junk(here / name)]
+        subfolders[:] = sorted(name for name in subfolders if not is_junk(here / name))
+        junk += [name for name in sorted(names) if is_junk(here / name)]
+        found += [here / name for name in sorted(names) if not is_junk(here / name)]
+    if junk:
+        shown = ", ".join(junk[:_SHOWN]) + (" ..." if len(junk) > _SHOWN else "")
+        findings.warnings.append(
+            f"{len(junk)} files or folders that systems leave behind are passed over: {shown}"
+        )
     return found
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_semisup.data.inspection import spacing_fault
 from nnunet_semisup.data.layout import SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
 from nnunet_semisup.data.splits import read_splits, unlabeled_of_fold
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.consistency import find_duplicates
+from nnunet_semisup.dataset_conversion.consistency import find_duplicates, spacing_outliers
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
@@ -23,6 +22,7 @@ from nnunet_semisup.dataset_conversion.formats import (
     read_picture,
     read_tif_stack,
 )
+from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
 from nnunet_semisup.dataset_conversion.target import REPORT, read_json
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
@@ -82,6 +82,9 @@ def verify_dataset(
     for found in facts:
         findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
         findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
+    read = [file.path for found in facts for file in (*found.images, found.label) if file]
+    if contradiction := contradicting_headers(read):
+        findings.warnings.append(contradiction)
     _check_together(facts, form, num_processes, findings)
     _check_counts(content, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
@@ -159,22 +162,14 @@ def _check_together(
     facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
 ) -> None:
     """Compare the cases with each other: copies, voxel sizes."""
-    for pair in find_duplicates(facts, form, num_processes):
+    for pair in find_duplicates(facts, form, num_processes, findings):
         if pair.leaks:
             findings.faults.append(f"{pair.describe()}; remove one of them")
         else:
             findings.warnings.append(pair.describe())
-    spacings = [
-        sorted(found.geometry.spacing)
-        for found in facts
-        if found.geometry and found.case.subset.image_folder == "imagesTr"
-    ]
-    if not spacings:
-        return
-    ranges = [(min(axis), max(axis)) for axis in zip(*spacings, strict=True)]
-    for found in facts:
-        if found.geometry and (fault := spacing_fault(found.geometry.spacing, ranges)):
-            findings.faults.append(f"case {found.case.id}: {fault}")
+    for subset, text in spacing_outliers(facts):
+        place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
+        place.append(text)
 
 
 def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Findings) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,10 @@ class Geometry:
         tolerance = RELATIVE_TOLERANCE * min(self.spacing)
         return bool(np.allclose(self.origin, other.origin, rtol=0, atol=tolerance))
 
+    def equals(self, other: Geometry) -> bool:
+        """Whether everything agrees within tolerance."""
+        return not self.mismatches(other) and self.same_origin(other)
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -88,26 +94,42 @@ def read_itk(path: Path) -> Volume:
     if path.name.endswith((".nii", ".nii.gz")):
         _check_nifti(path)
     try:
-        is_meta = path.name.lower().endswith(META_ENDINGS) and path.is_file()
-        if is_meta and (fault := check_meta_header(path)):
-            raise UnreadableFileError(f"damaged or not a MetaImage file: {fault}")
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        if fault := check_announced_size(path, reader):
-            raise UnreadableFileError(f"damaged: {fault}")
-        image = reader.Execute()
+        with _quiet_itk():
+            return _read_itk(path)
     except (RuntimeError, UnicodeDecodeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UnreadableFileError(f"damaged or not a scan ({lines[-1]})") from error
+
+
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """Without ITK's warnings: several for every ACDC file, which would bury all else."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _read_itk(path: Path) -> Volume:
+    is_meta = path.name.lower().endswith(META_ENDINGS) and path.is_file()
+    if is_meta and (fault := check_meta_header(path)):
+        raise UnreadableFileError(f"damaged or not a MetaImage file: {fault}")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if fault := check_announced_size(path, reader):
+        raise UnreadableFileError(f"damaged: {fault}")
+    image = reader.Execute()
     geometry = Geometry(
         image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
     )
     return Volume(sitk.GetArrayFromImage(image), geometry)
 
 
-def _check_nifti(path: Path) -> None:
-    """Refuse what ITK's NIfTI reader hides.
+def _check_nifti(path: Path) -> np.ndarray:
+    """Refuse what ITK's NIfTI reader hides; returns the voxels with axes x, y, z.
 
     It fills truncated files and NaN voxels with 0, and takes a voxel size of 0 for 1 mm.
 
@@ -133,6 +155,28 @@ def _check_nifti(path: Path) -> None:
     if not (np.isfinite(steps).all() and steps.all()):
         shown = ", ".join(f"{step:g}" for step in steps)
         raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
+    return stored
+
+
+def nifti_holds(path: Path, volume: Volume) -> bool:
+    """Whether a file of :func:`write_nifti` holds ``volume``; its voxels are decompressed once.
+
+    Raises:
+        UnreadableFileError: the file is damaged.
+    """
+    stored = _check_nifti(path).T
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with _quiet_itk():
+        reader.ReadImageInformation()
+    geometry = Geometry(
+        reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+    )
+    return (
+        volume.geometry.equals(geometry)
+        and stored.dtype == volume.array.dtype
+        and np.array_equal(stored, volume.array)
+    )
 
 
 def read_h5(path: Path, key: str, spacing: float | tuple[float, ...], axes: str = "xyz") -> Volume:
@@ -200,12 +244,12 @@ def array_sha256(array: np.ndarray) -> str:
 
 
 def source_sha256(path: Path) -> str:
-    """Hash of a file's bytes, or of a folder's file names and bytes."""
+    """Hash of a file's bytes, or of the names and bytes of all files below a folder."""
     digest = hashlib.sha256()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    for name in files:
-        if path.is_dir():
-            digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
+    is_folder = path.is_dir()
+    for name in sorted(p for p in path.rglob("*") if p.is_file()) if is_folder else [path]:
+        if is_folder:
+            digest.update(f"{name.relative_to(path).as_posix()}\0{name.stat().st_size}\0".encode())
         with name.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

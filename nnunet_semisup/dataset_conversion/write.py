@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.formats import read_written, write_volume
+from nnunet_semisup.dataset_conversion.formats import holds_copy, holds_written, write_volume
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, map_labels
 from nnunet_semisup.dataset_conversion.volume import (
-    UnreadableFileError,
     Volume,
     array_sha256,
     write_text,
@@ -77,13 +76,14 @@ def _write_and_read_back(
 
     ``ready`` is a file that holds ``volume`` as it is wanted; it is copied or linked.
     """
-    if path.exists() and _holds(path, volume):
+    holds = holds_written if ready is None else holds_copy
+    if path.exists() and holds(path, volume):
         return
     if ready is None:
         write_volume(volume, path)
     else:
         _place(ready, path, link)
-    if not _holds(path, volume):
+    if not holds(path, volume):
         raise UserError(f"{path} does not read back as it was written; check the disk.")
 
 
@@ -105,20 +105,6 @@ def _place(source: Path, path: Path, link: str) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _holds(path: Path, volume: Volume) -> bool:
-    """Whether ``path`` holds the voxels and the geometry of ``volume``."""
-    try:
-        written = read_written(path)
-    except UnreadableFileError:
-        return False
-    same = not volume.geometry.mismatches(written.geometry)
-    return (
-        same
-        and volume.geometry.same_origin(written.geometry)
-        and array_sha256(written.array) == array_sha256(volume.array)
-    )
 
 
 def write_cases(

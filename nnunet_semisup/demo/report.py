@@ -111,11 +111,13 @@ def results_table(results: Sequence[Result], settings: Settings) -> Table:
 
 def _data(settings: Settings) -> str:
     counts = settings.counts
+    changed = "".join(f" {trainer}: {values}." for trainer, values in settings.overrides)
     return (
         f"Phantom with two organs, {' x '.join(map(str, settings.shape))} voxels: {counts.labeled} "
         f"cases with labels, {counts.unlabeled} without, {counts.test} for testing, seed "
         f"{settings.seed}. Unlabeled cases are used by the trainers other than "
-        "nnUNetTrainerSupervised. Final weights, no test-time augmentation."
+        f"nnUNetTrainerSupervised. {settings.configuration}, final weights, no test-time "
+        f"augmentation.{changed}"
     )
 
 

@@ -17,7 +17,7 @@ from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.demo.phantom import Counts, write_phantom
 from nnunet_semisup.demo.settings import (
-    CONFIGURATION,
+    CONFIGURATIONS,
     DATASET_ID,
     DATASET_NAME,
     FOLD,
@@ -47,8 +47,8 @@ def environment(layout: Layout) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE", **inherited, **variables}
 
 
-def training_settings(settings: Settings) -> str:
-    """The value of ``nnUNet_semisup_set`` for every trainer of the demo."""
+def training_settings(settings: Settings, trainer: str) -> str:
+    """The value of ``nnUNet_semisup_set`` for a trainer of the demo."""
     return ",".join(
         [
             f"num_epochs={settings.epochs}",
@@ -56,18 +56,21 @@ def training_settings(settings: Settings) -> str:
             f"num_val_iterations_per_epoch={VALIDATION_BATCHES}",
             "save_every=2",
             f"seed={settings.seed}",
+            *(values for name, values in settings.overrides if name == trainer),
         ]
     )
 
 
-def shrink_plan(path: Path, max_patch: Sequence[int], features: Sequence[int]) -> None:
-    """Cut patch size and channels of the plan, so that a training takes minutes on a CPU.
+def shrink_plan(path: Path, settings: Settings) -> None:
+    """Cut patch, batch and channels of the plan, so that a training takes minutes on a CPU.
 
     The patch stays divisible by the strides of the network.
     """
     plans = json.loads(path.read_text(encoding="utf-8"))
-    configuration = plans["configurations"][CONFIGURATION]
+    configuration = plans["configurations"][settings.configuration]
     network = configuration["architecture"]["arch_kwargs"]
+    max_patch = settings.max_patch[-len(configuration["patch_size"]) :]
+    features = settings.features
     strides = [1] * len(max_patch)
     for stage in network["strides"]:
         strides = [total * stride for total, stride in zip(strides, stage, strict=True)]
@@ -78,14 +81,14 @@ def shrink_plan(path: Path, max_patch: Sequence[int], features: Sequence[int]) -
         )
     ]
     channels = (*features, *[features[-1]] * network["n_stages"])[: network["n_stages"]]
-    changed: list[tuple[str, Any, Any]] = [
-        ("patch_size", configuration["patch_size"], patch),
-        ("features_per_stage", network["features_per_stage"], list(channels)),
+    changed: list[tuple[dict[str, Any], str, Any]] = [
+        (configuration, "patch_size", patch),
+        (configuration, "batch_size", min(configuration["batch_size"], settings.max_batch)),
+        (network, "features_per_stage", list(channels)),
     ]
-    for key, old, new in changed:
-        print(f"{path.name}: {key} {old} -> {new}")
-    configuration["patch_size"] = patch
-    network["features_per_stage"] = list(channels)
+    for values, key, new in changed:
+        print(f"{path.name}: {key} {values[key]} -> {new}")
+        values[key] = new
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 
@@ -109,20 +112,20 @@ def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
     stages.command(
         "preprocess",
         "Plan and preprocess, unlabeled images included",
-        ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(DATASET_ID), "-c", CONFIGURATION]
-        + ["-npfp", "1", "-np", "1", "--verify_dataset_integrity"],
+        ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(DATASET_ID)]
+        + ["-c", settings.configuration, "-npfp", "1", "-np", "1", "--verify_dataset_integrity"],
     )
     stages.step(
         "plan",
         "Cut the network to a size for the CPU",
-        lambda: shrink_plan(layout.plans_file, settings.max_patch, settings.features),
+        lambda: shrink_plan(layout.plans_file, settings),
     )
 
 
 def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, trainer: str) -> None:
     """Training, prediction and evaluation of one trainer."""
     title = find_method(trainer).title
-    words = ["nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, "-tr", trainer]
+    words = ["nnUNetv2_train", str(DATASET_ID), settings.configuration, FOLD, "-tr", trainer]
     words += ["-device", settings.device]
     if any(layout.fold(trainer).glob("checkpoint_*.pth")):
         words.append("--c")
@@ -132,7 +135,7 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         words,
         {
             "nnUNet_n_proc_DA": "0" if settings.device == "cpu" else "4",
-            "nnUNet_semisup_set": training_settings(settings),
+            "nnUNet_semisup_set": training_settings(settings, trainer),
         },
     )
     images, predictions = layout.raw_dataset / "imagesTs", layout.predictions(trainer)
@@ -140,7 +143,8 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         f"predict_{trainer}",
         f"Predict the test cases with {trainer}",
         ["nnUNetv2_predict", "-d", str(DATASET_ID), "-i", str(images), "-o", str(predictions)]
-        + ["-c", CONFIGURATION, "-f", FOLD, "-tr", trainer, "-device", settings.device]
+        + ["-c", settings.configuration, "-f", FOLD, "-tr", trainer]
+        + ["-device", settings.device]
         + ["--disable_tta", "-npp", "0", "-nps", "0"],
     )
     stages.command(
@@ -167,7 +171,7 @@ def run_demo(output: Path, settings: Settings) -> Path:
     """
     settings.check()
     claim(output, settings)
-    layout = Layout(output)
+    layout = Layout(output, settings.configuration)
     for folder in (layout.raw, layout.preprocessed, layout.results):
         folder.mkdir(exist_ok=True)
     stages = Stages(layout.stages, environment(layout))
@@ -214,9 +218,31 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("LABELED", "UNLABELED", "TEST"),
         help="number of cases [%(default)s]",
     )
+    add(
+        "--configuration",
+        choices=CONFIGURATIONS,
+        default=default.configuration,
+        help="of nnU-Net [%(default)s]",
+    )
+    add(
+        "--set",
+        action="append",
+        type=assignments,
+        default=[],
+        metavar="TRAINER:NAME=VALUE,...",
+        help="hyper-parameters of one trainer; may be repeated",
+    )
     add("--seed", type=int, default=default.seed, help="of phantom and training [%(default)s]")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="[%(default)s]")
     return parser
+
+
+def assignments(text: str) -> tuple[str, str]:
+    """``TRAINER:NAME=VALUE,...`` as a pair; what the values mean is the trainer's to check."""
+    trainer, colon, values = text.partition(":")
+    if not (trainer and colon and "=" in values):
+        raise argparse.ArgumentTypeError(f"{text}: give TRAINER:NAME=VALUE,...")
+    return trainer, values
 
 
 def choose_device(wanted: str) -> str:
@@ -235,6 +261,8 @@ def _run(args: argparse.Namespace) -> int:
         steps_per_epoch=args.steps_per_epoch,
         shape=tuple(args.shape),
         counts=Counts(*args.cases),
+        configuration=args.configuration,
+        overrides=tuple(args.set),
         seed=args.seed,
         device=choose_device(args.device),
     )

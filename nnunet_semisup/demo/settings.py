@@ -13,7 +13,7 @@ from nnunet_semisup.registry import METHODS
 
 DATASET_ID = 900
 DATASET_NAME = "Phantom"
-CONFIGURATION = "3d_fullres"
+CONFIGURATIONS = ("3d_fullres", "2d")
 PLANS = "nnUNetPlans"
 FOLD = "all"
 SETTINGS_FILE = "demo.json"
@@ -31,7 +31,10 @@ class Settings:
         steps_per_epoch: steps of one of nnU-Net's epochs.
         shape: size of the phantom in voxels.
         counts: labeled, unlabeled and test cases.
-        max_patch: greatest patch size; the plan's is cut to it.
+        configuration: nnU-Net's, ``3d_fullres`` or ``2d``.
+        overrides: hyper-parameters of single trainers, as ``(trainer, "name=value,...")``.
+        max_patch: greatest patch size; the plan's is cut to it, in 2D to its last two numbers.
+        max_batch: greatest batch size.
         features: channels of the encoder's stages; the plan's are replaced.
         seed: of phantom and training.
         device: ``cpu`` or ``cuda``.
@@ -42,7 +45,10 @@ class Settings:
     steps_per_epoch: int = 25
     shape: tuple[int, ...] = SHAPES[3]
     counts: Counts = DEFAULT_COUNTS
+    configuration: str = CONFIGURATIONS[0]
+    overrides: tuple[tuple[str, str], ...] = ()
     max_patch: tuple[int, ...] = (32, 40, 40)
+    max_batch: int = 8
     features: tuple[int, ...] = (8, 16, 32, 64, 64, 64)
     seed: int = 0
     device: str = "cpu"
@@ -69,6 +75,11 @@ class Settings:
             )
         if len(self.shape) != 3 or min(self.shape) < SMALLEST_AXIS:
             faults.append(f"shape {self.shape}: give three numbers of {SMALLEST_AXIS} or more")
+        faults += [
+            f"--set {trainer}: the trainers of this run are {', '.join(self.trainers)}"
+            for trainer, _ in self.overrides
+            if trainer not in self.trainers
+        ]
         if min(asdict(self.counts).values()) < 1:
             faults.append(f"{self.counts}: give at least 1 case of each group")
         if faults:
@@ -85,6 +96,7 @@ class Layout:
     """The folders below the demo's output folder."""
 
     output: Path
+    configuration: str = CONFIGURATIONS[0]
 
     @property
     def raw(self) -> Path:
@@ -128,7 +140,7 @@ class Layout:
 
     def fold(self, trainer: str) -> Path:
         """nnU-Net's folder of a training."""
-        name = f"{trainer}__{PLANS}__{CONFIGURATION}"
+        name = f"{trainer}__{PLANS}__{self.configuration}"
         return self.results / self.dataset_name / name / f"fold_{FOLD}"
 
     def predictions(self, trainer: str) -> Path:

@@ -32,6 +32,7 @@ class Monitor:
         self.rows: list[Row] = []
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._unwritten = False
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:
         """Adds one step's values: scalars, tensors stay on their device."""
@@ -46,7 +47,7 @@ class Monitor:
         row.update({name: float(s) / self._counts[name] for name, s in self._sums.items()})
         row.update(extra or {})
         self.rows = [r for r in self.rows if r["epoch"] < epoch] + [row]
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts, self._unwritten = {}, {}, True
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,12 +58,13 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restores what :meth:`state_dict` gave."""
         self.rows = list(state["rows"])
+        self._unwritten = bool(self.rows)
         self._sums = {name: s.to(device) for name, s in state["sums"].items()}
         self._counts = dict(state["counts"])
 
     def write(self, folder: str) -> None:
-        """Writes the CSV file and the picture into ``folder``, each atomically."""
-        if not self.rows:
+        """Writes the CSV file and the picture into ``folder``, each atomically, if rows are new."""
+        if not self._unwritten:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
@@ -75,6 +77,7 @@ class Monitor:
             temporary.write_text(text.getvalue())
         with default_style(), atomic_path(Path(folder, PLOT_NAME)) as temporary:
             plot_rows(self.rows, temporary)
+        self._unwritten = False
 
 
 def default_style() -> AbstractContextManager[None]:
@@ -92,13 +95,20 @@ def plot_rows(rows: list[Row], path: Path) -> None:
     names = [n for n in dict.fromkeys(k for row in rows for k in row) if n != "epoch"]
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(5.0 * columns, 2.8 * lines), layout="constrained")
+    width, height, edge = 4.0 * columns, 2.2 * lines, 0.3
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    # Fixed margins: fitting them to the labels would draw everything three times.
+    left, bottom = 2 * edge / width, 2 * edge / height
+    right, top = 1 - edge / width, 1 - edge / height
+    figure.subplots_adjust(left, bottom, right, top, wspace=0.2, hspace=0.45)
     for i, name in enumerate(names):
         axis = figure.add_subplot(lines, columns, i + 1)
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         axis.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
         axis.set_title(name.replace("_", " "), fontsize=10)
-        axis.set_xlabel("epoch", fontsize=8)
+        axis.locator_params(nbins=5)
+        axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=90)
+    figure.supxlabel("epoch", y=0.05 / height, fontsize=9)
+    figure.savefig(path, dpi=80)

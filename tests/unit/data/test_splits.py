@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
@@ -70,6 +70,7 @@ def test_malformed_file_is_refused(write, content):
 
 
 @given(owner=st.lists(st.sampled_from(["train", "val", "unlabeled"]), min_size=8, max_size=8))
+@settings(deadline=None)
 def test_disjoint_subsets_are_accepted(tmp_path_factory, owner):
     subsets = ("train", "val", "unlabeled")
     fold = {s: [i for i, o in zip(AVAILABLE, owner, strict=True) if o == s] for s in subsets}

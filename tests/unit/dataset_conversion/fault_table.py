@@ -28,8 +28,8 @@ from tests.unit.dataset_conversion import (
     test_generic_faults,
     test_msd_lung,
     test_pancreas,
-    test_verify_dataset,
     trees,
+    verify_faults,
 )
 from tests.unit.dataset_conversion.trees_acdc import make_acdc
 from tests.unit.dataset_conversion.trees_brats2019 import make_brats2019
@@ -82,11 +82,8 @@ def broken_trees() -> Iterator[BrokenTree]:
         yield _generic(name)
     yield from _of(
         "verify",
-        {
-            name: (spoil, messages[-1])
-            for name, (spoil, *messages) in test_verify_dataset.FAULTS.items()
-        },
-        lambda folder: test_verify_dataset.make_raw(folder.parent / "raw"),
+        {name: (spoil, messages[-1]) for name, (spoil, *messages) in verify_faults.FAULTS.items()},
+        lambda folder: verify_faults.make_raw(folder.parent / "raw"),
         lambda _: _verify(),
     )
 

@@ -44,7 +44,9 @@ def test_series_in_any_file_order_equals_gdcm_s_volume(tmp_path, orientation):
 
 
 @given(st.permutations(range(5)))
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_order_of_the_files_does_not_matter(tmp_path, order):
     folder = tmp_path / "series"
     if not folder.exists():

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_semisup.dataset_conversion.cases import Subset
@@ -36,6 +36,7 @@ def test_literature_needs_a_budget():
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.data())
+@settings(deadline=None)
 def test_every_case_is_in_one_subset(num_pool, num_unlabeled, data):
     ids = [f"c{i}" for i in range(num_pool + num_unlabeled + 3)]
     pool, rest = ids[:num_pool], ids[num_pool:-3]

@@ -21,6 +21,7 @@ def plan(strides, patch):
         "configurations": {
             "3d_fullres": {
                 "patch_size": patch,
+                "batch_size": 12,
                 "architecture": {
                     "arch_kwargs": {
                         "n_stages": stages,
@@ -29,7 +30,17 @@ def plan(strides, patch):
                     }
                 },
             },
-            "2d": {"patch_size": [48, 48]},
+            "2d": {
+                "patch_size": [48, 56],
+                "batch_size": 3,
+                "architecture": {
+                    "arch_kwargs": {
+                        "n_stages": 2,
+                        "strides": [[1, 1], [2, 2]],
+                        "features_per_stage": [32, 64],
+                    }
+                },
+            },
         }
     }
 
@@ -46,23 +57,41 @@ def test_cut_patch_fits_the_strides(tmp_path, strides, planned, wanted):
     path = tmp_path / "plans.json"
     content = plan(strides, planned)
     path.write_text(json.dumps(content))
-    run.shrink_plan(path, (32, 40, 40), (8, 16, 32))
+    run.shrink_plan(path, Settings(max_patch=(32, 40, 40), features=(8, 16, 32), max_batch=8))
     cut = json.loads(path.read_text())
     configuration = cut["configurations"]["3d_fullres"]
     assert configuration["patch_size"] == wanted
+    assert configuration["batch_size"] == 8
     features = configuration["architecture"]["arch_kwargs"]["features_per_stage"]
     assert features == [8, 16, 32, 32, 32][: len(strides)]
     assert cut["configurations"]["2d"] == content["configurations"]["2d"]
     assert [p.name for p in tmp_path.iterdir()] == ["plans.json"]
 
 
+def test_patch_of_a_2d_plan_is_cut_to_the_last_two_axes(tmp_path):
+    path = tmp_path / "plans.json"
+    content = plan([[1, 1, 1], [2, 2, 2]], [12, 14, 16])
+    path.write_text(json.dumps(content))
+    run.shrink_plan(path, Settings(configuration="2d", max_patch=(8, 40, 64), features=(4,)))
+    cut = json.loads(path.read_text())["configurations"]
+    assert cut["2d"]["patch_size"] == [40, 56]
+    assert cut["2d"]["batch_size"] == 3
+    assert cut["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] == [4, 4]
+    assert cut["3d_fullres"] == content["configurations"]["3d_fullres"]
+
+
 def test_all_bad_settings_are_listed(tmp_path):
     bad = Settings(
-        trainers=("nnUNetTrainerNone",), steps=30, shape=(4, 4, 4), counts=Counts(0, 1, 1)
+        trainers=("nnUNetTrainerNone",),
+        steps=30,
+        shape=(4, 4, 4),
+        counts=Counts(0, 1, 1),
+        overrides=(("nnUNetTrainerVQSeg", "ema_decay=0.9"),),
     )
     with pytest.raises(UserError) as error:
         run.run_demo(tmp_path / "demo", bad)
-    for word in ("nnUNetTrainerNone", "30 steps", "(4, 4, 4)", "labeled=0"):
+    words = ("nnUNetTrainerNone", "30 steps", "(4, 4, 4)", "labeled=0", "--set nnUNetTrainerVQSeg")
+    for word in words:
         assert word in str(error.value)
     assert not (tmp_path / "demo").exists()
 
@@ -94,10 +123,21 @@ def test_the_users_own_nnunet_folders_and_settings_are_not_used(tmp_path, monkey
 
 
 def test_trainers_accept_the_budget():
-    settings = Settings(steps=60, steps_per_epoch=20, seed=5)
-    values = read_overrides(nnUNetTrainerVQSeg, run.training_settings(settings))
+    name = "nnUNetTrainerVQSeg"
+    overrides = (run.assignments(f"{name}:ema_decay=0.5"), ("nnUNetTrainerOther", "wrong=1"))
+    settings = Settings(steps=60, steps_per_epoch=20, seed=5, overrides=overrides)
+    values = read_overrides(nnUNetTrainerVQSeg, run.training_settings(settings, name))
+    assert values["ema_decay"] == 0.5
     assert values["num_epochs"] * values["num_iterations_per_epoch"] == 60
     assert values["seed"] == 5
+
+
+@pytest.mark.parametrize("text", ["", "ema_decay=0.5", "nnUNetTrainerVQSeg:", ":a=1"])
+def test_assignments_name_their_trainer(text, capsys):
+    with pytest.raises(SystemExit) as error:
+        run.build_parser().parse_args(["--set", text])
+    assert error.value.code == 2
+    assert "TRAINER:NAME=VALUE" in capsys.readouterr().err
 
 
 def test_exit_code_of_bad_arguments(tmp_path, capsys):

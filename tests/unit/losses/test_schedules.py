@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_semisup.losses.schedules import linear_rampup, sigmoid_rampup
@@ -15,6 +15,7 @@ lengths = st.floats(0.01, 1)
 
 @RAMPS
 @given(one=fractions, two=fractions, length=lengths)
+@settings(deadline=None)
 def test_rises_and_stays_within_zero_and_one(ramp, one, two, length):
     low, high = (ramp(p, length) for p in sorted((one, two)))
     assert 0 <= low <= high <= 1
@@ -22,6 +23,7 @@ def test_rises_and_stays_within_zero_and_one(ramp, one, two, length):
 
 @RAMPS
 @given(length=lengths, past=st.floats(0, 5))
+@settings(deadline=None)
 def test_is_one_from_its_length_on(ramp, length, past):
     assert ramp(length + past, length) == 1
 

@@ -1,0 +1,163 @@
+"""What a stranger reads after a slip, and what a conversion says besides."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_semisup.cli.convert import build_parser
+from nnunet_semisup.dataset_conversion.volume import source_sha256
+from tests.unit.dataset_conversion.forms import make
+from tests.unit.dataset_conversion.trees_common import names, report_of
+from tests.unit.dataset_conversion.trees_generic import (
+    WHAT,
+    convert,
+    make_folders,
+    mask,
+    scan,
+    write,
+)
+from tests.unit.dataset_conversion.trees_msd_lung import image_path, label_path, task
+from tests.unit.dataset_conversion.trees_pancreas import series_folder
+
+pytestmark = pytest.mark.usefixtures("no_search")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_folders(tmp_path / "data")
+
+
+@pytest.mark.parametrize("dataset", ["generic", "pancreas"])
+def test_forgotten_option_is_a_short_message(capsys, dataset):
+    with pytest.raises(SystemExit) as end:
+        build_parser().parse_args([dataset, "folder"])
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"usage: nnUNetv2_semisup_convert {dataset} RAW_DIR -d ID [options]"
+    assert lines[1].endswith("the following arguments are required: -d/--dataset-id")
+
+
+def test_id_is_refused_before_the_folder_is_searched(roots, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert convert(tmp_path / "empty", dataset_id=1502) == 2
+    assert "-d 1502 is not possible; give a number from 1 to 999" in capsys.readouterr().err
+
+
+def test_target_that_cannot_be_written_is_refused(roots, folders, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "file" / "raw"))
+    assert convert(folders.root, *WHAT, "--dry-run") == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'file'} is not a folder; set the variable nnUNet_raw" in error
+    monkeypatch.setenv("nnUNet_raw", str(roots["raw"]))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert convert(folders.root, *WHAT) == 2
+    assert f"{roots['raw']} is not writable" in capsys.readouterr().err
+
+
+def test_disk_that_refuses_at_last(roots, folders, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("nnunet_semisup.dataset_conversion.target.Path.mkdir", refuse)
+    assert convert(folders.root, *WHAT) == 2
+    assert "cannot be written ([Errno 13] Permission denied)" in capsys.readouterr().err
+
+
+def test_folder_above_or_below_the_right_one(roots, folders, capsys):
+    assert convert(folders.root.parent, *WHAT) == 2
+    error = capsys.readouterr().err
+    assert "has no folder imagesTr or images, only data" in error
+    assert "--images ." not in error
+    assert convert(folders.images, *WHAT) == 2
+    assert "'--images .' takes those directly in it" in capsys.readouterr().err
+    assert convert(folders.images, *WHAT, "--images", ".", "--labels", str(folders.labels)) == 0
+
+
+def test_labels_that_were_not_found(roots, folders, capsys):
+    folders.labels.rename(folders.root / "1st_manual")
+    assert convert(folders.root, *WHAT) == 2
+    error = capsys.readouterr().err
+    assert "none of the 5 training images has a label" in error
+    assert "--labels DIR" in error
+
+
+def test_lung_folder_one_level_too_deep(roots, tmp_path, capsys):
+    tree = make("msd_lung", "raw", tmp_path / "download")
+    tree.root = task(tree) / "imagesTr"
+    assert tree.convert() == 2
+    assert "give the folder that holds both, 'Task06_Lung'" in capsys.readouterr().err
+
+
+def test_pancreas_without_the_archive_of_labels(roots, tmp_path, capsys):
+    tree = make("pancreas", "nii", tmp_path / "download")
+    labels = tree.root / "TCIA_pancreas_labels-02-05-2017"
+    labels.rename(tmp_path / "labels")
+    assert tree.convert() == 2
+    assert "give its folder by --labels-dir DIR" in capsys.readouterr().err
+    assert tree.convert("--labels-dir", str(tmp_path / "labels")) == 0
+
+
+def test_dicom_without_endings_is_found_by_its_content(roots, tmp_path):
+    tree = make("pancreas", "raw", tmp_path / "download")
+    for path in sorted(tree.root.rglob("*.dcm")):
+        path.rename(path.with_suffix(""))
+    assert tree.convert("--dry-run") == 0
+
+
+def test_other_files_beside_a_series(roots, tmp_path):
+    tree = make("pancreas", "raw", tmp_path / "download")
+    folder = series_folder(tree, 1)
+    before = source_sha256(folder)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "read.txt").write_text("text")
+    assert source_sha256(folder) != before
+    assert tree.convert("--dry-run") == 0
+
+
+def test_what_systems_leave_behind_is_said(roots, tmp_path, capsys):
+    tree = make("msd_lung", "raw", tmp_path / "download")
+    (task(tree) / "__MACOSX").mkdir()
+    number = len(list(tree.root.rglob("._*"))) + 1
+    assert tree.convert() == 0
+    out = capsys.readouterr().out
+    assert f"{number} files or folders that systems leave behind are passed over: " in out
+    (made,) = roots["raw"].iterdir()
+    assert not [name for name in names(made / "imagesTr") if name.startswith("._")]
+
+
+def test_voxel_size_in_another_unit_is_a_warning(roots, folders, capsys):
+    write(scan(4), folders.image("p5"), (0.1, 0.1, 0.2))
+    write(scan(1), folders.image("p2"), (10, 10, 20))
+    write(mask(1), folders.label("p2"), (10, 10, 20))
+    assert convert(folders.root, *WHAT) == 0
+    out = capsys.readouterr().out
+    assert (
+        "case p2: has the spacing (20, 10, 10), about 10 times larger on all axes"
+        in out.replace("(10, 10, 20)", "(20, 10, 10)")
+    )
+    assert "case p5: has the spacing" not in out, "p1 to p3 range from 1 to 10 mm"
+
+
+def test_report_holds_the_command(roots, folders):
+    assert convert(folders.root, *WHAT) == 0
+    (made,) = roots["raw"].iterdir()
+    command = report_of(made)["command"]
+    assert command[:3] == ["nnUNetv2_semisup_convert", "generic", str(folders.root)]
+    assert command[-len(WHAT) :] == list(WHAT)
+
+
+def test_hidden_labels_are_neither_read_nor_hashed(roots, tmp_path):
+    tree = make("msd_lung", "raw", tmp_path / "download")
+    hidden = tree.lists["unlabeled"]
+    for case in hidden:
+        label_path(tree, case).write_bytes(b"not a label")
+    assert tree.convert() == 0
+    (made,) = roots["raw"].iterdir()
+    cases = report_of(made)["cases"]
+    assert all(cases[case]["label"] is None for case in hidden)
+    text = json.dumps(cases)
+    assert not any(str(label_path(tree, case)) in text for case in hidden)
+    assert all(str(image_path(tree, case)) in text for case in hidden)
+    assert np.all([cases[case]["label_voxels"] == {} for case in hidden])
