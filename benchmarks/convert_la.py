@@ -57,6 +57,7 @@ def main() -> None:
         "voxels compared, all equal": f"{voxels:,}",
         "sum of the image voxels, source and result": f"{total[0]:.10g}, {total[1]:.10g}",
         "sum of the label voxels, source and result": f"{total[2]:.10g}, {total[3]:.10g}",
+        "nnU-Net's verify_dataset_integrity": _by_nnunet(summary),
         "pairs of one acquisition": output.count("are one acquisition twice"),
         "processes": arguments.np,
         "conversion: wall, processor (s)": f"{converted:.1f}, {convert_cpu:.1f}",
@@ -86,6 +87,11 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args(given[:end])
     arguments.options = given[end + 1 :] or ["--labeled", "8"]
     return arguments
+
+
+def _by_nnunet(output: str) -> str:
+    """Whether nnU-Net's own check, which ends the verification, came to its end."""
+    return "passed" if "verify_dataset_integrity Done" in output else "did not pass"
 
 
 def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:

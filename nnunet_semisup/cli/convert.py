@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
@@ -173,12 +173,22 @@ def _convert(arguments: argparse.Namespace) -> None:
     convert(prepared.collected, prepared.split, prepared.form, _options(arguments))
 
 
+def _deciding(given: Sequence[str]) -> Iterator[str]:
+    """The words of a command line without those that cannot change what is written."""
+    words = iter(given)
+    for word in words:
+        if word in ("-np", "--num-processes"):
+            next(words, None)
+        elif word != "--overwrite":
+            yield word
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``nnUNetv2_semisup_convert``."""
     given = sys.argv[1:] if argv is None else list(argv)
     parser = build_parser()
     arguments = parser.parse_args(given)
-    arguments.command = (parser.prog, *given)
+    arguments.command = (parser.prog, *_deciding(given))
     run_command(lambda: _convert(arguments))
 
 

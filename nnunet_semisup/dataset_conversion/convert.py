@@ -35,7 +35,10 @@ EXTRA = ("ignore", "unlabeled", "error")
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may decide for every data set; the command line documents each."""
+    """What the user may decide for every data set; the command line documents each.
+
+    ``command`` is the command line itself, for the report.
+    """
 
     dataset_id: int
     name: str

@@ -5,7 +5,8 @@ labels may be absent. Normalised cross-correlation (Lewis, "Fast normalized cros
 Vision Interface 1995) is invariant to both shift and affine grey-value maps. All pairs are screened
 on thumbnails, where one inverse Fourier transform gives every shift; the few that pass are
 confirmed on full-resolution voxels, where two different patients do not correlate. Thumbnails are
-compared without their local mean, because the outline of a body is alike in all scans of a kind.
+compared after their local mean and contrast are taken off, because the outline of a body is alike
+in all scans of a kind and has more contrast than all that is in it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from nnunet_semisup.dataset_conversion.volume import Volume
 FACTOR = 6
 SCREENING_THRESHOLD = 0.65
 CONFIRMATION_THRESHOLD = 0.92
-MOST_CONFIRMED = 500
+MOST_CONFIRMED = 100
 """Pairs that are compared at full resolution, each of which reads two files."""
 _TEMPLATE_SHARE = 0.6
 _LOCAL_WINDOWS = 5
+_LEAST_CONTRAST = 0.05
+"""Share of the whole image's standard deviation that keeps noise in air from being amplified."""
 _MOST_WINDOWS = 48
 """Thumbnails with more along an axis are halved along it, which changes nothing but the effort."""
 _CONFIRMATION_VOXELS = 32**3
@@ -134,7 +137,7 @@ def screen(
     shapes = np.array([t.shape for t in smaller])
     box = [max(1, round(_TEMPLATE_SHARE * n)) for n in shapes.min(axis=0)]
     grid = [fft.next_fast_len(int(n), real=True) for n in shapes.max(axis=0)]
-    prepared = [_Searchable(t - uniform_filter(t, _LOCAL_WINDOWS), box, grid) for t in smaller]
+    prepared = [_Searchable(_texture(t), box, grid) for t in smaller]
     found = []
     for i, j in combinations(range(len(prepared)), 2):
         first, second = prepared[i], prepared[j]
@@ -147,6 +150,14 @@ def screen(
         if score >= threshold:
             found.append(Candidate(i, j, score, tuple(offset), tuple(factors)))
     return found
+
+
+def _texture(image: np.ndarray) -> np.ndarray:
+    """The image in units of its local standard deviation around its local mean."""
+    detail = image - uniform_filter(image, _LOCAL_WINDOWS)
+    contrast = np.sqrt(uniform_filter(detail**2, _LOCAL_WINDOWS))
+    floor = _LEAST_CONTRAST * float(image.std()) + np.finfo(np.float32).tiny
+    return detail / (contrast + floor)
 
 
 def _halved(thumbnails: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:

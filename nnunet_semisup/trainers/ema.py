@@ -17,8 +17,8 @@ class EMATeacher(AveragedModel):
     ``a * teacher + (1 - a) * student`` with ``a = min(1 - 1 / (t + 1), decay)`` ([0], section 3.1
     and its code), so early weights are forgotten quickly; integer buffers are copied.
 
-    torch's own update asks the device for its counter at every step; this one does not wait for
-    the device.
+    The counter ``n_averaged`` stays on the host, and torch's own update, which compares it as a
+    tensor at every step, is replaced, so that no step waits for the device.
 
     Args:
         model: network to follow; it is copied, never held.

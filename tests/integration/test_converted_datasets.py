@@ -13,6 +13,7 @@ import pytest
 from nnunet_semisup import parallel
 from nnunet_semisup.cli import plan_and_preprocess
 from tests.helpers import nnunet_folders, nnunet_in_process
+from tests.unit.dataset_conversion import trees, trees_generic
 from tests.unit.dataset_conversion.forms import make
 
 CONFIGURATION = "3d_fullres"
@@ -22,6 +23,25 @@ VARIANTS = {
     603: ("msd_lung", "imagesTs", (24, 32, 32)),
     604: ("acdc", "raw", (8, 32, 32)),
 }
+OTHERS = {605: "la", 606: "generic", 607: "lc"}
+DATASETS = {number: dataset for number, (dataset, _, _) in VARIANTS.items()} | OTHERS
+
+
+def convert_all(root: Path) -> None:
+    """A tiny download of every data set, converted."""
+    for number, (dataset, variant, shape) in VARIANTS.items():
+        tree = make(dataset, variant, root / f"download_{dataset}", shape=shape)
+        assert tree.convert(dataset_id=number) == 0
+    assert trees.convert(trees.make_download(root / "download_la"), dataset_id=605) == 0
+    folders = trees_generic.make_folders(root / "download_generic", ".nrrd")
+    assert trees_generic.convert(folders.root, *trees_generic.WHAT, dataset_id=606) == 0
+    for seed in range(5):
+        folder = root / "download_lc" / f"case{seed}"
+        trees_generic.write(trees_generic.scan(seed), folder / "ct.mha")
+        trees_generic.write(trees_generic.mask(seed), folder / "mask.nii")
+    options = ("--split", "seed:42", "--labeled", "2")
+    lc = root / "download_lc"
+    assert trees_generic.convert(lc, *options, command="lc", dataset_id=607) == 0
 
 
 @dataclass(frozen=True)
@@ -50,23 +70,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pre
     with pytest.MonkeyPatch.context() as patch, nnunet_in_process():
         folders = nnunet_folders(root, patch)
         patch.setattr(parallel, "_in_processes", parallel._in_this_process)
-        for number, (dataset, variant, shape) in VARIANTS.items():
-            tree = make(dataset, variant, root / f"download_{dataset}", shape=shape)
-            assert tree.convert(dataset_id=number) == 0
-        numbers = [str(number) for number in VARIANTS]
+        convert_all(root)
+        numbers = [str(number) for number in DATASETS]
         with pytest.raises(SystemExit) as end:
             plan_and_preprocess.main(
                 ["-d", *numbers, "-c", CONFIGURATION, "-npfp", "1", "-np", "1", "--no_pbar"]
             )
         assert end.value.code == 0
         found = {}
-        for number, (dataset, _, _) in VARIANTS.items():
+        for number, dataset in DATASETS.items():
             (raw,) = folders.raw.glob(f"Dataset{number}_*")
             found[dataset] = Prepared(raw, folders.preprocessed / raw.name)
         yield found
 
 
-@pytest.mark.parametrize("dataset", [dataset for dataset, _, _ in VARIANTS.values()])
+@pytest.mark.parametrize("dataset", DATASETS.values())
 def test_labeled_and_unlabeled_cases_are_preprocessed(prepared, dataset):
     made = prepared[dataset]
     content = made.content()
@@ -75,7 +93,7 @@ def test_labeled_and_unlabeled_cases_are_preprocessed(prepared, dataset):
     assert set(content["semisup"]["labeled_order"]) <= set(made.cases())
 
 
-@pytest.mark.parametrize("dataset", ["brats2019", "acdc"])
+@pytest.mark.parametrize("dataset", ["brats2019", "acdc", "la", "lc"])
 def test_validation_cases_of_the_split_reach_the_trainer(prepared, dataset):
     made = prepared[dataset]
     (fold,) = json.loads((made.preprocessed / "splits_final.json").read_text())
@@ -90,6 +108,9 @@ def test_validation_cases_of_the_split_reach_the_trainer(prepared, dataset):
         ("msd_lung", ["CTNormalization"]),
         ("brats2019", ["ZScoreNormalization"] * 4),
         ("acdc", ["ZScoreNormalization"]),
+        ("la", ["ZScoreNormalization"]),
+        ("generic", ["ZScoreNormalization"]),
+        ("lc", ["CTNormalization"]),
     ],
 )
 def test_plan_knows_the_modality(prepared, dataset, scheme):

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage.feature import match_template
 
+from nnunet_semisup.dataset_conversion import duplicates
 from nnunet_semisup.dataset_conversion.duplicates import (
+    FACTOR,
     _box_sum,
     _Searchable,
     confirm,
@@ -10,6 +13,7 @@ from nnunet_semisup.dataset_conversion.duplicates import (
     thumbnail,
 )
 from tests.unit.dataset_conversion.trees import texture
+from tests.unit.dataset_conversion.trees_common import smooth
 
 
 def test_correlation_equals_the_reference():
@@ -69,3 +73,46 @@ def test_corner_of_a_scan_is_found_from_either_side():
     for first, second in ((scan, corner), (corner, scan)):
         (found,) = screen([thumbnail(first), thumbnail(second)])
         assert confirm(first, second, found.offset) == pytest.approx(1, abs=0.01)
+
+
+def test_large_thumbnails_are_halved_and_the_copy_is_found_still():
+    rng = np.random.default_rng(0)
+    wide = gaussian_filter(rng.standard_normal((330, 24, 330)), (20, 2, 20)).astype(np.float32)
+    first, second = wide[:300, :, 15:], wide[25:, :, :310]
+    (found,) = screen([thumbnail(first), thumbnail(second)])
+    assert found.margin == (12, FACTOR, 12)
+    assert np.abs(np.subtract(found.offset, (-25, 0, 15))).max() <= 12
+    assert confirm(first, second, found.offset, found.margin) > 0.99
+
+
+def test_bodies_of_one_outline_are_no_copies():
+    """Air around and tissue inside are alike in every scan; what is inside decides."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 90)] * 3, indexing="ij"))
+    body = (grid**2 * np.reshape([0.3, 1.8, 1.3], (3, 1, 1, 1))).sum(axis=0) < 1
+    scans = [np.where(body, 40 * smooth(seed, body.shape, 6), -1000) for seed in range(4)]
+    candidates = screen([thumbnail(scan) for scan in scans])
+    assert candidates, "the outline alone makes them similar"
+    scores = [confirm(scans[c.first], scans[c.second], c.offset, c.margin) for c in candidates]
+    assert max(scores) < 0.7
+    crop = scans[0][4:, 3:-2]
+    (found,) = screen([thumbnail(scans[0]), thumbnail(crop)])
+    assert confirm(scans[0], crop, found.offset, found.margin) > 0.97
+
+
+def test_only_the_most_similar_of_very_many_pairs_are_compared(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_CONFIRMED", 3)
+    thumbnails = [thumbnail(texture(seed, (60, 60, 60))) for seed in (0, 0, 0, 0)]
+    looked_at, notes = [], []
+    found = duplicates.near_duplicates(
+        thumbnails,
+        [],
+        lambda path: None,
+        lambda _, candidates: looked_at.extend(candidates) or [1.0] * len(candidates),
+        note=notes.append,
+    )
+    assert [(first, second) for first, second, _ in found] == [(0, 1), (0, 2), (0, 3)]
+    assert len(looked_at) == 3
+    assert notes == [
+        "6 pairs of images look alike when they are made small; only the 3 most similar were "
+        "compared in detail"
+    ]

@@ -175,7 +175,7 @@ FAULTS = {
     ),
     "no folder of images": (
         lambda d: d.images.rename(d.root / "pictures"),
-        "has no folder imagesTr or images. Say where the images are: --images DIR",
+        "has no folder imagesTr or images, only labels, pictures. Say where the images are",
     ),
     "two folders of images": (
         lambda d: (d.root / "imagesTr").mkdir(),
@@ -192,7 +192,12 @@ FAULTS = {
     ),
     "no label": (
         lambda d: [path.unlink() for path in d.labels.iterdir()],
-        "no training case has a label that is not kept for validation",
+        "none of the 5 training images has a label",
+    ),
+    "all labels kept for validation": (
+        lambda d: (d.root / "list.txt").write_text("p1\np2\np3"),
+        "all 3 cases with a label are kept for validation",
+        (*WHAT, "--validation", "ROOT/list.txt"),
     ),
     "name that nnU-Net misunderstands": (
         lambda d: d.image("p4").rename(d.images / "p4_seg.nii.gz"),

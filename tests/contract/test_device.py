@@ -1,0 +1,98 @@
+"""A training step queues work and never waits for the device to finish it."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nnunet_semisup.trainers.host import HostBool
+from tests.contract.conftest import SEMI_SUPERVISED
+
+WAITING = {
+    "_local_scalar_dense",
+    "_unique2",
+    "bincount",
+    "equal",
+    "is_nonzero",
+    "masked_select",
+    "nonzero",
+    "unique_consecutive",
+    "unique_dim",
+}
+"""Operators whose result, or its shape, must be known on the host."""
+
+
+class Waits(TorchDispatchMode):
+    """Collects where an operator was called for which a GPU would be waited for.
+
+    ``on_host`` are tensors that live on the host even where the trainer is on a GPU.
+    """
+
+    def __init__(self, on_host=()):
+        super().__init__()
+        self.places = []
+        self.allowed = False
+        self.on_host = on_host
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        known = self.allowed or any(args and args[0] is tensor for tensor in self.on_host)
+        if (name in WAITING or by_mask) and not known:
+            stack = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename]
+            self.places.append(f"{name}: {stack[-1].filename}:{stack[-1].lineno}")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+def test_a_step_does_not_wait(build, method, kind, monkeypatch):
+    trainer = build(method, kind, num_iterations_per_epoch=4)
+    trainer.current_epoch = 1
+    trainer.train_step(next(trainer.dataloader_train))
+    batch = next(trainer.dataloader_train)
+    waits = Waits([] if trainer.teacher is None else [trainer.teacher.n_averaged])
+    read = HostBool.read
+
+    def read_in_the_background(self):
+        waits.allowed = True
+        try:
+            return read(self)
+        finally:
+            waits.allowed = False
+
+    monkeypatch.setattr(HostBool, "read", read_in_the_background)
+    with waits:
+        trainer.train_step(batch)
+    assert waits.places == []
+
+
+class ReadInBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(_, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        gradient.sum().item()
+        return gradient
+
+
+def test_waiting_is_noticed():
+    values = torch.arange(4.0)
+    weight = torch.ones(4, requires_grad=True)
+    with Waits([weight]) as waits:
+        values[values > 1]
+        torch.unique(values)
+        ReadInBackward.apply(weight).sum().backward()
+        bool(weight.detach().sum() > 1)
+        values.sum().clamp(min=1.0)
+        values[torch.tensor([0, 2])] = 1.0
+    found = [place.split(":")[0] for place in waits.places]
+    assert found == ["index", "_unique2", "_local_scalar_dense", "_local_scalar_dense"]
+    assert all(__file__ in place for place in waits.places)
