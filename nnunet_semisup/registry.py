@@ -93,7 +93,7 @@ METHODS: tuple[Method, ...] = (
         paper="Text-SemiSeg, MICCAI 2025",
         url="https://arxiv.org/abs/2507.12382",
         dims=(2, 3),
-        cost="5.4",
+        cost="7",
         predicts_as="nnUNetTrainerTextSemiSeg",
         needs="CLIP or BiomedCLIP text weights, or a file of their features",
     ),
