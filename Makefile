@@ -29,7 +29,8 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/mypy
 
 test: $(STAMP) ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder tests/integration tests/contract tests/gold tests/unit
 
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)
