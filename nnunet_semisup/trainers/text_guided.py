@@ -186,7 +186,9 @@ class TextGuidance(SemiSupervisedTrainer):
             return result
         image = unlabeled.image[:1]
         own = self.full_resolution(student(image)).float()
-        generator = torch.Generator().manual_seed(0)
+        assert self.seed is not None
+        # Another seed than the one that text_model=random draws its vectors with.
+        generator = torch.Generator().manual_seed(self.seed + 1)
         other = torch.randn(student.text_features.shape, generator=generator).to(self.device)
         changed = self.full_resolution(student(image, F.normalize(other, dim=-1))).float()
         sensitivity = (changed - own).norm() / own.norm().clamp_min(1e-12)

@@ -149,7 +149,7 @@ np.save({str(tmp_path / "logits.npy")!r}, out.numpy())
 @methods
 @pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
 def test_text_changes_the_segmentation_after_training(build, method, kind):
-    trainer = build(method, kind, num_iterations_per_epoch=20)
+    trainer = build(method, kind, num_iterations_per_epoch=20, seed=0)
     train(trainer, 8)
     _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
     assert trainer.end_epoch(unlabeled)["text_sensitivity"] > 1e-5
