@@ -20,8 +20,8 @@ class Method:
         paper: authors, venue and year; ``-`` for a control that no paper stands for.
         url: where to read the paper.
         dims: spatial dimensions that it trains in.
-        cost: forward passes a step, the labeled batch alone being 1 (a teacher's pass counts 1/3,
-            because it has no backward pass).
+        cost: floating-point operations of a step over the stock trainer's at the same labeled
+            batch, as ``benchmarks/step_cost.py`` counts them.
         predicts_as: trainer name in the checkpoint; ``nnUNetTrainer`` where stock nnU-Net without
             this package can predict.
         needs: what training takes besides the images.
@@ -82,7 +82,7 @@ METHODS: tuple[Method, ...] = (
         paper="VQ-Seg, NeurIPS 2025",
         url="https://arxiv.org/abs/2601.10124",
         dims=(2, 3),
-        cost="2.8",
+        cost="2.4",
         predicts_as="nnUNetTrainerVQSeg",
         needs="DINOv2 weights for the alignment (optional, off by default)",
     ),
@@ -93,7 +93,7 @@ METHODS: tuple[Method, ...] = (
         paper="Text-SemiSeg, MICCAI 2025",
         url="https://arxiv.org/abs/2507.12382",
         dims=(2, 3),
-        cost="7",
+        cost="7.5",
         predicts_as="nnUNetTrainerTextSemiSeg",
         needs="CLIP or BiomedCLIP text weights, or a file of their features",
     ),
@@ -104,7 +104,7 @@ METHODS: tuple[Method, ...] = (
         paper="after Text-SemiSeg, MICCAI 2025, table 4",
         url="https://arxiv.org/abs/2507.12382",
         dims=(2, 3),
-        cost="2.4",
+        cost="2.5",
         predicts_as="nnUNetTrainerMeanTeacherText",
         needs="as nnUNetTrainerTextSemiSeg",
     ),

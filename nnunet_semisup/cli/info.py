@@ -17,7 +17,7 @@ from nnunet_semisup.registry import METHODS, Method
 
 HEADER = ("trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
 FOOTNOTE = (
-    "cost: forward passes a step, a labeled batch alone being 1. predicts as: the trainer that "
+    "cost: operations of a step, the stock trainer's being 1. predicts as: the trainer that "
     "nnUNetv2_predict looks for; with nnUNetTrainer, nnU-Net without this package predicts too."
 )
 
