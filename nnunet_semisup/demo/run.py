@@ -28,6 +28,7 @@ from nnunet_semisup.demo.settings import (
 )
 from nnunet_semisup.demo.stages import StageFailedError, Stages
 from nnunet_semisup.registry import find_method
+from nnunet_semisup.trainers.hyperparameters import split_assignments
 
 
 def environment(layout: Layout) -> dict[str, str]:
@@ -49,16 +50,24 @@ def environment(layout: Layout) -> dict[str, str]:
 
 def training_settings(settings: Settings, trainer: str) -> str:
     """The value of ``nnUNet_semisup_set`` for a trainer of the demo."""
-    return ",".join(
-        [
-            f"num_epochs={settings.epochs}",
-            f"num_iterations_per_epoch={settings.steps_per_epoch}",
-            f"num_val_iterations_per_epoch={VALIDATION_BATCHES}",
-            "save_every=2",
-            f"seed={settings.seed}",
-            *(values for name, values in settings.overrides if name == trainer),
-        ]
-    )
+    values = {
+        "num_epochs": f"{settings.epochs}",
+        "num_iterations_per_epoch": f"{settings.steps_per_epoch}",
+        "num_val_iterations_per_epoch": f"{VALIDATION_BATCHES}",
+        "save_every": "2",
+        "seed": f"{settings.seed}",
+    }
+    if settings.device == "cpu":
+        # Networks this small are no faster on both threads of a core.
+        values["cpu_threads"] = f"{max(1, (os.cpu_count() or 1) // 2)}"
+        values["channels_last"] = "True"
+    if find_method(trainer).uses_unlabeled:
+        # A teacher that averages over the 100 steps of the default would lag in so short a run.
+        values["ema_decay"] = f"{max(0.0, min(0.99, 1 - 10 / settings.steps)):.3f}"
+    for name, text in settings.overrides:
+        if name == trainer:
+            values.update(split_assignments(text))
+    return ",".join(f"{name}={value}" for name, value in values.items())
 
 
 def shrink_plan(path: Path, settings: Settings) -> None:

@@ -41,7 +41,7 @@ class Settings:
     """
 
     trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerVQSeg")
-    steps: int = 250
+    steps: int = 150
     steps_per_epoch: int = 25
     shape: tuple[int, ...] = SHAPES[3]
     counts: Counts = DEFAULT_COUNTS

@@ -128,6 +128,11 @@ def test_trainers_accept_the_budget():
     settings = Settings(steps=60, steps_per_epoch=20, seed=5, overrides=overrides)
     values = read_overrides(nnUNetTrainerVQSeg, run.training_settings(settings, name))
     assert values["ema_decay"] == 0.5
+    usual = run.training_settings(replace(settings, overrides=()), name)
+    assert read_overrides(nnUNetTrainerVQSeg, usual)["ema_decay"] == pytest.approx(
+        1 - 10 / 60, abs=1e-3
+    )
+    assert "ema_decay" not in run.training_settings(settings, "nnUNetTrainerSupervised")
     assert values["num_epochs"] * values["num_iterations_per_epoch"] == 60
     assert values["seed"] == 5
 
