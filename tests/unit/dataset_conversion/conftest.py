@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.dataset_conversion.trees import Download, make_download
+from tests.unit.dataset_conversion.trees_generic import make_folders, make_photos
 
 
 @pytest.fixture
@@ -37,3 +39,15 @@ def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """No search for similar scans, which tiny ones all are; equal ones are found nevertheless."""
     place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
     monkeypatch.setattr(place, lambda *_: [])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Any:
+    """A user's folders of scans and labels."""
+    return make_folders(tmp_path / "data")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Any:
+    """A user's folders of photographs and masks."""
+    return make_photos(tmp_path / "data")

@@ -13,35 +13,14 @@ from tests.unit.dataset_conversion.trees_generic import (
     PHOTO_OPTIONS,
     UNLABELED,
     WHAT,
+    content,
     convert,
-    make_folders,
-    make_photos,
+    made,
     mask,
+    names,
     scan,
     write,
 )
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return make_folders(tmp_path / "data")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return make_photos(tmp_path / "data")
-
-
-def made(roots):
-    return roots["raw"] / "Dataset501_Generic"
-
-
-def names(folder):
-    return sorted(path.name.split(".")[0] for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def content(roots):
-    return json.loads((made(roots) / "dataset.json").read_text())
 
 
 def test_images_without_a_label_become_unlabeled(roots, folders):

@@ -1,7 +1,5 @@
 """Every format of scans and pictures, and copies of pictures."""
 
-import json
-
 import numpy as np
 import pytest
 import SimpleITK
@@ -16,36 +14,17 @@ from tests.unit.dataset_conversion.trees_generic import (
     PHOTO_OPTIONS,
     UNLABELED,
     WHAT,
+    content,
     convert,
+    made,
     make_folders,
     make_photos,
     mask,
+    names,
     photo,
     scan,
     write,
 )
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return make_folders(tmp_path / "data")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return make_photos(tmp_path / "data")
-
-
-def made(roots):
-    return roots["raw"] / "Dataset501_Generic"
-
-
-def names(folder):
-    return sorted(path.name.split(".")[0] for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def content(roots):
-    return json.loads((made(roots) / "dataset.json").read_text())
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".nii.gz"])

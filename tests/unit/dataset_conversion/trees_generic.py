@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK
@@ -99,3 +101,18 @@ def convert(root: Path, *extra: str, command: str = "generic", dataset_id: int =
     except SystemExit as end:
         return int(end.code or 0)
     raise AssertionError("the command did not end through sys.exit")
+
+
+def made(roots: dict[str, Path]) -> Path:
+    """The data set that :func:`convert` writes."""
+    return roots["raw"] / "Dataset501_Generic"
+
+
+def names(folder: Path) -> list[str]:
+    """Cases in a folder, whatever the files' ending; none if there is no folder."""
+    return sorted(path.name.split(".")[0] for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def content(roots: dict[str, Path]) -> Any:
+    """``dataset.json`` of the data set."""
+    return json.loads((made(roots) / "dataset.json").read_text())
