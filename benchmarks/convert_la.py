@@ -45,7 +45,7 @@ def main() -> None:
     verify = ["nnUNetv2_semisup_verify", str(DATASET_ID), *processes]
     verified, verify_cpu, summary = _timed(verify, environment)
     made = arguments.work / "nnUNet_raw" / f"Dataset{DATASET_ID}_LA2018"
-    report = json.loads((made / "conversion_report.json").read_text())
+    report = json.loads((made / "conversion_report.json").read_text(encoding="utf-8"))
     files, voxels, total = _compare(made, report)
     copied = _each_file(report, arguments.work / "copy", _copy)
     start = time.process_time()
@@ -99,7 +99,11 @@ def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, floa
     start, cpu = time.perf_counter(), _children_cpu()
     path = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
-        [str(path), *command[1:]], env=environment, check=True, stdout=subprocess.PIPE, text=True
+        [str(path), *command[1:]],
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     return time.perf_counter() - start, _children_cpu() - cpu, done.stdout
 

@@ -163,7 +163,7 @@ def prepare(raw: Path, work: Path, labeled: int, spacing: float, features: list[
         env,
     )
     plans_file = next((work / "preprocessed").glob(f"Dataset{dataset}_*")) / "nnUNetPlans.json"
-    plans = json.loads(plans_file.read_text())
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
     architecture = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     architecture["features_per_stage"] = features[: architecture["n_stages"]]
     plans_file.write_text(json.dumps(plans, indent=2))
@@ -192,7 +192,7 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
     if list(run.results.glob("Dataset*/*/fold_0/checkpoint_*.pth")):
         command.append("--c")
     started = time.time()
-    with open(run.results / "log.txt", "a") as log:
+    with open(run.results / "log.txt", "a", encoding="utf-8") as log:
         code = subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT).returncode
     used = {
         "seconds": time.time() - started,
@@ -206,7 +206,9 @@ def seconds_per_step(run: Run) -> float:
     """Median epoch time over the steps of an epoch, from nnU-Net's log."""
     times: list[float] = []
     for log in run.fold.glob("training_log_*.txt"):
-        times += [float(t) for t in re.findall(r"Epoch time: ([\d.]+) s", log.read_text())]
+        times += [
+            float(t) for t in re.findall(r"Epoch time: ([\d.]+) s", log.read_text(encoding="utf-8"))
+        ]
     times.sort()
     return times[len(times) // 2] / STEPS_PER_EPOCH if times else float("nan")
 

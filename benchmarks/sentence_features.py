@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--dataset-json", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    texts = class_texts(json.loads(args.dataset_json.read_text()), args.dataset_json.parent.name)
+    texts = class_texts(
+        json.loads(args.dataset_json.read_text(encoding="utf-8")), args.dataset_json.parent.name
+    )
     sentences = [TEMPLATE.replace("{}", given[0]) for given in texts.values()]
     features = encode(args.model, sentences)
     TextFeatures(tuple(texts), features, args.model.name, tuple(sentences)).save(args.output)

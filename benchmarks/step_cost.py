@@ -138,7 +138,7 @@ def build(name: str, options: argparse.Namespace) -> Any:
     with_text = name in ("nnUNetTrainerTextSemiSeg", "nnUNetTrainerMeanTeacherText")
     os.environ[VARIABLE] = "text_model=random" if with_text else ""
     plans = make_plans(options.patch, options.features, options.batch)
-    with open(os.devnull, "w") as silence, redirect_stdout(silence):
+    with open(os.devnull, "w", encoding="utf-8") as silence, redirect_stdout(silence):
         trainer = trainer_class(name)(
             plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
         )
@@ -242,7 +242,7 @@ def peak_memory(name: str, options: argparse.Namespace) -> float:
 def peak_memory_elsewhere(name: str) -> float:
     """:func:`peak_memory` in a new process with this command's options."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
 
 
 class Stopwatch:

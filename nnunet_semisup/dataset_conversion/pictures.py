@@ -146,7 +146,9 @@ def _stack_spacing(path: Path) -> tuple[float, ...]:
     for file in (path.with_name(name) for name in names):
         if file.is_file():
             try:
-                spacing = tuple(float(v) for v in json.loads(file.read_text())["spacing"])
+                spacing = tuple(
+                    float(v) for v in json.loads(file.read_text(encoding="utf-8"))["spacing"]
+                )
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise UnreadableFileError(f"{file.name} gives no voxel size ({error})") from error
             if len(spacing) == 3:

@@ -74,7 +74,7 @@ class Monitor:
             {k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in self.rows
         )
         with atomic_path(Path(folder, CSV_NAME)) as temporary:
-            temporary.write_text(text.getvalue())
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
         with default_style(), atomic_path(Path(folder, PLOT_NAME)) as temporary:
             plot_rows(self.rows, temporary)
         self._unwritten = False

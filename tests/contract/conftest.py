@@ -91,7 +91,7 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
     plan_and_preprocess_labeled(kind.number, [])
     folder = preprocessed / dataset.folder.name
     plans_file = folder / "nnUNetPlans.json"
-    plans = json.loads(plans_file.read_text())
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
     configuration = plans["configurations"][kind.configuration]
     dims = 2 if kind.configuration == "2d" else 3
     stages = 3
@@ -147,12 +147,12 @@ def build(
         )
         monkeypatch.setenv("nnUNet_n_proc_DA", "0")
         monkeypatch.setenv("nnUNet_results", str(tmp_path / f"results{next(counter)}"))
-        plans = json.loads((folder / "nnUNetPlans.json").read_text())
+        plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
         trainer = trainer_class(method)(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,
             fold,
-            json.loads((folder / "dataset.json").read_text()),
+            json.loads((folder / "dataset.json").read_text(encoding="utf-8")),
             torch.device("cpu"),
         )
         if start:

@@ -17,12 +17,12 @@ PLAIN = [m for m in SEMI_SUPERVISED if m.predicts_as == "nnUNetTrainer"]
 
 def stock_trainer(datasets, kind):
     folder = datasets(kind)
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     trainer = nnUNetTrainer(
         {**plans, "continue_training": False},
         KINDS[kind].configuration,
         0,
-        json.loads((folder / "dataset.json").read_text()),
+        json.loads((folder / "dataset.json").read_text(encoding="utf-8")),
         torch.device("cpu"),
     )
     trainer.num_epochs = 2

@@ -114,7 +114,9 @@ def test_a_features_file_needs_no_text_model(build, features, monkeypatch):
     trainer = build(SEMISEG, "labels3d", text_model="features")
     torch.testing.assert_close(trainer.student.text_features, features)
     train(trainer, 1)
-    recorded = json.loads((Path(trainer.output_folder) / "semisup_config.json").read_text())
+    recorded = json.loads(
+        (Path(trainer.output_folder) / "semisup_config.json").read_text(encoding="utf-8")
+    )
     assert recorded["texts"] == {"background": ["x"], "a": ["y"], "b": ["z"]}
 
 

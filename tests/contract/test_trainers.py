@@ -222,7 +222,9 @@ def test_padding_of_unlabeled_patches_has_no_influence_on_the_target(build, meth
 @methods
 def test_configuration_and_cases_are_recorded(build, method):
     trainer = build(method, "labels3d", rampup_length=0.25)
-    recorded = json.loads((Path(trainer.output_folder) / "semisup_config.json").read_text())
+    recorded = json.loads(
+        (Path(trainer.output_folder) / "semisup_config.json").read_text(encoding="utf-8")
+    )
     assert recorded["trainer"] == method.trainer
     assert recorded["hyperparameters"]["rampup_length"] == 0.25
     assert recorded["hyperparameters"]["seed"] == 3

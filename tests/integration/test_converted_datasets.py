@@ -52,10 +52,10 @@ class Prepared:
     preprocessed: Path
 
     def content(self) -> dict:
-        return json.loads((self.raw / "dataset.json").read_text())
+        return json.loads((self.raw / "dataset.json").read_text(encoding="utf-8"))
 
     def plans(self) -> dict:
-        return json.loads((self.preprocessed / "nnUNetPlans.json").read_text())
+        return json.loads((self.preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
 
     def cases(self, suffix: str = "") -> list[str]:
         """Preprocessed cases of a folder."""
@@ -96,7 +96,7 @@ def test_labeled_and_unlabeled_cases_are_preprocessed(prepared, dataset):
 @pytest.mark.parametrize("dataset", ["brats2019", "acdc", "la", "lc"])
 def test_validation_cases_of_the_split_reach_the_trainer(prepared, dataset):
     made = prepared[dataset]
-    (fold,) = json.loads((made.preprocessed / "splits_final.json").read_text())
+    (fold,) = json.loads((made.preprocessed / "splits_final.json").read_text(encoding="utf-8"))
     assert sorted(fold["train"] + fold["val"]) == made.cases()
     assert fold["train"] == made.content()["semisup"]["labeled_order"]
 

@@ -23,7 +23,7 @@ def demo(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
         env=base_environment(root),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=3 * TIMEOUT,
         check=False,
     )

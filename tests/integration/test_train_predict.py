@@ -47,11 +47,11 @@ def test_training_writes_its_files(trainings: Trainings, trainer: str, configura
 )
 def test_what_was_used_is_recorded(trainings: Trainings, trainer: str, configuration: str) -> None:
     folder = trainings.fold_folder(trainer, configuration)
-    recorded = json.loads((folder / "semisup_config.json").read_text())
+    recorded = json.loads((folder / "semisup_config.json").read_text(encoding="utf-8"))
     assert recorded["trainer"] == trainer
     assert recorded["unlabeled_cases"] == [f"unl_{i:03d}" for i in range(4)]
     assert {**recorded["hyperparameters"], **SHORT, "seed": 7} == recorded["hyperparameters"]
-    header, *rows = (folder / "semisup_terms.csv").read_text().splitlines()
+    header, *rows = (folder / "semisup_terms.csv").read_text(encoding="utf-8").splitlines()
     terms = {re.sub(r"_[12]$", "", name) for name in header.split(",")}
     assert {"epoch", "loss", "supervised", "consistency"} <= terms
     assert [row.split(",")[0] for row in rows] == [str(e) for e in range(SHORT["num_epochs"])]
@@ -107,7 +107,9 @@ def test_a_fold_may_name_labeled_cases_as_unlabeled(workspace: Workspace, tmp_pa
     )
     trainer = "nnUNetTrainerMeanTeacher"
     here.train(trainer, "3d_fullres", 1).succeeded()
-    recorded = json.loads((here.fold_folder(trainer, fold=1) / "semisup_config.json").read_text())
+    recorded = json.loads(
+        (here.fold_folder(trainer, fold=1) / "semisup_config.json").read_text(encoding="utf-8")
+    )
     assert recorded["unlabeled_cases"] == ["lab_002", "lab_003", "lab_005"]
 
 

@@ -101,7 +101,8 @@ class Workspace:
             env=dict(self.environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT,
             check=False,
         )
@@ -202,7 +203,7 @@ def train_arguments(
 
 def shrink_plan(plans_file: Path, configuration: str) -> None:
     """Makes the network of a plan tiny; what was preprocessed under the plan stays valid."""
-    plans = json.loads(plans_file.read_text())
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
     edited = plans["configurations"][configuration]
     edited["patch_size"] = PATCH[configuration]
     edited["batch_size"] = 2
@@ -214,4 +215,4 @@ def shrink_plan(plans_file: Path, configuration: str) -> None:
         architecture[name] = architecture[name][:stages]
     architecture["n_conv_per_stage_decoder"] = [1] * (stages - 1)
     architecture["n_conv_per_stage"] = [1] * stages
-    plans_file.write_text(json.dumps(plans, indent=4))
+    plans_file.write_text(json.dumps(plans, indent=4), encoding="utf-8")

@@ -12,7 +12,7 @@ def test_target_appears_complete_with_the_usual_rights(tmp_path):
         assert temporary.suffix == ".txt"
         temporary.write_text("new")
         assert not path.exists()
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
     assert sorted(tmp_path.iterdir()) == [path, usual]
 
@@ -23,5 +23,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"), atomic_path(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise OSError("disk full")
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -85,7 +85,10 @@ def test_plan_and_preprocess_then_preprocess_again(made, capsys):
     for configuration in ("2d", "3d_fullres"):
         assert (preprocessed / f"nnUNetPlans_{configuration}").is_dir()
         stamp = preprocessed / f"nnUNetPlans_{configuration}_unlabeled.json"
-        assert sorted(json.loads(stamp.read_text())["cases"]) == ["unl_000", "unl_001"]
+        assert sorted(json.loads(stamp.read_text(encoding="utf-8"))["cases"]) == [
+            "unl_000",
+            "unl_001",
+        ]
     capsys.readouterr()
     arguments = ("-d", "Dataset504_Cli", "-c", "2d", "-np", "0", "--no_pbar")
     assert run(preprocess, *arguments) == 0
@@ -95,11 +98,11 @@ def test_plan_and_preprocess_then_preprocess_again(made, capsys):
 def test_unlabeled_images_do_not_touch_the_fingerprint(made):
     preprocessed, raw = made
     assert plan("--no_pp") == 0
-    with_unlabeled = (preprocessed / "dataset_fingerprint.json").read_text()
+    with_unlabeled = (preprocessed / "dataset_fingerprint.json").read_text(encoding="utf-8")
     assert not list(preprocessed.glob("*unlabeled*"))
     shutil.rmtree(raw.folder / "imagesUn")
     extract_fingerprints([504], num_processes=1, clean=True, verbose=False)
-    assert (preprocessed / "dataset_fingerprint.json").read_text() == with_unlabeled
+    assert (preprocessed / "dataset_fingerprint.json").read_text(encoding="utf-8") == with_unlabeled
 
 
 def test_other_plans_name_gives_a_folder_of_its_own(made):
@@ -152,7 +155,7 @@ def test_key_of_the_splits_alone(made, capsys):
     assert plan("-c", "2d") == 0
     assert "has no imagesUn" in capsys.readouterr().out
     assert (preprocessed / "nnUNetPlans_2d").is_dir()
-    assert json.loads((preprocessed / "splits_final.json").read_text()) == splits
+    assert json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8")) == splits
 
 
 def test_preprocess_without_a_plan_says_what_to_run(made, capsys):

@@ -33,7 +33,7 @@ def check(planned, configuration="3d_fullres"):
 
 def change_plans(planned, change):
     path = planned.preprocessed / "nnUNetPlans.json"
-    plans = json.loads(path.read_text())
+    plans = json.loads(path.read_text(encoding="utf-8"))
     change(plans)
     path.write_text(json.dumps(plans))
 

@@ -31,7 +31,7 @@ def test_touched_file_is_recognised_by_its_content(planned, preprocessed_ids):
     os.utime(planned.images / "unl_000_0000.nii.gz", (1, 1))
     run()
     assert preprocessed_ids == []
-    sources = json.loads(stamp_of(planned).read_text())["cases"]["unl_000"]
+    sources = json.loads(stamp_of(planned).read_text(encoding="utf-8"))["cases"]["unl_000"]
     assert sources[0]["mtime_ns"] == 10**9
 
 
@@ -164,7 +164,7 @@ preprocess_unlabeled(501, ["3d_fullres"], num_processes=[0], show_progress=False
 
 def test_sigkill_leaves_a_folder_that_the_next_run_completes(planned, preprocessed_ids):
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED_RUN], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED_RUN], stdout=subprocess.PIPE, encoding="utf-8"
     )
     deadline = time.monotonic() + 100
     while "reached" not in process.stdout.readline() and time.monotonic() < deadline:

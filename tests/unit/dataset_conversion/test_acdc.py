@@ -47,7 +47,7 @@ def test_raw_tree_becomes_a_data_set(roots, tree):
     assert content["labels"] == {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
     assert content["channel_names"] == {"0": "cineMRI"}
     assert content["numTraining"] == 6
-    (fold,) = json.loads((made / "splits_final.json").read_text())
+    (fold,) = json.loads((made / "splits_final.json").read_text(encoding="utf-8"))
     assert fold == {"train": both_frames(LABELED), "val": both_frames(VALIDATION)}
     assert names(made / "imagesUn") == sorted(f"{c}_0000.nii.gz" for c in both_frames(UNLABELED))
 

@@ -63,7 +63,7 @@ def test_validation_cases_are_kept_apart_or_left_out(roots, tree):
     assert tree.convert() == 0
     made = roots["raw"] / MADE
     assert dataset_json_of(made)["numTraining"] == 3
-    splits = (made / "splits_final.json").read_text()
+    splits = (made / "splits_final.json").read_text(encoding="utf-8")
     assert VALIDATION[0] in splits
     assert tree.convert("--overwrite", "--no-val") == 0
     assert dataset_json_of(made)["numTraining"] == 2

@@ -147,7 +147,10 @@ def test_copy_is_dropped_on_request(roots, download, capsys):
     assert "DDDD is left out" in capsys.readouterr().out
     made = roots["raw"] / "Dataset501_LA2018"
     assert [path.name for path in (made / "imagesUn").iterdir()] == ["CCCC_0000.nii.gz"]
-    assert json.loads((made / "dataset.json").read_text())["semisup"]["num_unlabeled"] == 1
+    assert (
+        json.loads((made / "dataset.json").read_text(encoding="utf-8"))["semisup"]["num_unlabeled"]
+        == 1
+    )
 
 
 def test_shifted_copy_is_only_a_warning(roots, download, capsys):
@@ -162,7 +165,7 @@ def test_shifted_copy_is_only_a_warning(roots, download, capsys):
     assert warning in capsys.readouterr().out
     assert convert(download, "--overwrite", "--drop-duplicates") == 0
     made = roots["raw"] / "Dataset501_LA2018"
-    report = json.loads((made / "conversion_report.json").read_text())
+    report = json.loads((made / "conversion_report.json").read_text(encoding="utf-8"))
     assert report["dropped"] == ["DDDD"]
     assert report["duplicates"][0]["cases"] == ["AAAA", "DDDD"]
 

@@ -39,7 +39,7 @@ def test_images_without_a_label_become_unlabeled(roots, folders):
 
 def test_validation_is_the_last_and_the_budget_the_first(roots, folders):
     assert convert(folders.root, *WHAT, "--validation", "1", "--labeled", "1") == 0
-    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    splits = json.loads((made(roots) / "splits_final.json").read_text(encoding="utf-8"))
     assert splits == [{"train": ["p1"], "val": ["p3"]}]
     assert names(made(roots) / "imagesUn") == ["p2_0000", "p4_0000", "p5_0000"]
     assert not (made(roots) / "labelsUn").exists()
@@ -50,7 +50,7 @@ def test_validation_and_budget_by_list(roots, folders, tmp_path):
     (tmp_path / "lab.txt").write_text("p3\n")
     lists = ("--validation", str(tmp_path / "val.txt"), "--labeled-list", str(tmp_path / "lab.txt"))
     assert convert(folders.root, *WHAT, *lists, "--keep-hidden-labels") == 0
-    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    splits = json.loads((made(roots) / "splits_final.json").read_text(encoding="utf-8"))
     assert splits == [{"train": ["p3"], "val": ["p1"]}]
     assert names(made(roots) / "labelsUn") == ["p2"]
 
@@ -197,7 +197,7 @@ def grouped(tmp_path):
 def test_patients_stay_together(roots, grouped, capsys):
     extra = ("--group-regex", "^([a-z]+)_", "--validation", "1")
     assert convert(grouped, *WHAT, *extra) == 0
-    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    splits = json.loads((made(roots) / "splits_final.json").read_text(encoding="utf-8"))
     assert splits == [{"train": ["a_1", "a_2"], "val": ["b_1", "b_2"]}]
     assert convert(grouped, *WHAT, *extra, "--labeled", "2", "--overwrite") == 2
     assert "a whole number from 1 to 1 (patients)" in capsys.readouterr().err
@@ -231,7 +231,7 @@ def test_dry_run_and_report(roots, photos, tmp_path):
     assert convert(photos.root, *PHOTO_OPTIONS, "--dry-run", "--report", str(report)) == 0
     assert not any(roots["raw"].iterdir())
     assert snapshot(tmp_path / "data") == before
-    assumptions = json.loads(report.read_text())["settings"]["assumptions"]
+    assumptions = json.loads(report.read_text(encoding="utf-8"))["settings"]["assumptions"]
     assert assumptions["label_map"] == {"0": 0, "255": 1}
 
 

@@ -35,10 +35,10 @@ def test_raw_tree_becomes_a_data_set(roots, download):
     assert names(made / "imagesUn") == ["CCCC_0000.nii.gz", "DDDD_0000.nii.gz"]
     for folder in ("labelsUn", "imagesTs", "labelsTs"):
         assert not (made / folder).exists()
-    assert json.loads((made / "splits_final.json").read_text()) == [
+    assert json.loads((made / "splits_final.json").read_text(encoding="utf-8")) == [
         {"train": ["AAAA", "BBBB"], "val": ["EEEE"]}
     ]
-    content = json.loads((made / "dataset.json").read_text())
+    content = json.loads((made / "dataset.json").read_text(encoding="utf-8"))
     assert content["numTraining"] == 3
     assert content["channel_names"] == {"0": "LGE-MRI"}
     assert content["labels"] == {"background": 0, "left_atrium": 1}
@@ -55,7 +55,7 @@ def test_voxels_geometry_and_type_are_the_source_s(roots, download):
     write_nrrd(ball(0), download.label("AAAA"), direction=oblique)
     assert convert(download) == 0
     made = roots["raw"] / "Dataset501_LA2018"
-    report = json.loads((made / "conversion_report.json").read_text())["cases"]
+    report = json.loads((made / "conversion_report.json").read_text(encoding="utf-8"))["cases"]
     for seed, case in enumerate(IDS):
         folder = "imagesUn" if case in UNLABELED else "imagesTr"
         path = made / folder / f"{case}_0000.nii.gz"
@@ -90,10 +90,10 @@ def test_h5_tree_becomes_a_data_set(roots, h5_download, capsys):
     source = (source - source.mean()) / source.std()
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), source)
     np.testing.assert_array_equal(read(made / "labelsTr" / "BBBB.nii.gz"), ball(1, 1))
-    content = json.loads((made / "dataset.json").read_text())
+    content = json.loads((made / "dataset.json").read_text(encoding="utf-8"))
     assert content["source"] == content["semisup"]["source"] == "h5"
     assert "assumed (0.7 mm)" in content["description"]
-    report = json.loads((made / "conversion_report.json").read_text())
+    report = json.loads((made / "conversion_report.json").read_text(encoding="utf-8"))
     assert report["settings"]["assumptions"]["spacing"] == 0.7
 
 
@@ -121,7 +121,7 @@ def test_hidden_labels_are_neither_written_nor_opened(roots, download):
     made = roots["raw"] / "Dataset501_LA2018"
     assert not (made / "labelsUn").exists()
     assert names(made / "labelsTr") == ["AAAA.nii.gz", "EEEE.nii.gz"]
-    report = json.loads((made / "conversion_report.json").read_text())["cases"]
+    report = json.loads((made / "conversion_report.json").read_text(encoding="utf-8"))["cases"]
     assert all(report[case]["label"] is None for case in [*UNLABELED, "BBBB"])
 
 
@@ -129,7 +129,7 @@ def test_hidden_labels_are_kept_on_request(roots, download):
     assert convert(download, "--keep-hidden-labels") == 0
     made = roots["raw"] / "Dataset501_LA2018"
     assert names(made / "labelsUn") == ["CCCC.nii.gz", "DDDD.nii.gz"]
-    assert json.loads((made / "dataset.json").read_text())["numTraining"] == 3
+    assert json.loads((made / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == 3
 
 
 def test_dry_run_checks_everything_and_writes_nothing(roots, download, tmp_path, capsys):
@@ -161,7 +161,7 @@ def test_partial_download_on_request(roots, download, capsys):
     assert convert(download, "--allow-partial") == 0
     assert "unlabeled: DDDD" in capsys.readouterr().out
     report = roots["raw"] / "Dataset501_LA2018" / "conversion_report.json"
-    assert json.loads(report.read_text())["missing"] == ["DDDD"]
+    assert json.loads(report.read_text(encoding="utf-8"))["missing"] == ["DDDD"]
 
 
 def test_origin_of_the_label_is_taken_from_the_image(roots, download, capsys):

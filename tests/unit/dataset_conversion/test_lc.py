@@ -57,11 +57,11 @@ def test_png_tree(roots, png, capsys):
     assert names(made(roots) / "imagesUn") == ["b_1_0000", "b_2_0000"]
     assert names(made(roots) / "labelsTs") == ["d_1"]
     assert not (made(roots) / "labelsUn").exists()
-    content = json.loads((made(roots) / "dataset.json").read_text())
+    content = json.loads((made(roots) / "dataset.json").read_text(encoding="utf-8"))
     assert content["channel_names"] == {"0": "zscore"}, "8-bit pictures are not Hounsfield units"
     assert content["labels"] == {"background": 0, "carcinoma": 1}
     assert "assumed" in content["description"]
-    splits = json.loads((made(roots) / "splits_final.json").read_text())
+    splits = json.loads((made(roots) / "splits_final.json").read_text(encoding="utf-8"))
     assert splits == [{"train": ["a_1", "a_2"], "val": ["c_1"]}]
 
 
@@ -95,12 +95,12 @@ def test_seeded_split_is_by_patient(roots, scans, capsys):
     assert run(scans, *extra) == 0
     count = {f: len(names(made(roots) / f)) for f in ("imagesTr", "imagesUn", "imagesTs")}
     assert count == {"imagesTr": 3, "imagesUn": 5, "imagesTs": 2}
-    first = json.loads((made(roots) / "dataset.json").read_text())
+    first = json.loads((made(roots) / "dataset.json").read_text(encoding="utf-8"))
     assert first["channel_names"] == {"0": "CT"}
     assert run(scans, *extra, "--overwrite") == 0
-    assert json.loads((made(roots) / "dataset.json").read_text()) == first
+    assert json.loads((made(roots) / "dataset.json").read_text(encoding="utf-8")) == first
     assert run(scans, "--split", "seed:43", "--labeled", "2", "--overwrite") == 0
-    other = json.loads((made(roots) / "dataset.json").read_text())
+    other = json.loads((made(roots) / "dataset.json").read_text(encoding="utf-8"))
     assert other["semisup"]["labeled_order"] != first["semisup"]["labeled_order"]
 
 

@@ -147,7 +147,10 @@ def test_overwrite_replaces_only_what_this_command_wrote(roots, download, capsys
     assert snapshot(roots["raw"]) == before
     (name_of(roots) / "notes.txt").unlink()
     assert convert(download, "--overwrite", "--labeled", "1") == 0
-    assert json.loads((name_of(roots) / "dataset.json").read_text())["numTraining"] == 2
+    assert (
+        json.loads((name_of(roots) / "dataset.json").read_text(encoding="utf-8"))["numTraining"]
+        == 2
+    )
 
 
 def test_foreign_data_set_is_never_deleted(roots, download, capsys):

@@ -88,7 +88,7 @@ def test_text_is_replaced_at_once(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
     write_text("new", path)
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
     assert os.listdir(tmp_path) == ["a.json"]
 
 

@@ -131,9 +131,9 @@ def names(folder: Path) -> list[str]:
 
 def report_of(folder: Path) -> dict:
     """The report of a converted data set."""
-    return json.loads((folder / "conversion_report.json").read_text())
+    return json.loads((folder / "conversion_report.json").read_text(encoding="utf-8"))
 
 
 def dataset_json_of(folder: Path) -> dict:
     """``dataset.json`` of a converted data set."""
-    return json.loads((folder / "dataset.json").read_text())
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))

@@ -115,4 +115,4 @@ def names(folder: Path) -> list[str]:
 
 def content(roots: dict[str, Path]) -> Any:
     """``dataset.json`` of the data set."""
-    return json.loads((made(roots) / "dataset.json").read_text())
+    return json.loads((made(roots) / "dataset.json").read_text(encoding="utf-8"))

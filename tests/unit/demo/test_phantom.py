@@ -72,7 +72,7 @@ def test_layout_is_that_of_nnunet(tmp_path):
     }
     ids = [*made.labeled, *made.unlabeled, *made.test]
     assert len(set(ids)) == len(ids) == 6
-    content = json.loads((made.folder / "dataset.json").read_text())
+    content = json.loads((made.folder / "dataset.json").read_text(encoding="utf-8"))
     assert content["numTraining"] == 2
     assert content["labels"] == LABELS
     for path in made.folder.glob("*/*.nii.gz"):

@@ -99,7 +99,7 @@ def test_report_is_one_file_with_its_pictures(layout, capsys):
     stages.environment["nnUNet_results"] = "x"
     stages.step("phantom", "Phantom", lambda: None)
     path = write_report(Settings(), layout, stages)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     sources = re.findall(r'src="([^"]{0,30})', text)
     assert len(sources) == 5
     assert all(source.startswith("data:image/png;base64,") for source in sources)

@@ -58,7 +58,7 @@ def test_cut_patch_fits_the_strides(tmp_path, strides, planned, wanted):
     content = plan(strides, planned)
     path.write_text(json.dumps(content))
     run.shrink_plan(path, Settings(max_patch=(32, 40, 40), features=(8, 16, 32), max_batch=8))
-    cut = json.loads(path.read_text())
+    cut = json.loads(path.read_text(encoding="utf-8"))
     configuration = cut["configurations"]["3d_fullres"]
     assert configuration["patch_size"] == wanted
     assert configuration["batch_size"] == 8
@@ -73,7 +73,7 @@ def test_patch_of_a_2d_plan_is_cut_to_the_last_two_axes(tmp_path):
     content = plan([[1, 1, 1], [2, 2, 2]], [12, 14, 16])
     path.write_text(json.dumps(content))
     run.shrink_plan(path, Settings(configuration="2d", max_patch=(8, 40, 64), features=(4,)))
-    cut = json.loads(path.read_text())["configurations"]
+    cut = json.loads(path.read_text(encoding="utf-8"))["configurations"]
     assert cut["2d"]["patch_size"] == [40, 56]
     assert cut["2d"]["batch_size"] == 3
     assert cut["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] == [4, 4]

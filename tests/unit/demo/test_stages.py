@@ -42,7 +42,7 @@ def test_a_failed_stage_runs_again(stages):
 def test_a_command_is_shown_with_its_variables(stages, tmp_path, capsys):
     code = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(os.environ['MINE'])"
     stages.command("write", "Write", [PYTHON, "-c", code], {"MINE": "a=1,b=2"})
-    assert (tmp_path / "seen").read_text() == "a=1,b=2"
+    assert (tmp_path / "seen").read_text(encoding="utf-8") == "a=1,b=2"
     assert f'$ MINE="a=1,b=2" {PYTHON} -c' in capsys.readouterr().out
     assert stages.record("write").command.startswith('MINE="a=1,b=2"')
 

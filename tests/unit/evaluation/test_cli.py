@@ -35,7 +35,7 @@ def test_default_output_is_strict_json_with_every_case(ready, capsys):
         raise AssertionError(f"{constant} is not JSON")
 
     path = ready.prediction / "semisup_evaluation.json"
-    content = json.loads(path.read_text(), parse_constant=refuse)
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     assert list(content["cases"]) == ["a", "b"]
     assert content["cases"]["b"]["classes"]["heart"]["Dice"] is None
     assert content["cases"]["a"]["classes"]["heart"]["Dice"] == pytest.approx(2 / 3)

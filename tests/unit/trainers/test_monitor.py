@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def read_csv(folder):
-    with open(folder / CSV_NAME, newline="") as file:
+    with open(folder / CSV_NAME, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
