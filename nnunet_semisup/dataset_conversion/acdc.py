@@ -14,7 +14,6 @@ import argparse
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.arguments import (
@@ -22,15 +21,14 @@ from nnunet_semisup.dataset_conversion.arguments import (
     add_source,
     choose_split,
     need_folder,
-    need_h5py,
-    need_spacing,
 )
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import SplitLists, literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
-from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
+from nnunet_semisup.dataset_conversion.volume import read_itk
 
 NAME = "ACDC"
 TITLE = "Automated Cardiac Diagnosis Challenge, NIfTI or h5"
@@ -119,28 +117,18 @@ def h5_form(spacing: tuple[float, ...] = SPACING) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    for step in spacing:
-        need_spacing(step)
-    need_h5py()
     shown = " x ".join(f"{step:g}" for step in spacing)
-    return DatasetForm(
-        name=NAME,
-        source="h5",
-        channel_names={0: "cineMRI"},
-        labels=dict(_LABELS),
-        label_map={value: value for value in range(4)},
-        read_image=partial(read_h5, key="image", spacing=spacing, axes="zyx"),
-        read_label=partial(read_h5, key="label", spacing=spacing, axes="zyx"),
+    return h5_variant(
+        raw_form(),
+        spacing,
         description=(
             "Right ventricle, myocardium and left ventricle in cine MR, from the h5 volumes of the "
             "semi-supervised literature: scaled to [0, 1] by their authors. The voxel size is "
             f"assumed ({shown} mm) and differs between patients in reality, so distances in mm do "
             "not compare with those on the challenge's own files."
         ),
-        reference=_REFERENCE,
-        licence=_TERMS,
+        axes="zyx",
         check=_check_structures,
-        assumptions={"spacing": list(spacing), "axes": "z, y, x"},
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -103,23 +102,3 @@ def need_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the one the data were extracted to.")
-
-
-def need_h5py() -> None:
-    """Refuse h5 files where they cannot be read.
-
-    Raises:
-        UserError: h5py is not installed.
-    """
-    if importlib.util.find_spec("h5py") is None:
-        raise UserError("h5 files need h5py; type: pip install 'nnunet-semisup[h5]'")
-
-
-def need_spacing(spacing: float) -> None:
-    """Refuse a voxel size that cannot be.
-
-    Raises:
-        UserError: not a positive number of millimetres.
-    """
-    if not 0 < spacing < float("inf"):
-        raise UserError(f"--spacing {spacing:g} is not possible; give millimetres above 0.")

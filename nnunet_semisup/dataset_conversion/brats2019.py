@@ -7,7 +7,6 @@ on Medical Imaging 34, 2015; Bakas et al., Scientific Data 4, 2017, and arXiv:18
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.arguments import (
@@ -16,15 +15,14 @@ from nnunet_semisup.dataset_conversion.arguments import (
     add_spacing,
     choose_split,
     need_folder,
-    need_h5py,
-    need_spacing,
 )
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
-from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
+from nnunet_semisup.dataset_conversion.volume import read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "BraTS2019"
@@ -95,11 +93,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
                 "--target, or give the challenge's own files."
             )
         return Prepared(collected, split, h5_form(arguments.spacing))
-    ready = all(
-        path.name.endswith(".nii.gz")
-        for files in (*collected.cases.values(), *collected.unlabeled.values())
-        for path in files.images
-    )
+    ready = collected.all_images_end(".nii.gz")
     return Prepared(collected, split, raw_form(channels, target, ready))
 
 
@@ -141,25 +135,17 @@ def h5_form(spacing: float = SPACING) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    need_spacing(spacing)
-    need_h5py()
-    return DatasetForm(
-        name=NAME,
-        source="h5",
-        channel_names={0: "FLAIR"},
-        labels=dict(_LABELS["wt"]),
-        label_map={0: 0, 1: 1},
-        read_image=partial(read_h5, key="image", spacing=spacing, axes="zyx"),
-        read_label=partial(read_h5, key="label", spacing=spacing, axes="zyx"),
+    return h5_variant(
+        raw_form("flair", "wt"),
+        spacing,
         description=(
             "Whole brain tumor in FLAIR, from the h5 files of the semi-supervised literature: "
             "cropped to the brain (without the last plane of each axis), clipped at the 99.9 % "
             "grey value and z-scored over the brain by their authors, so results do not compare "
             f"with those on the challenge's own files. The voxel size is assumed ({spacing:g} mm)."
         ),
-        reference=_REFERENCE,
-        licence=_TERMS,
-        assumptions={"spacing": spacing, "axes": "z, y, x"},
+        axes="zyx",
+        label_map={0: 0, 1: 1},
     )
 
 

@@ -68,6 +68,11 @@ class Collected:
     findings: Findings = field(default_factory=Findings)
     unlabeled: dict[str, SourceFiles] = field(default_factory=dict)
 
+    def all_images_end(self, ending: str) -> bool:
+        """Whether every image file that is used has this ending."""
+        used = (*self.cases.values(), *self.unlabeled.values())
+        return all(path.name.endswith(ending) for files in used for path in files.images)
+
     def add_unlabeled(self, other: Collected) -> None:
         """Take the images of ``other`` as unlabeled cases, whatever labels lie beside them."""
         for case, files in other.cases.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
 from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.arguments import (
@@ -17,14 +16,13 @@ from nnunet_semisup.dataset_conversion.arguments import (
     add_spacing,
     choose_split,
     need_folder,
-    need_h5py,
-    need_spacing,
 )
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import literature_split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
-from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
+from nnunet_semisup.dataset_conversion.volume import read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "LA2018"
@@ -107,26 +105,17 @@ def h5_form(spacing: float = SPACING) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    need_spacing(spacing)
-    need_h5py()
-    return DatasetForm(
-        name=NAME,
-        source="h5",
-        channel_names={0: "LGE-MRI"},
-        labels={"background": 0, "left_atrium": 1},
-        label_map={0: 0, 1: 1},
-        read_image=partial(read_h5, key="image", spacing=spacing),
-        read_label=partial(read_h5, key="label", spacing=spacing),
+    return h5_variant(
+        raw_form(),
+        spacing,
         description=(
             "Left atrium in late gadolinium-enhanced MR, from the h5 files of the semi-supervised "
             "literature: z-scored and cropped around the ground truth by their authors, so "
             "results do not compare with those on the challenge's own files. The voxel size is "
             f"assumed ({spacing:g} mm), not read."
         ),
-        reference=_REFERENCE,
-        licence=_TERMS,
+        label_map={0: 0, 1: 1},
         check=_check_slices,
-        assumptions={"spacing": spacing, "axes": "x, y, z"},
     )
 
 

@@ -17,16 +17,15 @@ from nnunet_semisup.dataset_conversion.arguments import (
     add_spacing,
     choose_split,
     need_folder,
-    need_h5py,
-    need_spacing,
 )
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
 from nnunet_semisup.dataset_conversion.ct import Tissue, orientation_faults
+from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
 from nnunet_semisup.dataset_conversion.verify import CaseFacts
-from nnunet_semisup.dataset_conversion.volume import read_h5, read_itk
+from nnunet_semisup.dataset_conversion.volume import read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "MSDLung"
@@ -76,9 +75,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     )
     if source == "h5":
         return Prepared(collected, split, h5_form(arguments.spacing))
-    used = (*collected.cases.values(), *collected.unlabeled.values())
-    ready = all(path.name.endswith(".nii.gz") for files in used for path in files.images)
-    return Prepared(collected, split, raw_form(ready))
+    return Prepared(collected, split, raw_form(ready=collected.all_images_end(".nii.gz")))
 
 
 def raw_form(ready: bool = True) -> DatasetForm:
@@ -113,16 +110,9 @@ def h5_form(spacing: float = _SPACING) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    need_spacing(spacing)
-    need_h5py()
-    return DatasetForm(
-        name=NAME,
-        source="h5",
-        channel_names={0: "zscore"},
-        labels=dict(_LABELS),
-        label_map={0: 0, 1: 1},
-        read_image=partial(read_h5, key="image", spacing=spacing),
-        read_label=partial(read_h5, key="label", spacing=spacing),
+    return h5_variant(
+        raw_form(),
+        spacing,
         description=(
             "Primary lung tumors in CT, from h5 files of the semi-supervised literature: resampled "
             "to 1 mm, windowed to [-500, 275] HU, scaled to [0, 1] and cropped around the ground "
@@ -130,9 +120,7 @@ def h5_form(spacing: float = _SPACING) -> DatasetForm:
             "decathlon's own files. The values are no Hounsfield units. The voxel size is assumed "
             f"({spacing:g} mm), not read."
         ),
-        reference=_REFERENCE,
-        licence=_TERMS,
-        assumptions={"spacing": spacing, "axes": "x, y, z"},
+        channel_names={0: "zscore"},
     )
 
 

@@ -19,8 +19,6 @@ from nnunet_semisup.dataset_conversion.arguments import (
     add_spacing,
     choose_split,
     need_folder,
-    need_h5py,
-    need_spacing,
 )
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
@@ -31,10 +29,11 @@ from nnunet_semisup.dataset_conversion.ct import (
     share_below,
 )
 from nnunet_semisup.dataset_conversion.dicom import Series, find_series, is_dicom, read_dicom_folder
+from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import Split, literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
-from nnunet_semisup.dataset_conversion.volume import Volume, oriented, read_h5, read_itk
+from nnunet_semisup.dataset_conversion.volume import Volume, oriented, read_itk
 from nnunet_semisup.errors import UserError
 
 NAME = "PancreasCT"
@@ -161,32 +160,24 @@ def h5_form(source: str, spacing: float) -> DatasetForm:
     Raises:
         UserError: the spacing is not positive, or h5py is not installed.
     """
-    need_spacing(spacing)
-    need_h5py()
     made = {
         "mcnet-h5": "resampled to 1 mm, windowed to [-125, 275] HU, cropped around the ground "
         "truth in the slice plane and z-scored",
         "coranet-h5": "resampled (not to 1 mm between slices), windowed to [-125, 275] HU, scaled "
         "to [0, 1] and cropped around the ground truth",
     }[source]
-    return DatasetForm(
-        name=NAME,
-        source=source,
-        channel_names={0: "zscore"},
-        labels=dict(_LABELS),
-        label_map={0: 0, 1: 1},
-        read_image=partial(read_h5, key="image", spacing=spacing),
-        read_label=partial(read_h5, key="label", spacing=spacing),
+    return h5_variant(
+        ct_form("raw"),
+        spacing,
         description=(
             f"Pancreas in CT, from h5 files of the semi-supervised literature: {made} by their "
             "authors, test cases too, so results do not compare with those on the scans "
             f"themselves. The values are no Hounsfield units. The voxel size is assumed "
             f"({spacing:g} mm), not read."
         ),
-        reference=_REFERENCE,
-        licence="CC BY 3.0",
+        source=source,
+        channel_names={0: "zscore"},
         check_voxels=_check_parts,
-        assumptions={"spacing": spacing, "axes": "x, y, z"},
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.networks.multiplanar import READINGS, MultiplanarTextInteraction
+from nnunet_semisup.networks.training import TrainingNetwork
 
 TEXT_DIM = 512
 """Width of CLIP's and BiomedCLIP's text features; a checkpoint's own width is taken from it."""
@@ -106,10 +107,8 @@ class TextOutput(NamedTuple):
     visual: Tensor | None
 
 
-class TextTrainingNetwork(nn.Module):
+class TextTrainingNetwork(TrainingNetwork):
     """The predicting network with a second decoder and the projection to the texts' space.
-
-    Everything goes through ``forward``, so that distributed training sees every parameter.
 
     Args:
         predictor: the network that predicts.
@@ -117,24 +116,13 @@ class TextTrainingNetwork(nn.Module):
     """
 
     def __init__(self, predictor: TextUNet, two_decoders: bool) -> None:
-        super().__init__()
-        self.predictor = predictor
+        super().__init__(predictor)
         self.second_decoder = other_decoder(predictor.decoder) if two_decoders else None
         self.projection: nn.Module | None = None
         if predictor.text_features is not None:
             width = predictor.text_features.shape[-1]
             encoder = predictor.encoder
             self.projection = encoder.conv_op(encoder.output_channels[-1], width, 1)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The predicting network's encoder."""
-        return self.predictor.encoder
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The predicting network's decoder."""
-        return self.predictor.decoder
 
     def forward(
         self, x: Tensor, text: Tensor | None = None, decoders: Sequence[int] | None = None

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
+from nnunet_semisup.networks.training import TrainingNetwork
 
 TOKENS = (50, 2048)
 """A stage is quantized if its feature map has between these many tokens a patch."""
@@ -175,10 +176,8 @@ class ReconstructionDecoder(nn.Module):
         return self.layers(torch.cat(maps, 1))
 
 
-class VQTrainingNetwork(nn.Module):
+class VQTrainingNetwork(TrainingNetwork):
     """The predicting network with the heads that only training needs, in one module.
-
-    Everything goes through ``forward``, so that distributed training sees every parameter.
 
     Args:
         predictor: the network that predicts.
@@ -189,20 +188,9 @@ class VQTrainingNetwork(nn.Module):
     def __init__(
         self, predictor: VQUNet, reconstruction: nn.Module | None, adapter: nn.Module | None
     ) -> None:
-        super().__init__()
-        self.predictor = predictor
+        super().__init__(predictor)
         self.reconstruction = reconstruction
         self.adapter = adapter
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The predicting network's encoder."""
-        return self.predictor.encoder
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The predicting network's decoder."""
-        return self.predictor.decoder
 
     def forward(
         self,

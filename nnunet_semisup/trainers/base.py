@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup import __version__
-from nnunet_semisup.errors import UserError, exit_code_two_in_commands
+from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, restore_random_states
 from nnunet_semisup.trainers.data_streams import DataStreams
 from nnunet_semisup.trainers.ema import EMATeacher
-from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
+from nnunet_semisup.trainers.hyperparameters import declared, read_overrides, require_range
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
 
@@ -385,9 +385,3 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
             self._save(join(self.output_folder, "checkpoint_latest.pth"), self.current_epoch)
             self.print_to_log_file("Stopped and saved; continue with --c")
             raise SystemExit(128 + number)
-
-
-def require_range(values: dict[str, Any], name: str, low: float, high: float) -> None:
-    """Raises a UserError unless ``low <= values[name] <= high``."""
-    if not low <= values[name] <= high:
-        raise UserError(f"{name}={values[name]} must be between {low:g} and {high:g}.")

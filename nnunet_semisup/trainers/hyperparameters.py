@@ -10,6 +10,7 @@ import ast
 import inspect
 import os
 import types
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from nnunet_semisup.errors import UserError
@@ -160,3 +161,15 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
     if faults:
         raise UserError("\n".join(faults))
     return values
+
+
+def require_range(values: Mapping[str, Any], name: str, low: float, high: float) -> None:
+    """Raises a UserError unless ``low <= values[name] <= high``."""
+    if not low <= values[name] <= high:
+        raise UserError(f"{name}={values[name]} must be between {low:g} and {high:g}.")
+
+
+def require_one_of(values: Mapping[str, Any], name: str, allowed: Collection[str]) -> None:
+    """Raises a UserError unless ``values[name]`` is one of ``allowed``."""
+    if values[name] not in allowed:
+        raise UserError(f"{name}={values[name]} must be one of {', '.join(allowed)}.")

@@ -24,8 +24,9 @@ from nnunet_semisup.losses.consistency import (
 )
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.mixing.cutmix import paste, sample_boxes
-from nnunet_semisup.trainers.base import SemiSupervisedTrainer, require_range
+from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.trainers.hyperparameters import require_range
 
 
 class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):

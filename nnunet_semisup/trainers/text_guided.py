@@ -20,9 +20,10 @@ from nnunet_semisup.foundation.class_texts import TEMPLATE
 from nnunet_semisup.losses.text_alignment import semantic_alignment
 from nnunet_semisup.networks.multiplanar import READINGS
 from nnunet_semisup.networks.text_unet import TEXT_DIM, TextTrainingNetwork, TextUNet
-from nnunet_semisup.trainers.base import SemiSupervisedTrainer, require_range
+from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Terms, Unlabeled
 from nnunet_semisup.trainers.class_text import MODELS, PROMPTS, ClassText, check_text, class_text
+from nnunet_semisup.trainers.hyperparameters import require_one_of, require_range
 
 
 class TextGuidance(SemiSupervisedTrainer):
@@ -54,13 +55,9 @@ class TextGuidance(SemiSupervisedTrainer):
     @classmethod
     def check_hyperparameters(cls, values: dict[str, Any]) -> None:
         super().check_hyperparameters(values)
-        for name, allowed in (
-            ("text_model", MODELS),
-            ("text_prompt", PROMPTS),
-            ("text_reading", READINGS),
-        ):
-            if values[name] not in allowed:
-                raise UserError(f"{name}={values[name]} must be one of {', '.join(allowed)}.")
+        require_one_of(values, "text_model", MODELS)
+        require_one_of(values, "text_prompt", PROMPTS)
+        require_one_of(values, "text_reading", READINGS)
         if "{}" not in values["text_template"]:
             raise UserError(
                 f"text_template={values['text_template']} must contain {{}}, where the class goes."

@@ -33,9 +33,9 @@ from nnunet_semisup.losses.consistency import (
 )
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.mixing.cognitive import exchange_foreground, labels_of_target
-from nnunet_semisup.trainers.base import require_range
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.host import HostBool
+from nnunet_semisup.trainers.hyperparameters import require_range
 from nnunet_semisup.trainers.text_guided import TextGuidance
 
 

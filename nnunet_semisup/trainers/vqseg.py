@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.losses.alignment import patchwise_infonce
 from nnunet_semisup.losses.quantization import usage_entropy
@@ -38,8 +37,8 @@ from nnunet_semisup.networks.vq_unet import (
     planned_stages,
     stage_tokens,
 )
-from nnunet_semisup.trainers.base import require_range
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.trainers.hyperparameters import require_one_of, require_range
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.vqseg_diagnostics import CodebookDiagnostics
 
@@ -84,13 +83,9 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     @classmethod
     def check_hyperparameters(cls, values: dict[str, Any]) -> None:
         super().check_hyperparameters(values)
-        for name, allowed in (
-            ("qpm_mode", MODES),
-            ("qpm_view", VIEWS),
-            ("foundation_model", FOUNDATION_MODELS),
-        ):
-            if values[name] not in allowed:
-                raise UserError(f"{name}={values[name]} must be one of {', '.join(allowed)}.")
+        require_one_of(values, "qpm_mode", MODES)
+        require_one_of(values, "qpm_view", VIEWS)
+        require_one_of(values, "foundation_model", FOUNDATION_MODELS)
         for name in ("qpm_epsilon", "qpm_rampup", "quantizer_warmup"):
             require_range(values, name, 0.0, 1.0)
         for name in ("reconstruction_weight", "commitment_weight", "usage_weight"):
