@@ -1,0 +1,45 @@
+"""Under torch.compile, nnU-Net's default on a GPU, every network is one graph that is kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo.utils import counters
+
+from tests.contract.conftest import SEMI_SUPERVISED
+
+STEPS = ((0, 0), (0, 1), (1, 2), (1, 3), (1, 4))
+"""Epoch and number: in the first epoch the ramps are zero, in the second every term counts."""
+
+
+def losses_and_graphs(trainer):
+    """The loss of each step and the number of graphs that were compiled until then."""
+    result = []
+    for epoch, number in STEPS:
+        trainer.current_epoch = epoch
+        batch = next(trainer.dataloader_train)
+        torch.manual_seed(number)
+        result.append(
+            (float(trainer.train_step(batch)["loss"]), counters["stats"]["unique_graphs"])
+        )
+    return tuple(zip(*result, strict=True))
+
+
+@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+def test_steps_under_torch_compile(build, method, monkeypatch):
+    run = {"num_epochs": 3, "num_iterations_per_epoch": len(STEPS)}
+    expected, _ = losses_and_graphs(build(method, "labels3d", **run))
+    compile_for_gpu = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="aot_eager"))
+    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
+    torch._dynamo.reset()
+    counters.clear()
+    try:
+        losses, graphs = losses_and_graphs(build(method, "labels3d", **run))
+    finally:
+        torch._dynamo.reset()
+    assert losses == pytest.approx(expected, rel=1e-3)
+    assert sum(counters["graph_break"].values()) == 0
+    assert graphs[0] > 0
+    assert graphs[2:] == (graphs[2],) * 3
