@@ -147,6 +147,7 @@ def find_duplicates(
         partial(map_cases, num_processes=num_processes, description="comparing"),
         lambda i, j: patients[i] is not None and patients[i] == patients[j],
         findings.warnings.append,
+        num_processes,
     )
     found = [Duplicate(readable[i], readable[j], "acquisition", score) for i, j, score in similar]
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]

@@ -12,14 +12,15 @@ in all scans of a kind and has more contrast than all that is in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from scipy import fft
 from scipy.ndimage import uniform_filter
+from tqdm import tqdm
 
 from nnunet_semisup.dataset_conversion.volume import Volume
 
@@ -123,13 +124,18 @@ def _box_sum(array: np.ndarray, box: Sequence[int]) -> np.ndarray:
 
 
 def screen(
-    thumbnails: Sequence[np.ndarray], threshold: float = SCREENING_THRESHOLD
+    thumbnails: Sequence[np.ndarray],
+    threshold: float = SCREENING_THRESHOLD,
+    num_threads: int = 1,
+    show_progress: bool = False,
 ) -> list[Candidate]:
     """Pairs whose thumbnails correlate at some shift, in the order of the input.
 
     Args:
         thumbnails: arrays of equal dimension, each from :func:`thumbnail`.
         threshold: lowest correlation to report.
+        num_threads: threads, which the Fourier transforms occupy well.
+        show_progress: whether to show a bar.
     """
     if len(thumbnails) < 2:
         return []
@@ -138,18 +144,38 @@ def screen(
     box = [max(1, round(_TEMPLATE_SHARE * n)) for n in shapes.min(axis=0)]
     grid = [fft.next_fast_len(int(n), real=True) for n in shapes.max(axis=0)]
     prepared = [_Searchable(_texture(t), box, grid) for t in smaller]
-    found = []
-    for i, j in combinations(range(len(prepared)), 2):
-        first, second = prepared[i], prepared[j]
-        score, shift = second.best_match(first.template_spectrum)
-        offset = [f * (b - a) for f, a, b in zip(factors, first.start, shift, strict=True)]
-        back_score, back = first.best_match(second.template_spectrum)
-        if back_score > score:
-            score = back_score
-            offset = [f * (a - b) for f, a, b in zip(factors, second.start, back, strict=True)]
-        if score >= threshold:
-            found.append(Candidate(i, j, score, tuple(offset), tuple(factors)))
-    return found
+
+    def against_all_before(index: int) -> list[Candidate]:
+        return [
+            candidate
+            for first in range(index)
+            if (candidate := _compare(prepared, first, index, factors)).score >= threshold
+        ]
+
+    found: list[Candidate] = []
+    pairs = len(prepared) * (len(prepared) - 1) // 2
+    with (
+        ThreadPoolExecutor(max(1, num_threads)) as pool,
+        tqdm(total=pairs, desc="screening", unit="pair", disable=not show_progress) as bar,
+    ):
+        for index, row in enumerate(pool.map(against_all_before, range(len(prepared)))):
+            found += row
+            bar.update(index)
+    return sorted(found, key=lambda c: (c.first, c.second))
+
+
+def _compare(
+    prepared: Sequence[_Searchable], first: int, second: int, factors: Sequence[int]
+) -> Candidate:
+    """Look for the central box of each in the other; the better of the two matches."""
+    one, other = prepared[first], prepared[second]
+    score, shift = other.best_match(one.template_spectrum)
+    offset = [f * (b - a) for f, a, b in zip(factors, one.start, shift, strict=True)]
+    back_score, back = one.best_match(other.template_spectrum)
+    if back_score > score:
+        score = back_score
+        offset = [f * (a - b) for f, a, b in zip(factors, other.start, back, strict=True)]
+    return Candidate(first, second, score, tuple(offset), tuple(factors))
 
 
 def _texture(image: np.ndarray) -> np.ndarray:
@@ -234,6 +260,7 @@ def near_duplicates(
     mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
     expected: Callable[[int, int], bool] = lambda first, second: False,
     note: Callable[[str], None] = lambda text: None,
+    num_threads: int = 1,
 ) -> list[tuple[int, int, float]]:
     """Pairs of indices that show one acquisition, with their correlation at full resolution.
 
@@ -244,8 +271,10 @@ def near_duplicates(
         mapper: applies a function to candidates, perhaps in parallel.
         expected: pairs, by index, that are alike for a known reason and not looked at.
         note: is told when there were too many candidates to look at all of them.
+        num_threads: of :func:`screen`.
     """
-    candidates = [c for c in screen(thumbnails) if not expected(c.first, c.second)]
+    alike = screen(thumbnails, num_threads=num_threads, show_progress=True)
+    candidates = [c for c in alike if not expected(c.first, c.second)]
     if not candidates:
         return []
     if len(candidates) > MOST_CONFIRMED:

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -52,6 +54,13 @@ def test_different_scans_are_not_confirmed():
     candidates = screen([thumbnail(s) for s in scans], threshold=-1)
     assert len(candidates) == 66
     assert max(confirm(scans[c.first], scans[c.second], c.offset) for c in candidates) < 0.7
+
+
+def test_threads_find_the_same_in_the_same_order():
+    thumbnails = [thumbnail(texture(seed, (30, 36, 30))) for seed in range(9)]
+    expected = screen(thumbnails, threshold=-1)
+    assert [(c.first, c.second) for c in expected] == list(combinations(range(9), 2))
+    assert screen(thumbnails, threshold=-1, num_threads=4) == expected
 
 
 def test_constant_or_tiny_images_are_nobody_s_copy():
