@@ -16,6 +16,10 @@ class UserError(ValueError):
     """
 
 
+class DivergedError(RuntimeError):
+    """The weights of a training are no finite numbers any more."""
+
+
 @contextmanager
 def exit_code_two_in_commands() -> Iterator[None]:
     """Inside nnU-Net's own commands, which know no UserError, ends with its message and code 2.

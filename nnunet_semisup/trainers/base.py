@@ -315,10 +315,13 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         self.on_train_epoch_end([{"loss": loss} for loss in losses])
         if any(row["epoch"] == self.current_epoch for row in self.monitor.rows):
             return
-        extra = {} if batch is None else self.end_epoch(self._to_device(batch)[1])
+        extra: dict[str, float] = {}
+        if batch is not None and not self.has_diverged():
+            extra = self.end_epoch(self._to_device(batch)[1])
         self.monitor.finish_epoch(self.current_epoch, extra)
         if self.local_rank == 0:
             self.monitor.write(self.output_folder)
+        self.refuse_broken_weights()
 
     def on_train_end(self) -> None:
         """As nnU-Net, once the epochs are done."""

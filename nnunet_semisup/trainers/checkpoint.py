@@ -12,7 +12,7 @@ import torch
 
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.errors import UserError
+from nnunet_semisup.errors import DivergedError, UserError
 from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.hyperparameters import declared
 
@@ -74,6 +74,7 @@ class Checkpoints(_Host):
     def _save(self, filename: str, next_epoch: int) -> None:
         if self.local_rank != 0:
             return
+        self.refuse_broken_weights()
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
@@ -94,6 +95,30 @@ class Checkpoints(_Host):
             KEY: self.extra_state(),
         }
         save_atomically(checkpoint, filename)
+
+    def has_diverged(self) -> bool:
+        """Whether a weight of the student is NaN or Inf; waits for the device."""
+        finite = [p.isfinite().all() for p in self.student.parameters()]
+        return not bool(torch.stack(finite).all())
+
+    def refuse_broken_weights(self) -> None:
+        """Ends a training that cannot recover, while the checkpoints still hold good weights.
+
+        Raises:
+            DivergedError: a weight of the student is NaN or Inf.
+        """
+        if not self.has_diverged():
+            return
+        last = self.monitor.rows[-1] if self.monitor.rows else {}
+        names = [name for name, value in last.items() if not np.isfinite(value)]
+        terms = f" (in semisup_terms.csv: {', '.join(names)})" if names else ""
+        message = (
+            f"The training diverged in epoch {self.current_epoch}{terms}: weights are NaN or Inf. "
+            "The checkpoints of the epochs before are as they were. Lower initial_lr or the weight "
+            "of the term by nnUNet_semisup_set, then continue with --c or start anew."
+        )
+        self.print_to_log_file(message)
+        raise DivergedError(message)
 
     def extra_state(self) -> dict[str, Any]:
         """Everything that resuming needs beyond nnU-Net's own; methods extend it."""

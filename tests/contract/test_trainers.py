@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_semisup.errors import DivergedError
 from nnunet_semisup.trainers.batches import Unlabeled, unwrap
 from tests.contract.conftest import KINDS, SEMI_SUPERVISED, WITH_TEACHER
 
@@ -205,6 +207,24 @@ def test_finite_when_the_teacher_sees_only_one_class(build, method):
             decoder.seg_layers[-1].weight.zero_()
             decoder.seg_layers[-1].bias.copy_(torch.tensor([bias, 0.0, 0.0]))
         assert torch.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+
+
+@methods
+def test_a_diverged_training_ends_and_keeps_its_checkpoint(build, method):
+    trainer = build(method, "labels3d")
+    folder = Path(trainer.output_folder)
+    latest = folder / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(latest))
+    before = latest.read_bytes()
+    with torch.no_grad():
+        next(trainer.student.parameters()).fill_(math.nan)
+    with pytest.raises(DivergedError, match=r"epoch 0 .*loss.*Lower initial_lr .* --c"):
+        trainer._run_epoch()
+    assert "nan" in (folder / "semisup_terms.csv").read_text(encoding="utf-8")
+    with pytest.raises(DivergedError):
+        trainer.save_checkpoint(str(latest))
+    assert latest.read_bytes() == before
+    assert [path.name for path in folder.glob("checkpoint_*")] == [latest.name]
 
 
 @methods
