@@ -97,15 +97,15 @@ class Checkpoints(_Host):
         save_atomically(checkpoint, filename)
 
     def has_diverged(self) -> bool:
-        """Whether a weight of the student is NaN or Inf; waits for the device."""
-        finite = [p.isfinite().all() for p in self.student.parameters()]
+        """Whether a weight in training is NaN or Inf; waits for the device."""
+        finite = [p.isfinite().all() for p in unwrap(self.network).parameters()]
         return not bool(torch.stack(finite).all())
 
     def refuse_broken_weights(self) -> None:
         """Ends a training that cannot recover, while the checkpoints still hold good weights.
 
         Raises:
-            DivergedError: a weight of the student is NaN or Inf.
+            DivergedError: a weight in training is NaN or Inf.
         """
         if not self.has_diverged():
             return

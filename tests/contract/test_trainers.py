@@ -210,14 +210,15 @@ def test_finite_when_the_teacher_sees_only_one_class(build, method):
 
 
 @methods
-def test_a_diverged_training_ends_and_keeps_its_checkpoint(build, method):
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_diverged_training_ends_and_keeps_its_checkpoint(build, method, which):
     trainer = build(method, "labels3d")
     folder = Path(trainer.output_folder)
     latest = folder / "checkpoint_latest.pth"
     trainer.save_checkpoint(str(latest))
     before = latest.read_bytes()
     with torch.no_grad():
-        next(trainer.student.parameters()).fill_(math.nan)
+        list(unwrap(trainer.network).parameters())[which].fill_(math.nan)
     with pytest.raises(DivergedError, match=r"epoch 0 .*loss.*Lower initial_lr .* --c"):
         trainer._run_epoch()
     assert "nan" in (folder / "semisup_terms.csv").read_text(encoding="utf-8")
