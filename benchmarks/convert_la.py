@@ -58,7 +58,7 @@ def main() -> None:
         "sum of the image voxels, source and result": f"{total[0]:.10g}, {total[1]:.10g}",
         "sum of the label voxels, source and result": f"{total[2]:.10g}, {total[3]:.10g}",
         "nnU-Net's verify_dataset_integrity": _by_nnunet(summary),
-        "pairs of one acquisition": output.count("are one acquisition twice"),
+        "pairs that look like the same scan": output.count("look like the same scan"),
         "processes": arguments.np,
         "conversion: wall, processor (s)": f"{converted:.1f}, {convert_cpu:.1f}",
         "its checks alone (--dry-run): wall, processor (s)": f"{checked:.1f}, {check_cpu:.1f}",
@@ -69,7 +69,7 @@ def main() -> None:
         "conversion / bare change of the format, processor": f"{convert_cpu / bare_cpu:.1f}",
         "conversion of one case, processor (s)": f"{convert_cpu / len(report['cases']):.2f}",
     }
-    print("\n".join(line for line in output.splitlines() if "acquisition" in line))
+    print("\n".join(line for line in output.splitlines() if "same scan" in line))
     print(summary.splitlines()[-1])
     print(
         "\n| | |\n|---|---:|\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())

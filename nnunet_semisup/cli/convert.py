@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -21,18 +21,47 @@ anything is wrong, all of it is listed, nothing is written and the exit code is 
 that was interrupted continues when the same command is given again."""
 
 
-_SPLIT_OPTION = (
-    "literature|NAME|seed:N|FILE.json",
-    "published lists (default; by name where there are several), random lists of the same sizes, "
-    "or a json file with the lists labeled, unlabeled and optionally validation and test",
+@dataclass(frozen=True)
+class _Words:
+    """Help of the options that mean something else for a user's own folders.
+
+    ``split`` is metavar and help of ``--split``, ``fraction`` what ``--labeled 0.1`` is one of.
+    """
+
+    raw_dir: str
+    fraction: str
+    extra_unlabeled: str
+    split: tuple[str, str]
+
+
+_PUBLISHED = _Words(
+    raw_dir="folder the download was extracted to",
+    fraction="of the literature's table",
+    extra_unlabeled="folder of the same form whose images become unlabeled cases; may be repeated",
+    split=(
+        "literature|NAME|seed:N|FILE.json",
+        "published lists (default; by name where there are several), random lists of the same "
+        "sizes, or a json file with the lists labeled, unlabeled and optionally validation and "
+        "test",
+    ),
 )
+
+
+def _own(split: tuple[str, str]) -> _Words:
+    return _Words(
+        raw_dir="folder with your images and labels",
+        fraction="of the training cases",
+        extra_unlabeled="folder of scans without labels, in RAW_DIR or anywhere; may be repeated",
+        split=split,
+    )
 
 
 class DatasetCommand(Protocol):
     """What the module of a data set offers.
 
     ``NAME`` follows the id in the data set's name, ``TITLE`` is its line in the list of commands.
-    A module without published lists has ``SPLIT_OPTION``, metavar and help of its ``--split``.
+    A module for a user's own folders, without published lists, has ``SPLIT_OPTION``, metavar and
+    help of its ``--split``.
     """
 
     NAME: str
@@ -68,16 +97,17 @@ def build_parser() -> argparse.ArgumentParser:
             description=f"{dataset.TITLE}. {_DESCRIPTION}",
             epilog=f"The layout, the checks and examples: docs/datasets/{name}.md",
         )
-        _add_common(command, dataset.NAME, getattr(dataset, "SPLIT_OPTION", _SPLIT_OPTION))
+        split = getattr(dataset, "SPLIT_OPTION", None)
+        _add_common(command, dataset.NAME, _PUBLISHED if split is None else _own(split))
         dataset.add_arguments(command)
         command.set_defaults(prepare=dataset.prepare)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, name: str, split: tuple[str, str]) -> None:
-    """Options that every data set has; ``split`` is metavar and help of ``--split``."""
+def _add_common(parser: argparse.ArgumentParser, name: str, words: _Words) -> None:
+    """Options that every data set has."""
     add = parser.add_argument
-    add("raw_dir", type=Path, metavar="RAW_DIR", help="folder the download was extracted to")
+    add("raw_dir", type=Path, metavar="RAW_DIR", help=words.raw_dir)
     add(
         "-d",
         "--dataset-id",
@@ -87,7 +117,7 @@ def _add_common(parser: argparse.ArgumentParser, name: str, split: tuple[str, st
         help="nnU-Net's data set id, a free number such as 508",
     )
     add("--name", default=name, help=f"name that follows the id (default: {name})")
-    _add_cases(parser, split)
+    _add_cases(parser, words)
     _add_checks(parser)
     add(
         "--link",
@@ -112,17 +142,17 @@ def _add_common(parser: argparse.ArgumentParser, name: str, split: tuple[str, st
     )
 
 
-def _add_cases(parser: argparse.ArgumentParser, split: tuple[str, str]) -> None:
+def _add_cases(parser: argparse.ArgumentParser, words: _Words) -> None:
     """Options that decide what the cases are used for."""
     add = parser.add_argument
-    add("--split", default="literature", metavar=split[0], help=split[1])
+    add("--split", default="literature", metavar=words.split[0], help=words.split[1])
     add("--no-val", action="store_true", help="leave the validation cases of the split out")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--labeled",
         metavar="N",
         help="how many cases keep their labels, the first of the list: a number such as 8, or a "
-        "fraction of the literature's table such as 0.1",
+        f"fraction {words.fraction} such as 0.1",
     )
     budget.add_argument(
         "--labeled-list",
@@ -142,7 +172,7 @@ def _add_cases(parser: argparse.ArgumentParser, split: tuple[str, str]) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="folder of the same form whose images become unlabeled cases; may be repeated",
+        help=words.extra_unlabeled,
     )
     add(
         "--keep-hidden-labels",

@@ -12,6 +12,7 @@ from nnunetv2.configuration import default_num_processes
 
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.folders import check_folders
 
 ALL_CASES = sys.maxsize
 
@@ -106,6 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: arguments or files are unusable; nothing has been written then.
     """
+    check_folders(arguments.reference, arguments.prediction)
     output = arguments.output or arguments.prediction / "semisup_evaluation.json"
     _check_arguments(arguments, output)
     # Kept out of the module so that -h and wrong arguments answer at once.

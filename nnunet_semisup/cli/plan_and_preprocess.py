@@ -9,6 +9,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from nnunet_semisup.cli._planning import (
+    FINGERPRINT_EXTRACTOR,
+    PLANNER,
+    PREPROCESSOR,
+    find_class,
+    refuse_unknown_configurations,
+)
 from nnunet_semisup.cli._preprocessing import (
     add_configuration_arguments,
     add_dataset_argument,
@@ -115,6 +122,10 @@ def _run(args: argparse.Namespace) -> None:
     processes = processes_per_configuration(args.c, args.np, smallest=1)
     if args.npfp < 1:
         raise UserError(f"-npfp {args.npfp} is too small; give 1 or more.")
+    planner = find_class(PLANNER, args.pl)
+    find_class(FINGERPRINT_EXTRACTOR, args.fpe)
+    find_class(PREPROCESSOR, args.preprocessor_name)
+    refuse_unknown_configurations(args.c, planner, args.overwrite_plans_name, args.d)
     progress = not args.no_pbar
     checked = _check(args.d, args.npfp, progress)
     extract_fingerprints(

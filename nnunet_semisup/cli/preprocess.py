@@ -12,7 +12,8 @@ from nnunet_semisup.cli._preprocessing import (
     processes_per_configuration,
 )
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.data.preprocessing import DEFAULT_PLANS, preprocess_unlabeled
+from nnunet_semisup.data.plans import DEFAULT_PLANS
+from nnunet_semisup.data.preprocessing import preprocess_unlabeled
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -43,7 +43,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     for text in verified.findings.warnings:
         print(f"warning: {text}")
     print(verified.summary())
-    verified.findings.raise_faults(f"{folders.raw} is not as it should be", "")
+    verified.findings.raise_faults(f"{folders.raw} has", "")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

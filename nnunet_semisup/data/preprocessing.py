@@ -21,6 +21,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
+from nnunet_semisup.data.plans import DEFAULT_PLANS, load_plans
 from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["check_preprocessed", "plans_hash", "preprocess_unlabeled", "refuse_cascade"]
 
 CASCADE = "3d_cascade_fullres"
-DEFAULT_PLANS = "nnUNetPlans"
 _PROPERTIES_SUFFIX = ".pkl"
 # What nnU-Net's data set classes read for one case.
 _FILE_SETS = ((".b2nd", "_seg.b2nd", _PROPERTIES_SUFFIX), (".npz", _PROPERTIES_SUFFIX))
@@ -81,7 +81,7 @@ def preprocess_unlabeled(
     folders = find_dataset(dataset_name_or_id)
     refuse_cascade(configurations)
     processes = _processes(configurations, num_processes)
-    plans_manager = _load_plans(folders, plans_identifier)
+    plans_manager = load_plans(folders, plans_identifier)
     chosen = _choose_configurations(plans_manager, configurations, plans_identifier)
     stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
     known = _checked_before(plans_manager, stamps, verified)
@@ -132,20 +132,6 @@ def _cascade_message(name: str, possible: Sequence[str]) -> str:
         "for every training case, and nnU-Net makes none for them. Possible configurations: "
         f"{', '.join(possible)}."
     )
-
-
-def _load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    path = folders.preprocessed / f"{plans_identifier}.json"
-    if not path.is_file():
-        plans = sorted(p.stem for p in folders.preprocessed.glob("*Plans*.json"))
-        raise UserError(
-            f"{path} does not exist (plans of {folders.name}: {', '.join(plans) or 'none'}). Run "
-            f"nnUNetv2_semisup_plan_and_preprocess -d {folders.name[7:10]} first, or name another "
-            "plan with -plans_name."
-        )
-    return PlansManager(str(path))
 
 
 def _choose_configurations(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.layout import IMAGES_UNLABELED
 from nnunet_semisup.errors import UserError
 
 _JUNK_NAMES = frozenset({"desktop.ini", "thumbs.db"})
 _SIDE_FILE_ENDINGS = frozenset({".tif", ".tiff"})
+_CONTENT = {
+    "nnUNet_raw": "raw data sets",
+    "nnUNet_preprocessed": "preprocessed data sets",
+}
 
 
 @dataclass
@@ -39,6 +45,27 @@ class DatasetFolders:
     preprocessed: Path
 
 
+def require_set(*variables: str) -> None:
+    """Refuse to go on without nnU-Net's folders.
+
+    Args:
+        variables: ``"nnUNet_raw"``, ``"nnUNet_preprocessed"``.
+
+    Raises:
+        UserError: one of them is not set or empty; the message has what to type.
+    """
+    unset = [name for name in variables if not os.environ.get(name)]
+    if not unset:
+        return
+    if len(unset) == 1:
+        what = f"variable {unset[0]} is not set; it names the folder of {_CONTENT[unset[0]]}"
+    else:
+        what = f"variables {' and '.join(unset)} are not set; they name the folders of "
+        what += " and ".join(_CONTENT[name] for name in unset)
+    example = " ".join(f"{name}=$HOME/{name}" for name in unset)
+    raise UserError(f"the {what}. Type for example: export {example}")
+
+
 def find_dataset(dataset_name_or_id: str | int) -> DatasetFolders:
     """Folders of a data set, by id or name.
 
@@ -48,9 +75,7 @@ def find_dataset(dataset_name_or_id: str | int) -> DatasetFolders:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    unset = [p.env_var_name for p in (nnUNet_raw, nnUNet_preprocessed) if not p.is_set()]
-    if unset:
-        raise UserError(f"Set the environment variables of nnU-Net; not set: {', '.join(unset)}.")
+    require_set("nnUNet_raw", "nnUNet_preprocessed")
     try:
         name = str(maybe_convert_to_dataset_name(dataset_name_or_id))
     except (RuntimeError, ValueError) as error:
@@ -75,6 +100,24 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     if "file_ending" not in content or not {"channel_names", "modality"} & content.keys():
         raise UserError(f"{path} must have the keys 'channel_names' and 'file_ending'.")
     return content
+
+
+def count_unlabeled(dataset_name: str) -> int:
+    """Number of cases in ``imagesUn`` of a raw data set; 0 where it cannot be looked at.
+
+    Args:
+        dataset_name: ``DatasetXXX_Name`` in ``nnUNet_raw``, which need not be set.
+    """
+    from nnunetv2.paths import nnUNet_raw
+
+    if not nnUNet_raw.get():
+        return 0
+    raw = Path(nnUNet_raw, dataset_name)
+    try:
+        file_ending = read_dataset_json(raw)["file_ending"]
+    except UserError:
+        return 0
+    return len(list_images(raw / IMAGES_UNLABELED, file_ending).cases)
 
 
 def num_channels(dataset_json: dict[str, Any]) -> int:

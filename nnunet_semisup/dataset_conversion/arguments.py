@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def _lists(choice: str, published: Mapping[str, SplitLists], default: str) -> Sp
 
 
 def add_extra_unlabeled(
-    collected: Collected, folders: list[Path], collect: Callable[[Path], Collected]
+    collected: Collected, folders: Sequence[Path], collect: Callable[[Path], Collected]
 ) -> None:
     """Add the images in the folders of ``--extra-unlabeled`` as unlabeled cases.
 
@@ -94,11 +94,15 @@ def add_extra_unlabeled(
         print(f"{folder} has {len(other.cases)} further cases, used without labels")
 
 
-def need_folder(folder: Path) -> None:
+def need_folder(folder: Path, advice: str = "give the one the data were extracted to") -> None:
     """Refuse a folder that is not there.
+
+    Args:
+        folder: as given.
+        advice: what to give instead, for the message.
 
     Raises:
         UserError: no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the one the data were extracted to.")
+        raise UserError(f"{folder} is not a folder; {advice}.")

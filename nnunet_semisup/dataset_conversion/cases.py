@@ -78,6 +78,7 @@ class DatasetForm:
             (``None`` where no label is read), both of shape ``(z, y, x)``.
         regions_class_order: nnU-Net's order of classes, where ``labels`` has regions.
         label_advice: what to do about label values that are not expected.
+        absent_label_advice: what to do about a label that no training case has.
         assumptions: what the files do not say and the converter assumes, for the report.
         images_ready: image files are what nnU-Net reads as they are, so they may be linked.
         file_ending: of the images and labels that are written.
@@ -110,4 +111,5 @@ class DatasetForm:
     components: int = 1
     test_labels: bool = True
     label_advice: str = ""
+    absent_label_advice: str = "check the label files"
     groups: Mapping[str, str] = field(default_factory=dict)

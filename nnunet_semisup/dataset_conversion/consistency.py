@@ -16,11 +16,16 @@ from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
 from nnunet_semisup.parallel import map_cases
 
 _SHOWN = 20
+MOST_SIMILAR_LISTED = 10
+"""Pairs that look alike and get a line each; of more there is one line for all."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two cases with one content: ``kind`` is ``voxels``, ``label`` or ``acquisition``."""
+    """Two cases that seem to be one: ``kind`` is ``voxels``, ``label`` or ``acquisition``.
+
+    The first two are equal voxel for voxel, the last are images that correlate.
+    """
 
     first: CaseFacts
     second: CaseFacts
@@ -63,10 +68,21 @@ class Duplicate:
             "voxels": f"{cases} hold the same image, voxel for voxel",
             "label": f"{cases} hold the same label, voxel for voxel",
             "acquisition": (
-                f"{cases} are one acquisition twice (correlation {self.correlation:.3f} after "
+                f"{cases} look like the same scan (correlation {self.correlation:.2f} after "
                 "alignment)"
             ),
         }[self.kind]
+
+    @property
+    def advice(self) -> str:
+        """What to do about the pair, with the options of the convert command."""
+        if self.kind == "acquisition":
+            if self.droppable:
+                return f"compare them (--drop-duplicates would leave {self.droppable} out)"
+            return "compare them, and leave one out if it is a copy"
+        if self.droppable:
+            return f"--drop-duplicates leaves {self.droppable} out"
+        return "decide which one to keep and name the other in no list of the split"
 
 
 def add_unlisted(split: Split, present: Collection[str], extra: str, findings: Findings) -> Split:
@@ -125,7 +141,12 @@ def check_split(
         findings.faults.append(f"none of the {len(split.labeled)} labeled cases is on disk")
     if on_disk.isdisjoint(split.unlabeled):
         place = findings.warnings if allow_partial else findings.faults
-        place.append(f"none of the {len(split.unlabeled)} unlabeled cases is on disk")
+        place.append(
+            f"none of the {len(split.unlabeled)} unlabeled cases is on disk"
+            if split.unlabeled
+            else "no case is left as unlabeled; give a smaller --labeled N, or add scans with "
+            "--extra-unlabeled DIR"
+        )
     return missing
 
 
@@ -191,18 +212,84 @@ def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Find
     unlabeled case of a pair is left out instead.
     """
     dropped: list[str] = []
+    similar: list[str] = []
     for pair in duplicates:
         if {pair.first.case.id, pair.second.case.id} & set(dropped):
             continue
-        unlabeled = pair.droppable
-        text = pair.describe()
-        if unlabeled and drop:
+        unlabeled = pair.droppable if drop else None
+        text = f"{pair.describe()}; {f'{unlabeled} is left out' if unlabeled else pair.advice}"
+        if unlabeled:
             dropped.append(unlabeled)
-            findings.warnings.append(f"{text}; {unlabeled} is left out")
-        elif unlabeled:
-            advice = f"--drop-duplicates leaves {unlabeled} out"
-            (findings.faults if pair.leaks else findings.warnings).append(f"{text}; {advice}")
+        if pair.kind == "acquisition":
+            similar.append(text)
         else:
-            advice = "decide which one to keep and name the other in no list of the split"
-            (findings.faults if pair.leaks else findings.warnings).append(f"{text}; {advice}")
+            (findings.faults if pair.leaks and not unlabeled else findings.warnings).append(text)
+    if len(similar) <= MOST_SIMILAR_LISTED:
+        findings.warnings += similar
+    else:
+        alike = [pair for pair in duplicates if pair.kind == "acquisition"]
+        what = "are left out" if drop else "would be left out by --drop-duplicates"
+        findings.warnings.append(
+            f"{describe_many(alike)}; compare them. {_to_leave_out(alike)} unlabeled cases {what}. "
+            "The report lists all pairs under 'duplicates'"
+        )
     return dropped
+
+
+def _to_leave_out(duplicates: Sequence[Duplicate]) -> int:
+    """How many cases ``--drop-duplicates`` leaves out on account of these pairs."""
+    left_out: set[str] = set()
+    for pair in duplicates:
+        if pair.droppable and left_out.isdisjoint((pair.first.case.id, pair.second.case.id)):
+            left_out.add(pair.droppable)
+    return len(left_out)
+
+
+def describe_many(pairs: Sequence[Duplicate]) -> str:
+    """Pairs that look alike in one phrase."""
+    scores = [pair.correlation for pair in pairs]
+    return (
+        f"{len(pairs)} pairs of cases look like the same scan (correlation {min(scores):.2f} to "
+        f"{max(scores):.2f} after alignment)"
+    )
+
+
+def check_unlabeled_left(
+    facts: Sequence[CaseFacts],
+    dropped: Collection[str],
+    duplicates: Sequence[Duplicate],
+    findings: Findings,
+) -> None:
+    """Make it a fault that every unlabeled case is dropped as a duplicate of another."""
+    unlabeled = {found.case.id for found in facts if found.case.subset is Subset.UNLABELED}
+    if not unlabeled or not unlabeled <= set(dropped):
+        return
+    pairs = [pair.describe() for pair in duplicates if pair.droppable in unlabeled]
+    more = f"; and {len(pairs) - _SHOWN} more pairs" if len(pairs) > _SHOWN else ""
+    findings.faults.append(
+        f"--drop-duplicates would leave out every unlabeled case ({len(unlabeled)}): "
+        f"{'; '.join(pairs[:_SHOWN])}{more}. Compare them: leave the option out if they are "
+        "different scans, or add others with --extra-unlabeled DIR"
+    )
+
+
+def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:
+    """Labels that are declared but occur in no labeled case, in words.
+
+    Nothing is said while a label cannot be read, since that may be the one.
+    """
+    training = [found for found in facts if found.case.subset is Subset.LABELED]
+    if not all(found.label_counts for found in training):
+        return []
+    known = {value for found in training for value in found.label_counts}
+    elsewhere = {value for found in facts for value in found.label_counts} - known
+    texts = []
+    for name, value in form.labels.items():
+        values = set(value) if isinstance(value, (tuple, list)) else {value}
+        if name == "ignore" or 0 in values or values & known:
+            continue
+        numbers = ", ".join(map(str, sorted(values)))
+        what = f"no training label contains {name} (value{'s' * (len(values) > 1)} {numbers})"
+        found_in = "it occurs in validation or test labels only, so it cannot be learned"
+        texts.append(f"{what}; {found_in if values & elsewhere else form.absent_label_advice}")
+    return texts

@@ -13,8 +13,10 @@ from typing import Any
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
+    absent_labels,
     add_unlisted,
     check_split,
+    check_unlabeled_left,
     find_duplicates,
     judge_duplicates,
     spacing_outliers,
@@ -80,7 +82,8 @@ class Collected:
             if known is not None:
                 self.findings.faults.append(
                     f"case {case}: {files.images[0]} is meant as an unlabeled case, but "
-                    f"{known.images[0]} has the same name; leave one of them out"
+                    f"{known.images[0]} has the same name. Rename one if they are different "
+                    "scans; remove one if they are copies."
                 )
             else:
                 self.unlabeled[case] = SourceFiles(files.images, None)
@@ -119,7 +122,7 @@ def convert(
     target = Target(options.dataset_id, options.name)
     if not options.dry_run:
         target.finish_interrupted()
-    Findings(target.faults(options.overwrite)).raise_faults(f"{target.folder} cannot be written")
+    Findings(target.faults(options.overwrite)).raise_faults(f"{target.folder} cannot be written:")
     findings = collected.findings
     split = add_unlisted(split, collected.cases, options.extra, findings)
     split = split.with_unlabeled(_unnamed(collected, split))
@@ -129,7 +132,8 @@ def convert(
     duplicates = find_duplicates(facts, form, options.num_processes, findings)
     duplicates = [pair for pair in duplicates if not pair.expected(split.lists)]
     dropped = judge_duplicates(duplicates, options.drop_duplicates, findings)
-    findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}")
+    check_unlabeled_left(facts, dropped, duplicates, findings)
+    findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}:")
 
     facts = [f for f in facts if f.case.id not in dropped]
     settings = _settings(collected, split, form, options)
@@ -194,6 +198,7 @@ def _verify(
     if contradiction := contradicting_headers(read):
         collected.findings.warnings.append(contradiction)
     collected.findings.warnings += [text for _, text in spacing_outliers(facts)]
+    collected.findings.warnings += absent_labels(facts, form)
     return facts
 
 

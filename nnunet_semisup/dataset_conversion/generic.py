@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion import formats
-from nnunet_semisup.dataset_conversion.arguments import add_extra_unlabeled, need_folder
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.arguments import need_folder
+from nnunet_semisup.dataset_conversion.cases import DatasetForm
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
 from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder
 from nnunet_semisup.dataset_conversion.generic_arguments import SPLIT_OPTION, add_arguments
-from nnunet_semisup.dataset_conversion.generic_files import (
-    Naming,
-    list_case_folders,
-    list_images,
-    list_labels,
-    match,
-)
+from nnunet_semisup.dataset_conversion.generic_collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic_labels import Labels, read_channels, read_labels
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
 from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
@@ -36,27 +28,11 @@ __all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
 
 NAME = "Generic"
 TITLE = "your own folders: nii, nrrd, mha, gipl, DICOM series, png, tif, bmp, jpg"
-IMAGE_FOLDERS = ("imagesTr", "images")
-_LABEL_FOLDERS = ("labelsTr", "labels", "masks")
-_TEST_FOLDERS = ("imagesTs",)
-_TEST_LABEL_FOLDERS = ("labelsTs",)
-_UNLABELED_FOLDERS = ("imagesUn",)
-_ILLEGAL = "_seg"
-
-
-@dataclass
-class Found:
-    """The user's cases; ``test`` and ``training`` are names of cases in ``collected``."""
-
-    collected: Collected
-    training: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
-    test_labels: bool = False
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """The cases, their subsets and their form, as the command line asks for."""
-    need_folder(arguments.raw_dir)
+    need_folder(arguments.raw_dir, "give the one with your images and labels")
     content = read_json(arguments.raw_dir / "dataset.json")
     found = collect(arguments)
     return prepare_found(arguments, found, content)
@@ -77,7 +53,7 @@ def prepare_found(
         form = make_form(arguments, found, content, split)
     except UserError:
         # What is wrong with the names usually explains why a split or a form cannot be had.
-        collected.findings.raise_faults(f"{collected.root} cannot be converted")
+        collected.findings.raise_faults(f"{collected.root} cannot be converted:")
         raise
     return Prepared(collected, split, form)
 
@@ -86,162 +62,6 @@ def _validation(arguments: argparse.Namespace) -> str | None:
     if arguments.no_val and arguments.validation is not None:
         raise UserError("--validation and --no-val exclude each other.")
     return arguments.validation
-
-
-def collect(arguments: argparse.Namespace) -> Found:
-    """Find the user's cases below ``arguments.raw_dir``.
-
-    Raises:
-        UserError: a folder is not there, or the layout can be understood in two ways.
-    """
-    naming = Naming(tuple(_parts(arguments.image_suffix)), arguments.label_suffix)
-    found = Found(Collected(arguments.raw_dir, {}))
-    if arguments.image_glob:
-        _collect_folders(arguments, found)
-    else:
-        _collect_flat(arguments, naming, found)
-    _check_names(found)
-    return found
-
-
-def _parts(text: str | None) -> list[str]:
-    return text.split(",") if text else []
-
-
-def _collect_folders(arguments: argparse.Namespace, found: Found) -> None:
-    """Cases with a folder each."""
-    if arguments.images or arguments.labels:
-        raise UserError(
-            "--image-glob is for cases with a folder each; leave --images, --labels out."
-        )
-    globs = (_parts(arguments.image_glob), arguments.label_glob or "")
-    findings = found.collected.findings
-    _add(found, *list_case_folders(arguments.raw_dir, *globs, findings), is_test=False)
-    if arguments.test:
-        folder = _below(arguments.raw_dir, arguments.test)
-        images, labels = list_case_folders(folder, *globs, findings)
-        inside = folder.resolve().is_relative_to(arguments.raw_dir.resolve())
-        for case in images if inside else ():
-            if case in found.training:
-                found.training.remove(case)
-                del found.collected.cases[case]
-        _add(found, images, labels, is_test=True)
-    _need_cases(found, arguments.raw_dir, f"no folder with a file like {arguments.image_glob}")
-    add_extra_unlabeled(
-        found.collected,
-        arguments.extra_unlabeled,
-        lambda extra: _as_collected(extra, list_case_folders(extra, globs[0], "", findings)[0]),
-    )
-
-
-def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -> None:
-    """A folder of images and a folder of labels, for training and for test."""
-    root, findings = arguments.raw_dir, found.collected.findings
-    image_folder = _choose(root, arguments.images, IMAGE_FOLDERS, "--images")
-    if image_folder is None:
-        raise UserError(_no_image_folder(root))
-    label_folder = _choose(root, arguments.labels, _LABEL_FOLDERS, "--labels")
-    labels = list_labels(label_folder, naming, findings) if label_folder else {}
-    images = list_images(image_folder, naming, labels, findings)
-    match(images, labels, findings)
-    _add(found, images, labels, is_test=False)
-    _need_cases(found, image_folder, "no image that can be read and no DICOM series")
-    test_folder = _choose(root, arguments.test, _TEST_FOLDERS, "--test")
-    if test_folder is not None:
-        test_label_folder = _choose(
-            root, arguments.test_labels, _TEST_LABEL_FOLDERS, "--test-labels"
-        )
-        found.test_labels = test_label_folder is not None
-        labels = list_labels(test_label_folder, naming, findings) if test_label_folder else {}
-        images = list_images(test_folder, naming, labels, findings)
-        match(images, labels, findings)
-        _add(found, images, labels, is_test=True)
-    unlabeled = [root / n for n in _UNLABELED_FOLDERS if (root / n).is_dir()]
-    add_extra_unlabeled(
-        found.collected,
-        [*unlabeled, *arguments.extra_unlabeled],
-        lambda extra: _as_collected(extra, list_images(extra, naming, (), findings)),
-    )
-
-
-def _no_image_folder(root: Path) -> str:
-    """What to type where the images are in none of the usual folders."""
-    inside = sorted(path for path in root.iterdir() if not is_junk(path))
-    folders = ", ".join(path.name for path in inside if path.is_dir())
-    has = f"only {folders}" if folders else "no folder at all"
-    direct = (
-        "; '--images .' takes those directly in it" if any(map(formats.ending_of, inside)) else ""
-    )
-    return (
-        f"{root} has no folder {' or '.join(IMAGE_FOLDERS)}, {has}. Say where the images are: "
-        f"--images DIR, or --image-glob PATTERN for cases with a folder each{direct}."
-    )
-
-
-def _choose(root: Path, given: Path | None, names: Sequence[str], option: str) -> Path | None:
-    """The folder that was named, else the one of the usual names that is there."""
-    if given is not None:
-        return _below(root, given)
-    there = [root / name for name in names if (root / name).is_dir()]
-    if len(there) > 1:
-        raise UserError(
-            f"{root} has {' and '.join(path.name for path in there)}; choose one by {option}."
-        )
-    return there[0] if there else None
-
-
-def _below(root: Path, given: Path) -> Path:
-    """``given`` in ``root`` if it is there, else as it stands."""
-    for folder in (root / given, given):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"{given} is not a folder, neither in {root} nor from here.")
-
-
-def _as_collected(folder: Path, images: Mapping[str, tuple[Path, ...]]) -> Collected:
-    return Collected(folder, {case: SourceFiles(files, None) for case, files in images.items()})
-
-
-def _add(
-    found: Found,
-    images: Mapping[str, tuple[Path, ...]],
-    labels: Mapping[str, Path],
-    is_test: bool,
-) -> None:
-    """Take cases into ``found``; a name that is there already is a fault."""
-    for case in sorted(images):
-        if case in found.collected.cases:
-            found.collected.findings.faults.append(
-                f"case {case}: is there twice, {found.collected.cases[case].images[0]} and "
-                f"{images[case][0]}; rename one"
-            )
-            continue
-        found.collected.cases[case] = SourceFiles(images[case], labels.get(case))
-        (found.test if is_test else found.training).append(case)
-    if is_test:
-        found.test_labels = found.test_labels or bool(labels)
-
-
-def _need_cases(found: Found, place: Path, what: str) -> None:
-    """Refuse an empty folder, with all that explains it.
-
-    Raises:
-        UserError: there is no training case.
-    """
-    if not found.training:
-        found.collected.findings.raise_faults(f"{place} cannot be converted")
-        raise UserError(f"{place} has {what}; known endings are {', '.join(formats.ENDINGS)}.")
-
-
-def _check_names(found: Found) -> None:
-    """Names that nnU-Net would misunderstand."""
-    collected = found.collected
-    for case in (*collected.cases, *collected.unlabeled):
-        if case.startswith((".", "_")) or case.endswith(_ILLEGAL) or "/" in case:
-            collected.findings.faults.append(
-                f"case {case}: a name must not start with '.' or '_' nor end in '{_ILLEGAL}'; "
-                "rename it, or take the text off by --image-suffix"
-            )
 
 
 def make_form(
@@ -280,6 +100,7 @@ def make_form(
         test_labels=found.test_labels,
         groups=split.lists.groups,
         label_advice="--label-map OLD:NEW says what other values mean",
+        absent_label_advice="check --label-names and --label-map",
     )
 
 

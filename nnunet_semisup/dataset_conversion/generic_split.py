@@ -84,7 +84,7 @@ def choose(
         if request.validation is not None:
             raise UserError("--validation and --split FILE.json exclude each other.")
         lists = read_split_file(Path(request.split), {}, groups)
-        return apply_budget(lists, _as_number(request.labeled, lists), request.labeled_list)
+        return _budgeted(lists, request, has_extra, f"{request.split} names no unlabeled case")
     lists = _by_labels(training, test, groups, _seed(request.split))
     if request.validation is not None:
         lists = _with_validation(lists, request.validation)
@@ -106,10 +106,33 @@ def finish(lists: SplitLists, request: Request, has_extra: bool = False) -> Spli
             "plans and learns from labeled cases, so name fewer by --validation."
         )
     lists = replace(lists, sha256=_hash(lists))
+    reason = "every image has a label, so nothing is left as unlabeled"
+    return _budgeted(lists, request, has_extra, reason)
+
+
+def _budgeted(lists: SplitLists, request: Request, has_extra: bool, reason: str) -> Split:
+    """Apply the label budget.
+
+    Raises:
+        UserError: the budget cannot be met, or there is none and nothing would be unlabeled, for
+            the ``reason`` given.
+    """
     labeled = _as_number(request.labeled, lists)
-    if labeled is None and has_extra:
-        labeled = str(len({lists.group_of(case) for case in lists.pool}))
+    if labeled is None and request.labeled_list is None and not lists.unlabeled:
+        number = len({lists.group_of(case) for case in lists.pool})
+        if not has_extra:
+            raise UserError(f"{reason}. {_how_to_have_unlabeled(number, lists)}")
+        labeled = str(number)
     return apply_budget(lists, labeled, request.labeled_list)
+
+
+def _how_to_have_unlabeled(number: int, lists: SplitLists) -> str:
+    """What to do where all ``number`` cases (or patients) would keep their labels."""
+    advice = "Add the unlabeled scans with --extra-unlabeled DIR"
+    if number < 2:
+        return f"{advice}."
+    patients = " patients" if lists.groups else ""
+    return f"{advice}, or hide labels with --labeled N (1 to {number - 1}{patients})."
 
 
 def _seed(split: str) -> int | None:

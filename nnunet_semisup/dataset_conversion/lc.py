@@ -15,7 +15,13 @@ from nnunet_semisup.dataset_conversion import generic
 from nnunet_semisup.dataset_conversion.arguments import need_folder
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
-from nnunet_semisup.dataset_conversion.generic import Found
+from nnunet_semisup.dataset_conversion.generic_collect import (
+    IMAGE_FOLDERS,
+    Found,
+    add_own_unlabeled,
+    collect,
+    unlabeled_folders,
+)
 from nnunet_semisup.dataset_conversion.generic_files import Naming, list_images, list_labels, match
 from nnunet_semisup.dataset_conversion.generic_split import (
     BY_LABELS,
@@ -60,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """The cases, their subsets and their form, as the command line asks for."""
-    need_folder(arguments.raw_dir)
+    need_folder(arguments.raw_dir, "give the one with your images and labels")
     print(_STATEMENT)
     if arguments.label_names is None and arguments.labels_json is None:
         arguments.label_names = _LABELS
@@ -90,15 +96,13 @@ def _prepare_scans(arguments: argparse.Namespace) -> Prepared:
             "no split of LC is published, so say which one is meant: --split seed:42 (patients "
             "drawn at random, 70 % training, 10 % validation, 20 % test) or --split FILE.json."
         )
-    flat = arguments.images or any(
-        (arguments.raw_dir / name).is_dir() for name in generic.IMAGE_FOLDERS
-    )
+    flat = arguments.images or any((arguments.raw_dir / name).is_dir() for name in IMAGE_FOLDERS)
     if not arguments.image_glob and not flat:
         arguments.image_glob = _IMAGE_GLOB
         arguments.label_glob = arguments.label_glob or _LABEL_GLOB
     if arguments.channel_names is None:
         arguments.channel_names = "CT"
-    found = generic.collect(arguments)
+    found = collect(arguments)
     content = read_json(arguments.raw_dir / "dataset.json")
     if not re.fullmatch(r"seed:\d{1,9}", arguments.split):
         return generic.prepare_found(arguments, found, content)
@@ -106,7 +110,7 @@ def _prepare_scans(arguments: argparse.Namespace) -> Prepared:
         split = _drawn(arguments, found)
         form = generic.make_form(arguments, found, content, split)
     except UserError:
-        found.collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted")
+        found.collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted:")
         raise
     return Prepared(found.collected, split, form)
 
@@ -160,16 +164,21 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
         subset: _collect_png(arguments, collected, subset, folder, naming)
         for subset, folder in _PNG_FOLDERS.items()
     }
+    add_own_unlabeled(
+        collected,
+        unlabeled_folders(arguments.raw_dir, arguments.extra_unlabeled),
+        lambda extra: list_images(extra, naming, (), collected.findings),
+    )
     found = Found(collected, [*subsets["labeled"], *subsets["unlabeled"]], list(subsets["test"]))
     found.test_labels = (arguments.raw_dir / _PNG_FOLDERS["test"] / "mask").is_dir()
     try:
-        split = _png_split(arguments, subsets)
+        split = _png_split(arguments, subsets, bool(collected.unlabeled))
         if arguments.channel_names is None:
             first = collected.cases[subsets["labeled"][0]].images[0]
             arguments.channel_names = "R,G,B" if generic.layout(first)[1] == 3 else "zscore"
         form = generic.make_form(arguments, found, {}, split)
     except UserError:
-        collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted")
+        collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted:")
         raise
     return Prepared(collected, split, form)
 
@@ -198,7 +207,9 @@ def _collect_png(
     return new
 
 
-def _png_split(arguments: argparse.Namespace, subsets: dict[str, list[str]]) -> Split:
+def _png_split(
+    arguments: argparse.Namespace, subsets: dict[str, list[str]], has_extra: bool
+) -> Split:
     """The split that the folders are; slices of a patient must not be in two of them."""
     groups = group_cases(
         [case for cases in subsets.values() for case in cases],
@@ -228,4 +239,4 @@ def _png_split(arguments: argparse.Namespace, subsets: dict[str, list[str]]) -> 
         groups=groups,
         left_out=tuple(subsets["validation"]) if arguments.no_val else (),
     )
-    return finish(lists, _request(arguments))
+    return finish(lists, _request(arguments), has_extra)

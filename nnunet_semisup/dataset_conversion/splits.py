@@ -155,7 +155,7 @@ def read_split_file(
         data = json.loads(content)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--split {path} cannot be read as json ({error}). Give 'literature' or a json file "
+            f"--split {path} cannot be read as json ({error}). Give a json file "
             'like {"labeled": [...], "unlabeled": [...], "validation": [...], "test": [...]}.'
         ) from error
     faults = _structure_faults(data)

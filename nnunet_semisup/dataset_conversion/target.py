@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 
+from nnunet_semisup.data.raw import require_set
 from nnunet_semisup.dataset_conversion.volume import write_text
 from nnunet_semisup.errors import UserError
 
@@ -39,15 +40,10 @@ class Target:
             raise UserError(f"-d {dataset_id} is not possible; give a number from 1 to 999.")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise UserError(f"--name {name!r} is not possible; use letters, digits, '-' and '_'.")
-        raw = nnUNet_raw.get()
-        if not raw:
-            raise UserError(
-                "the variable nnUNet_raw is not set; it names the folder that data sets are "
-                "written to. Type for example: export nnUNet_raw=$HOME/nnUNet_raw"
-            )
+        require_set("nnUNet_raw")
         self.dataset_id = dataset_id
         self.dataset_name = f"Dataset{dataset_id:03d}_{name}"
-        self.folder = Path(raw).absolute() / self.dataset_name
+        self.folder = Path(nnUNet_raw).absolute() / self.dataset_name
         self.staging = self.folder.with_name(f".{self.dataset_name}.unfinished")
         self._replaced = self.folder.with_name(f".{self.dataset_name}.replaced")
 

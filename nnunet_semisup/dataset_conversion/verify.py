@@ -15,9 +15,15 @@ from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     Volume,
     array_sha256,
+    not_finite,
     source_sha256,
 )
 from nnunet_semisup.errors import UserError
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as ``"1 fault"`` and ``"2 faults"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass
@@ -30,13 +36,16 @@ class Findings:
     def raise_faults(self, title: str, consequence: str = ", nothing was written") -> None:
         """Stop with every fault in one list, if there is one.
 
+        Args:
+            title: what comes before the number of faults, such as ``"data has"``.
+            consequence: what comes after it.
+
         Raises:
             UserError: there are faults.
         """
         if self.faults:
-            noun = "fault" if len(self.faults) == 1 else "faults"
             listed = "\n".join(f"  - {fault}" for fault in self.faults)
-            raise UserError(f"{title}: {len(self.faults)} {noun}{consequence}.\n{listed}")
+            raise UserError(f"{title} {counted(len(self.faults), 'fault')}{consequence}.\n{listed}")
 
 
 @dataclass
@@ -132,10 +141,8 @@ def _read(
     if fault := _layout_fault(volume, *layout):
         facts.faults.append(f"{path}: {fault}")
         return None
-    if not np.isfinite(array).all():
-        facts.faults.append(
-            f"{path}: {np.count_nonzero(~np.isfinite(array))} voxels are NaN or Inf"
-        )
+    if fault := not_finite(array):
+        facts.faults.append(f"{path}: {fault}")
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))

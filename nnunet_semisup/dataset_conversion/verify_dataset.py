@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_semisup.data.layout import SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
-from nnunet_semisup.data.splits import read_splits, unlabeled_of_fold
+from nnunet_semisup.data.splits import folds_with_unlabeled, read_splits, unlabeled_of_fold
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.consistency import find_duplicates, spacing_outliers
+from nnunet_semisup.dataset_conversion.consistency import (
+    MOST_SIMILAR_LISTED,
+    absent_labels,
+    describe_many,
+    find_duplicates,
+    spacing_outliers,
+)
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
@@ -25,7 +31,7 @@ from nnunet_semisup.dataset_conversion.formats import (
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
 from nnunet_semisup.dataset_conversion.target import REPORT, read_json
-from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
+from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
 from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
@@ -43,8 +49,9 @@ class Verified:
         """One line."""
         cases = ", ".join(f"{number} {subset}" for subset, number in self.counts.items() if number)
         return (
-            f"{self.name}: {cases or 'no'} cases checked, {len(self.findings.faults)} faults, "
-            f"{len(self.findings.warnings)} warnings"
+            f"{self.name}: {cases or 'no'} cases checked, "
+            f"{counted(len(self.findings.faults), 'fault')}, "
+            f"{counted(len(self.findings.warnings), 'warning')}"
         )
 
 
@@ -87,6 +94,7 @@ def verify_dataset(
         findings.warnings.append(contradiction)
     _check_together(facts, form, num_processes, findings)
     _check_counts(content, listing, findings)
+    _check_unlabeled(folders, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
     if not findings.faults:
         findings.faults += _faults_by_nnunet(folders.raw, num_processes)
@@ -155,18 +163,30 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         dimensions=2 if dimensions == 2 else 3,
         components=components,
         test_labels=listing.has_test_labels,
+        absent_label_advice="check the labels in dataset.json",
     )
 
 
 def _check_together(
     facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
 ) -> None:
-    """Compare the cases with each other: copies, voxel sizes."""
-    for pair in find_duplicates(facts, form, num_processes, findings):
+    """Compare the cases with each other: copies, labels that none has, voxel sizes."""
+    duplicates = find_duplicates(facts, form, num_processes, findings)
+    similar = [pair for pair in duplicates if pair.kind == "acquisition"]
+    if len(similar) > MOST_SIMILAR_LISTED:
+        pairs = sorted(similar, key=lambda pair: -pair.correlation)
+        listed = ", ".join(
+            f"{p.first.case.id} and {p.second.case.id} ({p.correlation:.2f})" for p in pairs
+        )
+        findings.warnings.append(f"{describe_many(similar)}; compare them: {listed}")
+    else:
+        findings.warnings += [f"{pair.describe()}; compare them" for pair in similar]
+    for pair in duplicates:
         if pair.leaks:
             findings.faults.append(f"{pair.describe()}; remove one of them")
-        else:
+        elif pair.kind != "acquisition":
             findings.warnings.append(pair.describe())
+    findings.warnings += absent_labels(facts, form)
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
         place.append(text)
@@ -185,6 +205,22 @@ def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Fin
         findings.warnings.append(
             f"dataset.json announces {announced} unlabeled cases, imagesUn has {found}"
         )
+
+
+def _check_unlabeled(folders: DatasetFolders, listing: RawListing, findings: Findings) -> None:
+    """Warn where there is nothing to learn from without labels."""
+    if any(case.subset is Subset.UNLABELED for case in listing.cases):
+        return
+    for folder in (folders.preprocessed, folders.raw):
+        try:
+            if folds_with_unlabeled(folder / SPLITS_FILE):
+                return
+        except UserError:
+            return  # the file is a fault already
+    findings.warnings.append(
+        f"there is no unlabeled case: put images into {folders.raw / IMAGES_UNLABELED}, or name "
+        f"cases under '{UNLABELED_KEY}' in a fold of {SPLITS_FILE}"
+    )
 
 
 def _validation_cases(folders: DatasetFolders) -> set[str]:

@@ -148,14 +148,21 @@ def _check_nifti(path: Path) -> np.ndarray:
         header = kind.header_class(binaryblock=content[:length], check=False)
     except Exception as error:  # on damaged headers nibabel raises many kinds
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
-    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        number = np.count_nonzero(~np.isfinite(stored))
-        raise UnreadableFileError(f"{number} voxels are NaN or Inf")
+    if stored.dtype.kind == "f" and (fault := not_finite(stored)):
+        raise UnreadableFileError(fault)
     steps = header["pixdim"][1 : 1 + min(stored.ndim, 3)]
     if not (np.isfinite(steps).all() and steps.all()):
         shown = ", ".join(f"{step:g}" for step in steps)
         raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
     return stored
+
+
+def not_finite(array: np.ndarray) -> str:
+    """How many voxels are NaN or infinite, in words; empty if none is."""
+    number = array.size - np.count_nonzero(np.isfinite(array))
+    if not number:
+        return ""
+    return "1 voxel is NaN or Inf" if number == 1 else f"{number} voxels are NaN or Inf"
 
 
 def nifti_holds(path: Path, volume: Volume) -> bool:

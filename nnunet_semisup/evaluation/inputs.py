@@ -17,6 +17,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 )
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.folders import check_folders
 
 MAX_VALUES_PER_FILE = 256
 MAX_LABEL = 65535
@@ -91,9 +92,7 @@ def find_inputs(
         UserError: a folder or the dataset.json is missing or unusable, no reference is found, or
             (unless ``allow_missing``) a reference has no prediction; all missing ones are listed.
     """
-    for role, folder in (("reference", reference_folder), ("prediction", prediction_folder)):
-        if not folder.is_dir():
-            raise UserError(f"the {role} folder '{folder}' is not a folder. Check the path.")
+    check_folders(reference_folder, prediction_folder)
     found = _find_dataset_jsons(reference_folder, prediction_folder, dataset_json)
     content = _load_dataset_json(found[0]) if found else {}
     ending = content.get("file_ending") or _guess_file_ending(reference_folder)

@@ -4,10 +4,15 @@ import shutil
 
 import pytest
 from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as stock
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
 
 from nnunet_semisup import parallel
 from nnunet_semisup.cli import plan_and_preprocess, preprocess
+from nnunet_semisup.cli._planning import refuse_unknown_configurations
+from nnunet_semisup.errors import UserError
 from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 
 
@@ -120,12 +125,67 @@ def test_other_plans_name_gives_a_folder_of_its_own(made):
         (("-np", "0"), "none below 1"),
         (("-npfp", "0"), "-npfp 0 is too small"),
         (("-d", "504", "999"), "999"),
+        (
+            ("-c", "2d", "3d_fulres"),
+            "error: There is no configuration 3d_fulres; did you mean 3d_fullres? There are 2d, "
+            "3d_fullres, 3d_lowres.",
+        ),
+        (
+            ("-c", "2d", "3d_fulres", "-pl", "nnUNetPlannerResEncM"),
+            "There is no configuration 3d_fulres",
+        ),
+        (
+            ("-pl", "nnUNetPlannerResEncm"),
+            "There is no planner nnUNetPlannerResEncm; did you mean nnUNetPlannerResEncM?",
+        ),
+        (("-pl", "other"), "There is no planner other. There are ExperimentPlanner, "),
+        (
+            ("-fpe", "DatasetFingerprintExtracter"),
+            "no fingerprint extractor DatasetFingerprintExtracter; did you mean DatasetFinger",
+        ),
+        (
+            ("-preprocessor_name", "DefaultPreprocesor"),
+            "no preprocessor DefaultPreprocesor; did you mean DefaultPreprocessor?",
+        ),
     ],
 )
 def test_bad_arguments_end_with_2_and_write_nothing(made, capsys, arguments, fragment):
     assert plan(*arguments) == 2
     assert fragment in capsys.readouterr().err
     assert not made[0].exists()
+
+
+def test_configuration_that_a_user_added_to_the_plans_is_accepted(made, capsys):
+    preprocessed, _ = made
+    assert plan("--no_pp") == 0
+    path = preprocessed / "nnUNetPlans.json"
+    plans = json.loads(path.read_text(encoding="utf-8"))
+    plans["configurations"]["smaller"] = {"inherits_from": "2d", "batch_size": 2}
+    path.write_text(json.dumps(plans))
+    assert plan("--no_pp", "-c", "smaller") == 0
+    assert plan("--no_pp", "-c", "smaler") == 2
+    assert "did you mean smaller?" in capsys.readouterr().err
+
+
+def test_planner_with_its_own_planning_may_make_any_configuration(made):
+    class Own(ExperimentPlanner):
+        def plan_experiment(self):
+            raise NotImplementedError
+
+    refuse_unknown_configurations(["any"], Own, None, [504])
+    with pytest.raises(UserError, match="There is no configuration any"):
+        refuse_unknown_configurations(["any"], ExperimentPlanner, None, [504])
+
+
+def test_unset_folders_end_with_2_and_say_what_to_type(made, monkeypatch, capsys):
+    monkeypatch.delenv("nnUNet_raw")
+    monkeypatch.setenv("nnUNet_preprocessed", "")
+    assert plan() == 2
+    assert capsys.readouterr().err == (
+        "error: the variables nnUNet_raw and nnUNet_preprocessed are not set; they name the "
+        "folders of raw data sets and preprocessed data sets. Type for example: export "
+        "nnUNet_raw=$HOME/nnUNet_raw nnUNet_preprocessed=$HOME/nnUNet_preprocessed\n"
+    )
 
 
 def test_bad_images_end_with_2_and_write_nothing(made, capsys):

@@ -296,7 +296,7 @@ def test_unset_folders_and_unknown_data_sets_are_refused(planned, monkeypatch):
     with pytest.raises(UserError, match="nonsense"):
         find_dataset("nonsense")
     monkeypatch.delenv("nnUNet_raw")
-    with pytest.raises(UserError, match="nnUNet_raw"):
+    with pytest.raises(UserError, match="Type for example: export nnUNet_raw="):
         find_dataset(501)
 
 

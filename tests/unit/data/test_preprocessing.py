@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.data.preprocessing import plans_hash, preprocess_unlabeled
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.trainers.data_streams import find_unlabeled
 from tests.helpers import make_raw_dataset, nnunet_folders, plan_and_preprocess_labeled
 from tests.unit.data.shared import (
     IDS,
@@ -168,6 +169,41 @@ def test_missing_plan_and_configurations_tell_what_there_is(planned):
         run(["3d_lowres", "fancy"])
     with pytest.raises(UserError, match="2 numbers of processes for 3 configurations"):
         preprocess_unlabeled(501, num_processes=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("plans", "remedy"),
+    [
+        ("Other", "-d 501 -pl PLANNER (nnUNetPlannerResEncM makes nnUNetResEncUNetMPlans), or"),
+        ("nnUNetResEncUNetLPlans", "-d 501 -pl nnUNetPlannerResEncL, or name other plans"),
+    ],
+)
+def test_missing_plan_says_how_to_make_it_and_lists_plans_alone(planned, plans, remedy):
+    run()
+    with pytest.raises(UserError) as caught:
+        run(plans_identifier=plans)
+    assert "(plans of Dataset501_Blobs: nnUNetPlans)" in str(caught.value)
+    assert f"nnUNetv2_semisup_plan_and_preprocess {remedy}" in str(caught.value)
+
+
+def test_training_tells_images_not_preprocessed_from_none_at_all(planned, monkeypatch):
+    plans = plans_of(planned)
+
+    def message():
+        with pytest.raises(UserError) as caught:
+            find_unlabeled(str(planned.preprocessed), plans, "3d_fullres", 0)
+        return str(caught.value)
+
+    assert message().endswith(
+        "imagesUn holds 3 cases that are not preprocessed for 3d_fullres. Run: "
+        "nnUNetv2_semisup_preprocess -d 501 -c 3d_fullres"
+    )
+    plans.plans["plans_name"] = "coarse"
+    assert message().endswith("-d 501 -c 3d_fullres -plans_name coarse")
+    shutil.rmtree(planned.images)
+    assert "in one of two ways" in message()
+    monkeypatch.delenv("nnUNet_raw")
+    assert "in one of two ways" in message()
 
 
 def test_never_preprocessed_is_no_error(planned):

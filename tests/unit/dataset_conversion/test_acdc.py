@@ -178,8 +178,11 @@ def test_frames_of_one_patient_may_look_alike(roots, tree, capsys, monkeypatch):
     assert tree.convert("--drop-duplicates") == 0
     assert report_of(roots["raw"] / MADE)["dropped"] == ["patient090_frame01"]
     out = capsys.readouterr().out
-    assert "patient038_frame02 (labeled) and patient090_frame01 (unlabeled) are one" in out
-    assert out.count("are one acquisition twice") == 1
+    assert (
+        "patient038_frame02 (labeled) and patient090_frame01 (unlabeled) look like the same scan"
+        in out
+    )
+    assert out.count("look like the same scan") == 1
 
 
 def third_frame(t):

@@ -53,7 +53,7 @@ FAULTS = {
     "empty file": (lambda d: d.image("AAAA").write_bytes(b""), "the file is empty (0 bytes)"),
     "truncated": (truncate, "cannot be read: damaged or not a scan"),
     "text": (lambda d: d.label("AAAA").write_text("hello"), "cannot be read: damaged or not a"),
-    "NaN": (not_finite, "1 voxels are NaN or Inf"),
+    "NaN": (not_finite, "1 voxel is NaN or Inf"),
     "4D": (
         lambda d: write_nrrd(texture(0)[0], d.image("AAAA"), (1, 1), (0, 0)),
         "has 2 dimensions",
@@ -161,7 +161,7 @@ def test_shifted_copy_is_only_a_warning(roots, download, capsys):
     write_nrrd(label, download.label("AAAA"))
     write_nrrd((volume[:, 4:, :30] * 0.9 + 3).astype(np.uint8), download.image("DDDD"))
     assert convert(download) == 0
-    warning = "AAAA (labeled) and DDDD (unlabeled) are one acquisition twice"
+    warning = "AAAA (labeled) and DDDD (unlabeled) look like the same scan"
     assert warning in capsys.readouterr().out
     assert convert(download, "--overwrite", "--drop-duplicates") == 0
     made = roots["raw"] / "Dataset501_LA2018"

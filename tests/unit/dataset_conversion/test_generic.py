@@ -156,6 +156,49 @@ def test_case_folders(roots, folders):
     assert convert(root, *WHAT, *extra) == 0
     assert names(made(roots) / "labelsTr") == LABELED
     assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
+    (root / "unlabeled").mkdir()
+    (root / "p3").rename(root / "unlabeled" / "p3")
+    more = ("--extra-unlabeled", "unlabeled", "--overwrite")
+    assert convert(root, *WHAT, *extra, *more) == 0
+    assert names(made(roots) / "labelsTr") == ["p1", "p2"]
+    assert names(made(roots) / "imagesUn") == ["p3_0000", "p4_0000", "p5_0000"]
+
+
+def separate(folders):
+    """Annotated scans, masks and unlabeled scans in a folder each, as two exports have them."""
+    root = folders.root
+    (root / "unlabeled").mkdir()
+    for case in UNLABELED:
+        folders.image(case).rename(root / "unlabeled" / f"{case}.nii.gz")
+    folders.images.rename(root / "annotated")
+    folders.labels.rename(root / "masks")
+    return root, ("--images", "annotated", "--labels", "masks")
+
+
+def test_unlabeled_scans_in_a_folder_of_their_own(roots, folders, tmp_path, monkeypatch):
+    root, where = separate(folders)
+    monkeypatch.chdir(tmp_path)
+    assert convert(root, *WHAT, *where, "--extra-unlabeled", "unlabeled") == 0
+    assert names(made(roots) / "labelsTr") == LABELED
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
+    absolute = ("--extra-unlabeled", str(root / "unlabeled"), "--overwrite")
+    assert convert(root, *WHAT, *where, *absolute) == 0
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
+
+
+def test_usual_folder_of_unlabeled_scans_may_be_named(roots, folders):
+    root, where = separate(folders)
+    (root / "unlabeled").rename(root / "imagesUn")
+    assert convert(root, *WHAT, *where, "--extra-unlabeled", "imagesUn") == 0
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
+
+
+def test_split_of_labeled_cases_with_unlabeled_scans_besides(roots, folders):
+    root, where = separate(folders)
+    (root / "split.json").write_text(json.dumps({"labeled": LABELED, "unlabeled": []}))
+    extra = ("--split", str(root / "split.json"), "--extra-unlabeled", "unlabeled")
+    assert convert(root, *WHAT, *where, *extra) == 0
+    assert names(made(roots) / "labelsTr") == LABELED
 
 
 def test_extra_unlabeled_images(roots, folders, tmp_path):
@@ -223,6 +266,20 @@ def test_labeled_patient_with_further_images_is_noted(roots, grouped, capsys):
     assert "1 unlabeled cases are of patients who also have labeled ones: a_2" in (
         capsys.readouterr().out
     )
+
+
+def test_declared_label_that_no_mask_has_is_a_warning(roots, folders, capsys):
+    names_of = ("--label-names", "background,organ,tumor", "--channel-names", "MR")
+    text = "warning: no training label contains tumor (value 2); "
+    assert convert(folders.root, *names_of) == 0
+    assert f"{text}check --label-names and --label-map" in capsys.readouterr().out
+    two = mask(2)
+    two[:2][two[:2] > 0] = 2
+    write(two, folders.label("p3"))
+    assert convert(folders.root, *names_of, "--validation", "1", "--overwrite") == 0
+    assert f"{text}it occurs in validation or test labels only" in capsys.readouterr().out
+    assert convert(folders.root, *names_of, "--overwrite") == 0
+    assert "no training label contains" not in capsys.readouterr().out
 
 
 def test_dry_run_and_report(roots, photos, tmp_path):

@@ -186,6 +186,41 @@ FAULTS = {
         "scans is not a folder",
         (*WHAT, "--images", "scans"),
     ),
+    "unlabeled scans that are not there": (
+        lambda d: None,
+        "--extra-unlabeled unlabeled is not a folder, neither in",
+        (*WHAT, "--extra-unlabeled", "unlabeled"),
+    ),
+    "no unlabeled scan in its folder": (
+        lambda d: (d.root / "unlabeled").mkdir(),
+        "unlabeled has no image that can be read and no DICOM series",
+        (*WHAT, "--extra-unlabeled", "unlabeled"),
+    ),
+    "a label for every image": (
+        lambda d: [d.image(case).unlink() for case in UNLABELED],
+        "every image has a label, so nothing is left as unlabeled. Add the unlabeled scans with "
+        "--extra-unlabeled DIR, or hide labels with --labeled N (1 to 2).",
+    ),
+    "a single image, with its label": (
+        lambda d: [p.unlink() for p in d.root.rglob("p[2345].nii.gz")],
+        "nothing is left as unlabeled. Add the unlabeled scans with --extra-unlabeled DIR.",
+    ),
+    "no label hidden": (
+        lambda d: [d.image(case).unlink() for case in UNLABELED],
+        "no case is left as unlabeled; give a smaller --labeled N, or add scans with "
+        "--extra-unlabeled DIR",
+        (*WHAT, "--labeled", "3"),
+    ),
+    "split without unlabeled cases": (
+        lambda d: split_file(d, labeled=LABELED, unlabeled=[]),
+        "split.json names no unlabeled case. Add the unlabeled scans with --extra-unlabeled DIR",
+        (*WHAT, "--split", "ROOT/split.json"),
+    ),
+    "split that is no json": (
+        lambda d: (d.root / "split.json").write_text("{"),
+        "Give a json file like",
+        (*WHAT, "--split", "ROOT/split.json"),
+    ),
     "no image": (
         lambda d: [path.unlink() for path in d.images.iterdir()],
         "has no image that can be read and no DICOM series",

@@ -217,7 +217,7 @@ def test_real_download_names_its_one_duplicate(roots, real_data, capsys):
         la_main(arguments + ["--dry-run", "-np", "2"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert out.count("are one acquisition twice") == 1
+    assert out.count("look like the same scan") == 1
     assert "0RZDK210BSMWAA6467LU (labeled) and CMPXO4J23G58J53Q98SZ (unlabeled)" in out
 
 

@@ -65,6 +65,13 @@ def test_png_tree(roots, png, capsys):
     assert splits == [{"train": ["a_1", "a_2"], "val": ["c_1"]}]
 
 
+def test_further_slices_without_a_mask(roots, png, tmp_path):
+    write(texture(9, SLICE), tmp_path / "more" / "z_1.png")
+    more = ("--extra-unlabeled", str(tmp_path / "more"))
+    assert run(png, "--label-map", "255:1", *more) == 0
+    assert "z_1_0000" in names(made(roots) / "imagesUn")
+
+
 def test_hidden_masks_are_read_on_request_only(roots, png):
     for path in (png / "train-unlabel" / "mask").iterdir():
         path.write_bytes(b"not a mask")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_semisup.cli.convert import build_parser
+from nnunet_semisup.dataset_conversion import consistency
 from nnunet_semisup.dataset_conversion.volume import source_sha256
 from tests.unit.dataset_conversion.forms import make
 from tests.unit.dataset_conversion.trees_common import names, report_of
@@ -137,6 +138,67 @@ def test_voxel_size_in_another_unit_is_a_warning(roots, folders, capsys):
     for case, words in (("p2", "10 times larger"), ("p5", "10 times smaller")):
         (line,) = [line for line in out.splitlines() if f"case {case}: has the spacing" in line]
         assert f"about {words} on all axes" in line
+
+
+def alike(monkeypatch, *pairs):
+    """Let the search for similar images find these pairs, by index."""
+    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    monkeypatch.setattr(place, lambda *_: [(i, j, 0.92 + j / 1000) for i, j in pairs])
+
+
+def test_images_that_look_alike_are_for_the_user_to_compare(roots, folders, monkeypatch, capsys):
+    alike(monkeypatch, (0, 3), (1, 2))
+    assert convert(folders.root, *WHAT) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "same scan" in line] == [
+        "warning: p1 (labeled) and p4 (unlabeled) look like the same scan (correlation 0.92 after "
+        "alignment); compare them (--drop-duplicates would leave p4 out)",
+        "warning: p2 (labeled) and p3 (labeled) look like the same scan (correlation 0.92 after "
+        "alignment); compare them, and leave one out if it is a copy",
+    ]
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_many_images_that_look_alike_are_one_line(roots, folders, monkeypatch, capsys, drop):
+    write(scan(5), folders.image("p6"))
+    pairs = [(i, j) for j in range(1, 6) for i in range(j) if j < 5]
+    alike(monkeypatch, *pairs, (2, 5))
+    monkeypatch.setattr(consistency, "MOST_SIMILAR_LISTED", 3 if drop else 10)
+    write(scan(6), folders.image("p7"))
+    assert convert(folders.root, *WHAT, *(["--drop-duplicates"] if drop else [])) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "same scan" in line]
+    assert line == (
+        "warning: 11 pairs of cases look like the same scan (correlation 0.92 to 0.93 after "
+        "alignment); compare them. 3 unlabeled cases "
+        f"{'are left out' if drop else 'would be left out by --drop-duplicates'}. The report lists "
+        "all pairs under 'duplicates'"
+    )
+    (made,) = roots["raw"].iterdir()
+    assert len(report_of(made)["duplicates"]) == 11
+    assert report_of(made)["dropped"] == (["p4", "p5", "p6"] if drop else [])
+
+
+def test_all_unlabeled_cases_dropped_is_a_fault(roots, folders, monkeypatch, capsys):
+    alike(monkeypatch, (0, 3), (1, 4))
+    assert convert(folders.root, *WHAT, "--drop-duplicates") == 2
+    error = capsys.readouterr().err
+    assert (
+        "--drop-duplicates would leave out every unlabeled case (2): p1 (labeled) and p4" in error
+    )
+    assert "p2 (labeled) and p5 (unlabeled) look like the same scan" in error
+    assert "leave the option out if they are different scans" in error
+    assert not any(roots["raw"].iterdir())
+
+
+@pytest.mark.parametrize("dataset", ["generic", "lc", "la"])
+def test_help_speaks_of_downloads_only_where_there_is_one(capsys, dataset):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([dataset, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    own = ("folder with your images and labels", "fraction of the training cases such as 0.1")
+    published = ("folder the download was extracted to", "fraction of the literature's table")
+    there, absent = (published, own) if dataset == "la" else (own, published)
+    assert all(words in text for words in there)
+    assert not any(words in text for words in absent)
 
 
 def test_report_holds_the_command(roots, folders):

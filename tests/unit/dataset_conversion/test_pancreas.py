@@ -295,7 +295,7 @@ def test_further_scan_that_the_split_names_is_refused(roots, tree, tmp_path, cap
     write_series(tmp_path / "more" / "b", scan(92)[0], "X")
     assert tree.convert("--extra-unlabeled", str(tmp_path / "more")) == 2
     assert "case PANCREAS_0064: " in (error := capsys.readouterr().err)
-    assert "has the same name; leave one of them out" in error
+    assert "has the same name. Rename one if they are different scans" in error
     assert tree.convert("--extra-unlabeled", str(tmp_path / "nowhere")) == 2
     (tmp_path / "empty").mkdir()
     assert tree.convert("--extra-unlabeled", str(tmp_path / "empty")) == 2

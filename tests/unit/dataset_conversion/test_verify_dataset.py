@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_all_faults_come_at_once(made, capsys):
     label(made / "labelsTr" / "lab_002.nii.gz", [])
     assert verify() == 2
     captured = capsys.readouterr()
-    assert "is not as it should be: 3 faults." in captured.err
+    assert " has 3 faults." in captured.err
     for case in ("unl_000", "tst_000", "lab_002"):
         assert f"- case {case}: " in captured.err
     assert captured.out.splitlines()[-1] == (
@@ -140,6 +141,52 @@ def test_announced_number_of_unlabeled_cases_is_compared(made, capsys):
     edit(made / "dataset.json", lambda c: c.update(semisup={"num_unlabeled": 7}))
     assert verify() == 0
     assert "announces 7 unlabeled cases, imagesUn has 2" in capsys.readouterr().out
+
+
+def test_declared_label_that_no_mask_has_is_a_warning(made, capsys):
+    edit(made / "dataset.json", lambda c: c["labels"].update(tumor=2, ignore=3))
+    assert verify() == 0
+    out = capsys.readouterr().out
+    text = "no training label contains tumor (value 2); check the labels in dataset.json"
+    assert f"warning: {text}" in out
+    assert out.count("no training label contains") == 1
+    label(made / "labelsTr" / "lab_001.nii.gz", [1, 2])
+    assert verify() == 0
+    assert "no training label contains" not in capsys.readouterr().out
+
+
+def test_no_unlabeled_case_is_a_warning(made, capsys):
+    shutil.rmtree(made / "imagesUn")
+    assert verify() == 0
+    out = capsys.readouterr().out
+    assert f"warning: there is no unlabeled case: put images into {made / 'imagesUn'}" in out
+    assert "0 faults, 1 warning" in out
+    fold = {"train": ["lab_000"], "val": ["lab_001"], "unlabeled": ["lab_002"]}
+    (made / "splits_final.json").write_text(json.dumps([fold]))
+    assert verify() == 0
+    assert "no unlabeled case" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [10, 11])
+def test_images_that_look_alike_get_a_line_each_unless_many(made, capsys, monkeypatch, number):
+    pairs = [(i, j, 0.92 + i / 100) for i, j in combinations(range(6), 2)][:number]
+    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    monkeypatch.setattr(place, lambda *_: pairs)
+    assert verify() == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "same scan" in line]
+    if number == 10:
+        assert len(lines) == 10
+        assert lines[0] == (
+            "warning: lab_000 (labeled) and lab_001 (labeled) look like the same scan "
+            "(correlation 0.92 after alignment); compare them"
+        )
+    else:
+        (line,) = lines
+        assert line.startswith(
+            "warning: 11 pairs of cases look like the same scan (correlation 0.92 to 0.94 after "
+            "alignment); compare them: lab_002 and unl_000 (0.94), "
+        )
+        assert line.count(" and ") == 11
 
 
 def test_test_images_need_no_labels(made):

@@ -61,7 +61,7 @@ def test_nifti_faults_that_itk_hides(tmp_path, ending):
     array = texture(0).astype(np.float32)
     array[0, 0, 0] = np.inf
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
-    with pytest.raises(UnreadableFileError, match="1 voxels are NaN or Inf"):
+    with pytest.raises(UnreadableFileError, match="1 voxel is NaN or Inf"):
         read_itk(path)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(texture(0)), str(path))
     path.write_bytes(path.read_bytes()[:-9])

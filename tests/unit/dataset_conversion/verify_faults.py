@@ -75,7 +75,7 @@ FAULTS = {
     "infinite": (
         lambda d: not_finite(d / "imagesUn" / "unl_001_0000.nii.gz"),
         "case unl_001: ",
-        "1 voxels are NaN or Inf",
+        "1 voxel is NaN or Inf",
     ),
     "constant": (
         lambda d: volume(d / "imagesTr" / CHANNELS[0], np.zeros(SHAPE, np.float32)),

@@ -109,6 +109,15 @@ def test_bad_input_exits_with_2_and_writes_nothing(ready, capsys, damage, option
     assert ready.written() == before
 
 
+def test_mistyped_folder_is_named_as_such(ready, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([str(ready.reference), str(tmp_path / "nope")])
+    assert error.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: the prediction folder '{tmp_path / 'nope'}' does not exist. Check the path.\n"
+    )
+
+
 def test_help_names_the_rule_for_missing_classes(capsys):
     with pytest.raises(SystemExit) as error:
         main(["-h"])

@@ -250,7 +250,7 @@ def test_folders_without_label_files_are_refused(folders, cube):
     folders.case("a", cube, cube)
     with pytest.raises(UserError, match=r"\.nrrd"):
         run(folders)
-    with pytest.raises(UserError, match="not a folder"):
+    with pytest.raises(UserError, match=r"the reference folder '.*typo' does not exist\. Check"):
         evaluate_folders(folders.reference / "typo", folders.prediction)
 
 

@@ -1,0 +1,62 @@
+"""nnU-Net's plans of a data set, and what to type where they are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_semisup.data.layout import SPLITS_FILE, stamp_file
+from nnunet_semisup.data.raw import DatasetFolders
+from nnunet_semisup.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+DEFAULT_PLANS = "nnUNetPlans"
+_PLANNERS = {
+    f"nnUNetResEncUNet{size}Plans": f"nnUNetPlannerResEnc{size}" for size in ("M", "L", "XL")
+}
+"""nnU-Net's recommended planners by the plans they make."""
+_OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", SPLITS_FILE)
+_STAMP_ENDING = stamp_file("", "").name
+
+
+def load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
+    """Plans of a data set by name.
+
+    Raises:
+        UserError: there are no such plans; the message has the command that makes them.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    path = folders.preprocessed / f"{plans_identifier}.json"
+    if not path.is_file():
+        raise UserError(_no_plans(folders, path))
+    return PlansManager(str(path))
+
+
+def plans_there(folder: Path) -> list[Path]:
+    """Files with plans in a data set's folder of ``nnUNet_preprocessed``, by name."""
+    return sorted(
+        path
+        for path in folder.glob("*.json")
+        if path.name not in _OTHER_FILES and not path.name.endswith(_STAMP_ENDING)
+    )
+
+
+def _no_plans(folders: DatasetFolders, path: Path) -> str:
+    """What to do where the plans at ``path`` are missing."""
+    plans = [other.stem for other in plans_there(folders.preprocessed)]
+    command = f"nnUNetv2_semisup_plan_and_preprocess -d {folders.name[7:10]}"
+    if path.stem == DEFAULT_PLANS:
+        making = f"Run {command}"
+    elif path.stem in _PLANNERS:
+        making = f"Run {command} -pl {_PLANNERS[path.stem]}"
+    else:
+        made, planner = next(iter(_PLANNERS.items()))
+        making = f"Make them with {command} -pl PLANNER ({planner} makes {made})"
+    another = ", or name other plans with -plans_name" if plans else ""
+    return (
+        f"{path} does not exist (plans of {folders.name}: {', '.join(plans) or 'none'}). "
+        f"{making}{another}."
+    )

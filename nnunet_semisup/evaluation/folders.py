@@ -1,0 +1,22 @@
+"""The two folders that are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_semisup.errors import UserError
+
+
+def check_folders(reference: Path, prediction: Path) -> None:
+    """Refuse a folder that is not there.
+
+    Raises:
+        UserError: naming every such folder.
+    """
+    faults = [
+        f"the {role} folder '{folder}' {'is not a folder' if folder.exists() else 'does not exist'}"
+        for role, folder in (("reference", reference), ("prediction", prediction))
+        if not folder.is_dir()
+    ]
+    if faults:
+        raise UserError(f"{' and '.join(faults)}. Check the path.")
