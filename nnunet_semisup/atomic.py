@@ -26,7 +26,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows can sync only what may be written to.
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:

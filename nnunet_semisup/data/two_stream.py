@@ -157,7 +157,7 @@ def augmenter(
         loader,
         None,
         num_processes=workers,
-        num_cached_per_queue=2,
+        num_cached_per_queue=1,
         pin_memory=pin_memory,
         wait_time=0.002,
     )

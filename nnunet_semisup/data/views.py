@@ -1,7 +1,8 @@
 """The strong view: intensity perturbations of whole batches on the device.
 
-The kinds and their ranges are those of nnU-Net's own augmentation, applied more often: noise,
-blur, brightness, contrast, gamma. Every image and channel draws its own parameters as tensors on
+The kinds are those of nnU-Net's own augmentation: noise and blur in its ranges, brightness,
+contrast and gamma in somewhat wider ones, gamma without restoring mean and deviation afterwards;
+all are applied much more often. Every image and channel draws its own parameters as tensors on
 the device, so nothing waits for it and nothing loops over images.
 """
 

@@ -27,25 +27,29 @@ from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
-from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, restore_random_states
-from nnunet_semisup.trainers.data_streams import DataStreams
+from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers
+from nnunet_semisup.trainers.data_streams import DataStreams, fold_folder
 from nnunet_semisup.trainers.ema import EMATeacher
-from nnunet_semisup.trainers.hyperparameters import declared, read_overrides, require_range
+from nnunet_semisup.trainers.hyperparameters import (
+    CONFIG_NAME,
+    declared,
+    read_overrides,
+    read_recorded,
+    require_range,
+)
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.trainers.stopping import Stopping
 
 
-class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
+class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
     With the unlabeled terms weighted zero, a step is nnUNetTrainer's step.
     """
 
-    predicts_with_plain_network: ClassVar[bool] = True
-    """The predicting network is the plan's, so stock nnU-Net can predict from the checkpoint."""
-
     unlabeled_batch_size: int | None = None
-    """Unlabeled patches a step; ``None``: the plan's batch size."""
+    """Unlabeled patches a step on each GPU; ``None``: as many as labeled ones."""
     seed: int | None = None
     """Seeds weights, patches and perturbations; ``None`` draws one and records it."""
     ema_decay: float = 0.99
@@ -74,12 +78,16 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
         with exit_code_two_in_commands():
-            overrides = read_overrides(type(self))
-            values = {**self._defaults(), **overrides}
+            self.overrides = read_overrides(type(self))
+            given = dict(self.overrides)
+            if plans.get("continue_training"):
+                folder = fold_folder(type(self).__name__, plans, configuration, fold)
+                given = {**read_recorded(type(self), folder), **given}
+            values = {**self._defaults(), **given}
             self.check_hyperparameters(values)
             self.check_inputs(values, plans, configuration, fold, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for name, value in overrides.items():
+        for name, value in given.items():
             setattr(self, name, value)
         if self.cpu_threads is not None and self.device.type == "cpu":
             torch.set_num_threads(self.cpu_threads)
@@ -89,6 +97,7 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         self.iteration = 0
         self.monitor = Monitor()
         self.interruption = Interruption()
+        self._hosts = None
         self._train_losses: list[Tensor] = []
         self._resume_random: dict[str, Any] | None = None
 
@@ -186,6 +195,7 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
 
     # nnU-Net's life cycle.
 
+    @exit_code_two_in_commands()
     def initialize(self) -> None:
         """As nnU-Net, with the training network around the predicting one, and the teacher."""
         assert self.seed is not None
@@ -205,8 +215,9 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         finally:
             del self.__dict__["build_network_architecture"]
         if self.is_ddp:
+            devices = [self.local_rank] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(
-                self.network.module, device_ids=[self.local_rank], find_unused_parameters=True
+                self.network.module, device_ids=devices, find_unused_parameters=True
             )
         if self.channels_last:
             use_channels_last(self.network)
@@ -254,9 +265,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.local_rank == 0:
             remove_leftovers(self.output_folder)
-            save_json(self.configuration(), join(self.output_folder, "semisup_config.json"))
-        if self._resume_random is not None:
-            restore_random_states(self._resume_random, self.device)
+            save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
+        self.resume_random_states()
 
     def configuration(self) -> dict[str, Any]:
         """What was used: trainer, versions, hyper-parameters, seed, unlabeled cases."""
@@ -291,7 +301,8 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         self.on_train_epoch_start()
         unlabeled = None
         while self.iteration < self.num_iterations_per_epoch:
-            self._stop_if_asked()
+            if number := self.asked_to_stop():
+                self.stop(number)
             batch = next(self.dataloader_train)
             self._train_losses.append(self.train_step(batch)["loss"])
             self.iteration += 1
@@ -301,14 +312,16 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
             self.on_validation_epoch_start()
             outputs = []
             for _ in range(self.num_val_iterations_per_epoch):
-                if self.interruption.signal_number is not None:
+                if self.asked_to_stop():
                     break
                 outputs.append(self.validation_step(next(self.dataloader_val)))
-        self._stop_if_asked()
+        if number := self.asked_to_stop():
+            self.stop(number)
         self.on_validation_epoch_end(outputs)
         self.iteration, self._train_losses = 0, []
         self.on_epoch_end()
-        self._stop_if_asked()
+        if self.current_epoch < self.num_epochs and (number := self.asked_to_stop()):
+            self.stop(number)
 
     def _finish_train_epoch(self, batch: dict[str, Any] | None) -> None:
         losses = torch.stack(self._train_losses).float().cpu().numpy()
@@ -321,6 +334,7 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         self.monitor.finish_epoch(self.current_epoch, extra)
         if self.local_rank == 0:
             self.monitor.write(self.output_folder)
+        self.refuse_broken_losses(losses)
         self.refuse_broken_weights()
 
     def on_train_end(self) -> None:
@@ -379,12 +393,3 @@ class SemiSupervisedTrainer(Checkpoints, DataStreams, nnUNetTrainer):
         nn.utils.clip_grad_norm_(parameters, 12)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-
-    def _stop_if_asked(self) -> None:
-        number = self.interruption.signal_number
-        if number is None:
-            return
-        if self.current_epoch < self.num_epochs:
-            self._save(join(self.output_folder, "checkpoint_latest.pth"), self.current_epoch)
-            self.print_to_log_file("Stopped and saved; continue with --c")
-            raise SystemExit(128 + number)

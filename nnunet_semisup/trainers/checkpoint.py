@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.errors import DivergedError, UserError
+from nnunet_semisup.errors import DivergedError, UserError, exit_code_two_in_commands
 from nnunet_semisup.trainers.batches import unwrap
-from nnunet_semisup.trainers.hyperparameters import declared
+from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -23,6 +24,10 @@ else:
 
 KEY = "nnunet_semisup"
 """The one extra key of a checkpoint."""
+
+
+LAST_STEPS = 10
+"""Steps at an epoch's end that must all have failed for a training to count as diverged."""
 
 
 def save_atomically(checkpoint: dict[str, Any], filename: str) -> None:
@@ -65,19 +70,24 @@ class Checkpoints(_Host):
     ``network_weights`` predict; optimizer aside, everything else sits under :data:`KEY`.
     """
 
-    predicts_with_plain_network: ClassVar[bool]
+    @property
+    def predicts_with_plain_network(self) -> bool:
+        """Whether the predicting network is the plan's, so that stock nnU-Net can predict."""
+        own: Any = type(self).build_network_architecture
+        return own is nnUNetTrainer.build_network_architecture
 
     def save_checkpoint(self, filename: str) -> None:
         """Writes ``filename`` atomically; stock nnU-Net can predict from it."""
         self._save(filename, self.current_epoch + 1)
 
-    def _save(self, filename: str, next_epoch: int) -> None:
+    def _save(self, filename: str, next_epoch: int) -> bool:
+        """Whether this rank wrote ``filename``."""
         if self.local_rank != 0:
-            return
+            return False
         self.refuse_broken_weights()
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
-            return
+            return False
         teaches = self.teacher is not None and self.predict_with_teacher
         predictor = self.teacher.module if teaches else self.student
         plain = "nnUNetTrainer" if self.predicts_with_plain_network else type(self).__name__
@@ -95,6 +105,7 @@ class Checkpoints(_Host):
             KEY: self.extra_state(),
         }
         save_atomically(checkpoint, filename)
+        return True
 
     def has_diverged(self) -> bool:
         """Whether a weight in training is NaN or Inf; waits for the device."""
@@ -107,13 +118,30 @@ class Checkpoints(_Host):
         Raises:
             DivergedError: a weight in training is NaN or Inf.
         """
-        if not self.has_diverged():
-            return
+        if self.has_diverged():
+            self._end_diverged("weights")
+
+    def refuse_broken_losses(self, losses: np.ndarray) -> None:
+        """Ends a training whose epoch's last steps all had a loss of NaN or Inf, on any rank.
+
+        On GPUs the loss is scaled, such steps are left out and the weights stay as they are: the
+        training would run on without learning anything.
+
+        Args:
+            losses: ``(steps,)`` of the epoch.
+
+        Raises:
+            DivergedError: it is so.
+        """
+        if self.greatest_of_ranks(int(not np.isfinite(losses[-LAST_STEPS:]).any())):
+            self._end_diverged("losses")
+
+    def _end_diverged(self, what: str) -> None:
         last = self.monitor.rows[-1] if self.monitor.rows else {}
         names = [name for name, value in last.items() if not np.isfinite(value)]
         terms = f" (in semisup_terms.csv: {', '.join(names)})" if names else ""
         message = (
-            f"The training diverged in epoch {self.current_epoch}{terms}: weights are NaN or Inf. "
+            f"The training diverged in epoch {self.current_epoch}{terms}: {what} are NaN or Inf. "
             "The checkpoints of the epochs before are as they were. Lower initial_lr or the weight "
             "of the term by nnUNet_semisup_set, then continue with --c or start anew."
         )
@@ -134,11 +162,16 @@ class Checkpoints(_Host):
             "random": random_states(self.device),
         }
 
+    @exit_code_two_in_commands()
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Restores a run bit by bit (on one machine and device).
 
+        Hyper-parameters are the run's own, unless ``nnUNet_semisup_set`` has others; the seed is
+        always the run's.
+
         Raises:
-            UserError: the checkpoint was not written by this trainer.
+            UserError: the checkpoint was not written by this trainer, or its network has other
+                parts than the given hyper-parameters ask for.
         """
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
@@ -152,7 +185,7 @@ class Checkpoints(_Host):
                 f"The checkpoint was written by {written_by}, not by {type(self).__name__}: it "
                 "cannot be continued. Use that trainer, or start anew without --c."
             )
-        self.seed = state["configuration"]["seed"]
+        self._take_over(state["configuration"])
         if not self.was_initialized:
             self.initialize()
         self.load_extra_state(state)
@@ -171,9 +204,39 @@ class Checkpoints(_Host):
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
 
+    def _take_over(self, configuration: dict[str, Any]) -> None:
+        known = declared(type(self))
+        for name, value in configuration.items():
+            if name not in known or name in OF_THE_MACHINE:
+                continue
+            if name not in self.overrides or name == "seed":
+                setattr(self, name, value)
+            elif self.overrides[name] != value:
+                self.print_to_log_file(f"{name} was {value} and is now {self.overrides[name]}")
+
+    def resume_random_states(self) -> None:
+        """Continues the generators of the first rank; other ranks seed theirs anew, and apart."""
+        if self._resume_random is None:
+            return
+        if self.local_rank == 0:
+            restore_random_states(self._resume_random, self.device)
+            return
+        key = [int(self.seed or 0), self.local_rank, self.current_epoch, self.iteration]
+        words = np.random.SeedSequence(key).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))
+        torch.manual_seed(int(words[2]))
+
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`extra_state` gave; methods extend it."""
-        unwrap(self.network).load_state_dict(state["training_network"])
+        try:
+            unwrap(self.network).load_state_dict(state["training_network"])
+        except RuntimeError as error:
+            raise UserError(
+                "The checkpoint's network has other parts than the one that these hyper-parameters "
+                f"ask for. Continue with those in {self.output_folder}/semisup_config.json, or "
+                f"start anew without --c. ({error})"
+            ) from error
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
         self.iteration = state["iteration"]

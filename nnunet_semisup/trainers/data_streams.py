@@ -13,7 +13,9 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.data.layout import unlabeled_folder
+from nnunet_semisup.data.plans import DEFAULT_PLANS
 from nnunet_semisup.data.preprocessing import check_preprocessed
+from nnunet_semisup.data.raw import count_unlabeled
 from nnunet_semisup.data.splits import unlabeled_of_fold
 from nnunet_semisup.data.two_stream import (
     LABELED,
@@ -64,13 +66,39 @@ def find_unlabeled(
     if not cases:
         raise UserError(
             f"No unlabeled case for {plans_manager.dataset_name}, configuration {configuration}, "
-            f"fold {fold}. Provide them in one of two ways: put images named like those of "
-            f"imagesTr into nnUNet_raw/{plans_manager.dataset_name}/imagesUn and run "
-            f"nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name} -c {configuration}; or "
-            f'list ids of preprocessed cases under the key "unlabeled" of the fold in '
-            f"{splits_file} (their labels are then never read)."
+            f"fold {fold}. {_how_to_provide(plans_manager, configuration, splits_file)}"
         )
     return cases
+
+
+def _how_to_provide(plans_manager: PlansManager, configuration: str, splits_file: str) -> str:
+    """What to do where a fold has no unlabeled case."""
+    name = plans_manager.dataset_name
+    command = f"nnUNetv2_semisup_preprocess -d {name[7:10]} -c {configuration}"
+    if plans_manager.plans_name != DEFAULT_PLANS:
+        command += f" -plans_name {plans_manager.plans_name}"
+    if number := count_unlabeled(name):
+        what = "1 case that is" if number == 1 else f"{number} cases that are"
+        return f"imagesUn holds {what} not preprocessed for {configuration}. Run: {command}"
+    return (
+        "Provide them in one of two ways: put images named like those of imagesTr into "
+        f"nnUNet_raw/{name}/imagesUn and run {command}; or list ids of preprocessed cases under "
+        f'the key "unlabeled" of the fold in {splits_file} (their labels are then never read).'
+    )
+
+
+def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> str:
+    """Where nnU-Net puts a training's results; empty without ``nnUNet_results``."""
+    if not nnUNet_results.is_set():
+        return ""
+    name = f"{trainer}__{plans['plans_name']}__{configuration}"
+    return join(str(nnUNet_results), plans["dataset_name"], name, f"fold_{fold}")
+
+
+def is_trained(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> bool:
+    """Whether the training has finished, so that it can be validated."""
+    folder = fold_folder(trainer, plans, configuration, fold)
+    return bool(folder) and isfile(join(folder, "checkpoint_final.pth"))
 
 
 class DataStreams(_Host):
@@ -100,18 +128,8 @@ class DataStreams(_Host):
                 "not have. Train 2d, 3d_lowres or 3d_fullres instead."
             )
         if nnUNet_preprocessed.is_set():
-            name = f"{cls.__name__}__{manager.plans_name}__{configuration}"
-            done = nnUNet_results.is_set() and isfile(
-                join(
-                    str(nnUNet_results),
-                    manager.dataset_name,
-                    name,
-                    f"fold_{fold}",
-                    "checkpoint_final.pth",
-                )
-            )
             folder = join(str(nnUNet_preprocessed), manager.dataset_name)
-            if not done:
+            if not is_trained(cls.__name__, plans, configuration, fold):
                 find_unlabeled(folder, manager, configuration, fold)
 
     @property

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import types
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from nnunet_semisup.errors import UserError
 
 VARIABLE = "nnUNet_semisup_set"
+
+CONFIG_NAME = "semisup_config.json"
+"""File in a fold's folder that records what was used."""
 
 STOCK: dict[str, Any] = {
     "num_epochs": int,
@@ -38,7 +43,10 @@ POSITIVE = (
     "unlabeled_batch_size",
     "cpu_threads",
 )
-NOT_NEGATIVE = ("initial_lr", "weight_decay", "oversample_foreground_percent")
+OF_THE_MACHINE = ("cpu_threads",)
+"""What a continued run takes from its own machine, not from the run before."""
+
+NOT_NEGATIVE = ("initial_lr", "weight_decay", "oversample_foreground_percent", "seed")
 
 
 def split_assignments(text: str) -> dict[str, str]:
@@ -78,7 +86,7 @@ def declared(cls: type) -> dict[str, Any]:
             continue
         hints = get_type_hints(base)
         for name in inspect.get_annotations(base):
-            if hasattr(base, name) and get_origin(hints[name]) is not ClassVar:
+            if name[0] != "_" and hasattr(base, name) and get_origin(hints[name]) is not ClassVar:
                 found[name] = hints[name]
     return {**STOCK, **found}
 
@@ -133,8 +141,8 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
     """What ``nnUNet_semisup_set`` (or ``text``) overrides in ``cls``: name to typed value.
 
     Raises:
-        UserError: naming every unknown name, or every value of the wrong type, count below 1 and
-            negative rate; or an unreadable part.
+        UserError: naming every unknown name, or every value of the wrong type, count below 1,
+            negative rate and negative seed; or an unreadable part.
     """
     assignments = split_assignments(os.environ.get(VARIABLE, "") if text is None else text)
     known = declared(cls)
@@ -161,6 +169,26 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
     if faults:
         raise UserError("\n".join(faults))
     return values
+
+
+def read_recorded(cls: type, folder: str) -> dict[str, Any]:
+    """The hyper-parameters of a run that is continued, from :data:`CONFIG_NAME`.
+
+    Only what ``cls`` declares and what has the declared type; nothing where the file is missing or
+    unreadable, since the checkpoint itself has them too.
+    """
+    try:
+        text = Path(folder, CONFIG_NAME).read_text(encoding="utf-8")
+        recorded = json.loads(text)["hyperparameters"]
+        known = declared(cls)
+        pairs = {
+            name: _coerce(value, known[name])
+            for name, value in recorded.items()
+            if name in known and name not in OF_THE_MACHINE
+        }
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return {}
+    return {name: value for name, (value, fits) in pairs.items() if fits}
 
 
 def require_range(values: Mapping[str, Any], name: str, low: float, high: float) -> None:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+GRACE = 2.0
+"""Seconds after the first signal in which others belong to it: a scheduler signals all processes of
+a job, and the system then signals the children whose parent that ended."""
 
 
 class Interruption:
     """Context in which the first SIGINT or SIGTERM only sets :attr:`signal_number`.
 
-    A second signal acts as it would have without this context, for a user who does not want to
-    wait. Worker processes forked inside the context ignore Ctrl-C (the main process stops them) and
-    die on SIGTERM. Outside the main thread nothing is installed.
+    A second signal, more than :data:`GRACE` later, acts as it would have without this context, for
+    a user who does not want to wait. Worker processes forked inside the context ignore Ctrl-C (the
+    main process stops them) and die on SIGTERM. Outside the main thread nothing is installed.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._asked_at = 0.0
         self._owner = os.getpid()
         self._previous: dict[int, object] = {}
 
@@ -48,7 +54,11 @@ class Interruption:
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
-        self.signal_number = number
+        if self.signal_number is not None:
+            if time.monotonic() - self._asked_at > GRACE:
+                self._restore()
+                signal.raise_signal(number)
+            return
+        self.signal_number, self._asked_at = number, time.monotonic()
         name = signal.Signals(number).name
         os.write(2, f"\n{name}: saving after this step; again to stop at once\n".encode())
-        self._restore()

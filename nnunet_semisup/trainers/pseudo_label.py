@@ -50,6 +50,14 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
         require_range(values, "strong_probability", 0.0, 1.0)
         require_range(values, "dice_weight", 0.0, float("inf"))
 
+    def on_train_start(self) -> None:
+        """As the base; says where a setting leaves CutMix without effect."""
+        super().on_train_start()
+        if self.unlabeled_patches == 1 and self.cutmix_probability > 0:
+            self.print_to_log_file(
+                "CutMix has no effect: unlabeled_batch_size=1 leaves no other patch to paste from"
+            )
+
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         yield {"supervised": self.supervised_loss(self.network(labeled.image), labeled.target)}
 
@@ -61,6 +69,12 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
                 "consistency": weight * self.pseudo_label_loss(logits, label),
                 "_confident": label.weight.mean(),
             }
+
+    @property
+    def unlabeled_patches(self) -> int:
+        """As the base, but two at least by default: CutMix needs another patch to paste from."""
+        least = 2 if self.cutmix_probability > 0 else 1
+        return self.unlabeled_batch_size or max(least, self.batch_size)
 
     @property
     def current_unlabeled_weight(self) -> float:

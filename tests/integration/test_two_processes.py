@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +25,36 @@ TEXT = "nnUNetTrainerTextSemiSeg"
 STEPS = 3
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@contextmanager
+def rank_of(
+    rank: int, trainer_name: str, environment: dict[str, str], meeting: Path
+) -> Iterator[Any]:
+    """One rank's trainer, started as ``nnUNetv2_train -num_gpus 2`` does.
 
-
-def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: str) -> None:
-    """Some steps of one rank; saves what the ranks must agree on and what they must not.
-
-    nnU-Net itself distributes over GPUs only, so its part (the process group, the device, the
-    wrapping of the network) is done here for the CPU.
+    nnU-Net distributes over GPUs only: the process group, the device and the first wrapping of the
+    network are replaced by those for a CPU. The ranks find each other by the file ``meeting``.
     """
     os.environ.update(environment)
     torch.set_num_threads(1)
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    trainer: Any = get_trainer_from_args(
-        *train_arguments(trainer_name)[:2], 0, trainer_name, device=torch.device("cpu")
-    )
-    trainer.local_rank = rank
-    dist.init_process_group("gloo", rank=rank, world_size=RANKS)
+    module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    module.__dict__["DDP"] = lambda network, device_ids: DistributedDataParallel(network)
+    dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=RANKS)
     try:
+        trainer: Any = get_trainer_from_args(*train_arguments(trainer_name)[:2], 0, trainer_name)
+        trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+        yield trainer
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: str) -> None:
+    """Some steps of one rank; saves what the ranks must agree on and what they must not."""
+    with rank_of(rank, trainer_name, environment, Path(out, "meeting")) as trainer:
         trainer.on_train_start()
-        trainer.network = DistributedDataParallel(trainer.network, find_unused_parameters=True)
-        trainer.is_ddp = True
+        assert isinstance(trainer.network, DistributedDataParallel)
         trainer.on_train_epoch_start()
         batches = [next(trainer.dataloader_train) for _ in range(STEPS)]
         for batch in batches:
@@ -64,9 +71,40 @@ def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: 
             "random": torch.rand(4),
         }
         torch.save(state, Path(out, f"{rank}.pt"))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+
+
+def stop_and_continue(rank: int, trainer_name: str, environment: dict[str, str], out: str) -> None:
+    """The last rank alone is asked to stop, all stop; then the run goes on to its end."""
+    with rank_of(rank, trainer_name, environment, Path(out, "first")) as trainer:
+        steps = []
+        step = trainer.train_step
+
+        def counted(batch: Any) -> Any:
+            steps.append(len(steps))
+            if rank == RANKS - 1 and len(steps) == STEPS - 1:
+                trainer.interruption.signal_number = signal.SIGTERM
+            return step(batch)
+
+        trainer.train_step = counted
+        with pytest.raises(SystemExit) as exit_info:
+            trainer.run_training()
+        latest = Path(trainer.output_folder, "checkpoint_latest.pth")
+        state = {"steps": len(steps), "code": exit_info.value.code, "saved": latest.exists()}
+    with rank_of(rank, trainer_name, environment, Path(out, "second")) as trainer:
+        trainer.load_checkpoint(str(latest))
+        trainer.device = torch.device("cpu")
+        random_after: list[torch.Tensor] = []
+        end = trainer.on_train_end
+
+        def note_random() -> None:
+            random_after.append(torch.rand(4))
+            end()
+
+        trainer.on_train_end = note_random
+        trainer.run_training()
+        trainer.perform_actual_validation()
+        student = trainer.network.module.state_dict()
+        torch.save({**state, "student": student, "random": random_after}, Path(out, f"{rank}.pt"))
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg", TEXT])
@@ -78,8 +116,6 @@ def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None
         ),
         **({text_tower.VARIABLE: make_clip_folder(tmp_path / "clip")} if trainer == TEXT else {}),
         nnUNet_results=tmp_path / "results",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(free_port()),
     )
     environment = dict(here.environment)
     multiprocessing.spawn(train_steps, (trainer, environment, str(tmp_path)), nprocs=RANKS)
@@ -94,3 +130,21 @@ def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None
     assert not torch.equal(one["random"], other["random"])
     assert one["codes"] == other["codes"]
     assert bool(one["codes"]) == (trainer == "nnUNetTrainerVQSeg")
+
+
+def test_all_ranks_stop_together_and_continue_apart(workspace: Workspace, tmp_path: Path) -> None:
+    here = workspace.where(
+        **hyperparameters(rampup_length=0.0, num_iterations_per_epoch=STEPS, num_epochs=1),
+        nnUNet_results=tmp_path / "results",
+    )
+    arguments = ("nnUNetTrainerVQSeg", dict(here.environment), str(tmp_path))
+    multiprocessing.spawn(stop_and_continue, arguments, nprocs=RANKS)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(RANKS))
+    assert one["steps"] == other["steps"] < STEPS
+    assert one["code"] == other["code"] == 128 + signal.SIGTERM
+    assert one["saved"]
+    assert all(torch.equal(v, other["student"][k]) for k, v in one["student"].items())
+    assert not torch.equal(one["random"][0], other["random"][0])
+    folder = here.fold_folder("nnUNetTrainerVQSeg")
+    assert (folder / "checkpoint_final.pth").exists()
+    assert (folder / "validation" / "summary.json").exists()

@@ -4,7 +4,9 @@ from typing import ClassVar
 
 import pytest
 
+from nnunet_semisup import trainers
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.registry import METHODS
 from nnunet_semisup.trainers import hyperparameters
 from nnunet_semisup.trainers.hyperparameters import (
     STOCK,
@@ -149,10 +151,18 @@ class TestReadOverrides:
         with pytest.raises(UserError, match=f"{name}={value} must be at least 1"):
             read_overrides(Method, f"{name}={value}")
 
-    @pytest.mark.parametrize("name", hyperparameters.NOT_NEGATIVE)
+    @pytest.mark.parametrize("name", sorted(set(hyperparameters.NOT_NEGATIVE) & set(STOCK)))
     def test_negative_rates(self, name):
         with pytest.raises(UserError, match=f"{name}=-0.1 must be at least 0"):
             read_overrides(Method, f"{name}=-0.1")
+
+    @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
+    def test_no_trainer_takes_a_negative_seed(self, method):
+        trainer = getattr(trainers, method.trainer)
+        with pytest.raises(UserError, match="seed=-5 must be at least 0"):
+            read_overrides(trainer, "seed=-5")
+        assert read_overrides(trainer, "seed=0") == {"seed": 0}
+        assert read_overrides(trainer, "seed=none") == {"seed": None}
 
     def test_all_faults_are_named_at_once(self):
         with pytest.raises(UserError) as caught:

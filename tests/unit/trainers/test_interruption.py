@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from nnunet_semisup.trainers import interruption as module
 from nnunet_semisup.trainers.interruption import SIGNALS, Interruption
 
 
@@ -20,14 +21,26 @@ def handlers():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_first_signal_sets_the_flag_second_acts_as_before(number, handlers):
+def test_first_signal_sets_the_flag_a_later_one_acts_as_before(number, handlers, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with Interruption() as interruption:
         assert interruption.signal_number is None
         os.kill(os.getpid(), number)
         assert interruption.signal_number == number
         assert handlers == []
+        now[0] += module.GRACE + 0.1
         os.kill(os.getpid(), number)
         assert handlers == [number]
+
+
+def test_signals_that_come_together_are_one(handlers):
+    """As when a job is ended: SIGTERM to all of it, then SIGINT because the parent has gone."""
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signal_number == signal.SIGTERM
+    assert handlers == []
 
 
 def test_handlers_are_restored():

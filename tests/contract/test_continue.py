@@ -1,0 +1,154 @@
+"""A run that is continued has the hyper-parameters it was started with."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_semisup.errors import DivergedError, UserError
+from nnunet_semisup.registry import find_method
+from nnunet_semisup.trainers.hyperparameters import CONFIG_NAME, read_recorded
+from tests.contract.conftest import SEMI_SUPERVISED
+
+PSEUDO_LABEL, VQSEG = find_method("nnUNetTrainerPseudoLabel"), find_method("nnUNetTrainerVQSeg")
+methods = pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+
+
+def saved(trainer, tmp_path):
+    file = str(tmp_path / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    return file
+
+
+@methods
+def test_what_was_set_is_taken_over(build, method, tmp_path):
+    file = saved(build(method, "labels3d", num_epochs=7, initial_lr=0.002, seed=11), tmp_path)
+    again = build(method, "labels3d", start=False, num_epochs=2, seed=5)
+    again.overrides = {}
+    again.load_checkpoint(file)
+    assert (again.num_epochs, again.initial_lr, again.seed) == (7, 0.002, 11)
+
+
+def test_what_is_set_anew_counts_and_is_logged(build, tmp_path, capsys):
+    file = saved(build(PSEUDO_LABEL, "labels3d", num_epochs=7), tmp_path)
+    again = build(PSEUDO_LABEL, "labels3d", start=False, num_epochs=9)
+    again.load_checkpoint(file)
+    assert again.num_epochs == 9
+    assert "num_epochs was 7 and is now 9" in capsys.readouterr().out
+
+
+def test_parts_of_the_network_follow_the_checkpoint(build, tmp_path):
+    file = saved(build(VQSEG, "labels3d", reconstruction_weight=0.0), tmp_path)
+    again = build(VQSEG, "labels3d", start=False)
+    again.load_checkpoint(file)
+    assert again.reconstruction_weight == 0.0
+    other = build(VQSEG, "labels3d", start=False, reconstruction_weight=1.0)
+    with pytest.raises(UserError, match=r"other parts .*semisup_config\.json"):
+        other.load_checkpoint(file)
+
+
+def test_the_command_knows_the_record_before_anything_is_built(build, monkeypatch):
+    first = build(PSEUDO_LABEL, "labels3d", num_epochs=7, confidence_threshold=0.8, cpu_threads=1)
+    monkeypatch.delenv("nnUNet_semisup_set")
+    plans = {**first.plans_manager.plans, "continue_training": True}
+    again = type(first)(plans, "3d_fullres", 0, first.dataset_json, torch.device("cpu"))
+    assert (again.num_epochs, again.confidence_threshold) == (7, 0.8)
+    assert again.cpu_threads is None, "the number of threads is the machine's"
+    plans = {**first.plans_manager.plans, "continue_training": False}
+    anew = type(first)(plans, "3d_fullres", 0, first.dataset_json, torch.device("cpu"))
+    assert anew.num_epochs == 1000
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"hyperparameters": 3}', '{"a": {}}'])
+def test_an_unreadable_record_is_no_record(tmp_path, build, text):
+    cls = type(build(PSEUDO_LABEL, "labels3d", start=False))
+    assert read_recorded(cls, str(tmp_path)) == {}
+    Path(tmp_path, CONFIG_NAME).write_text(text, encoding="utf-8")
+    assert read_recorded(cls, str(tmp_path)) == {}
+
+
+def test_only_known_names_of_the_right_type_are_read(tmp_path, build):
+    cls = type(build(PSEUDO_LABEL, "labels3d", start=False))
+    values = {"num_epochs": 3, "dice_weight": "much", "of_another_version": 1, "ema_decay": 1}
+    record = json.dumps({"hyperparameters": values})
+    Path(tmp_path, CONFIG_NAME).write_text(record, encoding="utf-8")
+    assert read_recorded(cls, str(tmp_path)) == {"num_epochs": 3, "ema_decay": 1.0}
+
+
+@methods
+def test_losses_that_a_scaled_training_leaves_out_end_it(build, method, monkeypatch):
+    """With a scaler, weights stay finite where the loss is not: steps are left out."""
+    trainer = build(method, "labels3d")
+    trainer.grad_scaler = torch.amp.GradScaler("cpu")
+    before = {name: p.clone() for name, p in trainer.student.encoder.named_parameters()}
+    supervised = trainer.supervised_loss
+    monkeypatch.setattr(
+        trainer, "supervised_loss", lambda *a: supervised(*a) * math.nan, raising=True
+    )
+    with pytest.raises(DivergedError, match=r"epoch 0 .*supervised.*losses are NaN or Inf"):
+        trainer._run_epoch()
+    for name, parameter in trainer.student.encoder.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_a_step_without_a_number_now_and_then_is_no_divergence(build):
+    trainer = build(PSEUDO_LABEL, "labels3d")
+    losses = torch.tensor([math.nan, 1.0, math.inf]).numpy()
+    trainer.refuse_broken_losses(losses)
+    with pytest.raises(DivergedError):
+        trainer.refuse_broken_losses(losses[[0, 2]])
+
+
+def test_says_that_nothing_was_saved(build, capsys):
+    trainer = build(PSEUDO_LABEL, "labels3d")
+    trainer.disable_checkpointing = True
+    with pytest.raises(SystemExit):
+        trainer.stop(15)
+    output = capsys.readouterr().out
+    assert "nothing was saved" in output
+    assert "continue with --c" not in output
+
+
+def test_snapshots_of_codes_come_back_to_the_host(build):
+    """A checkpoint is loaded to the training's device; pictures are drawn on the host."""
+    trainer = build(VQSEG, "labels3d")
+
+    class OnDevice:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def cpu(self):
+            return self.tensor
+
+    state = trainer.diagnostics.state_dict()
+    codes, used = torch.randn(8, 4), torch.ones(8, dtype=torch.bool)
+    state["snapshots"] = [{"epoch": 0, "codes": OnDevice(codes), "used": OnDevice(used)}]
+    trainer.diagnostics.load_state_dict(state)
+    assert trainer.diagnostics.snapshots[0]["codes"] is codes
+    assert trainer.diagnostics.snapshots[0]["used"] is used
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_end_the_training(build, monkeypatch, capsys):
+    trainer = build(VQSEG, "labels3d", num_epochs=1)
+
+    def fail(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(trainer.diagnostics, "_picture", fail)
+    trainer._run_epoch()
+    assert "No picture of the codes: RuntimeError('no font')" in capsys.readouterr().out
+
+
+def test_cutmix_gets_two_patches_where_the_batch_has_one(build, capsys):
+    trainer = build(PSEUDO_LABEL, "labels3d", start=False)
+    trainer.initialize()
+    trainer.batch_size = 1
+    assert trainer.unlabeled_patches == 2
+    trainer.cutmix_probability = 0.0
+    assert trainer.unlabeled_patches == 1
+    build(PSEUDO_LABEL, "labels3d", unlabeled_batch_size=1)
+    assert "CutMix has no effect" in capsys.readouterr().out
