@@ -47,6 +47,8 @@ ROWS = {
     "vqseg": Row("nnUNetTrainerVQSeg", "nnUNetTrainerVQSeg"),
     "vqseg_weak": Row("VQ-Seg, swaps on the weak view", "nnUNetTrainerVQSeg", "qpm_view=weak"),
     "vqseg_no_swaps": Row("VQ-Seg without perturbation", "nnUNetTrainerVQSeg", "qpm_epsilon=0.0"),
+    "vqseg_paper": Row("VQ-Seg, the paper's distances", "nnUNetTrainerVQSeg", "qpm_mode=paper"),
+    "vqseg_unfitted": Row("VQ-Seg, codes not fitted", "nnUNetTrainerVQSeg", "codebook_fit=False"),
     "vqseg_uniform": Row("VQ-Seg, uniform perturbation", "nnUNetTrainerVQSeg", "qpm_mode=uniform"),
     "vqseg_no_rec": Row(
         "VQ-Seg without reconstruction", "nnUNetTrainerVQSeg", "reconstruction_weight=0.0"

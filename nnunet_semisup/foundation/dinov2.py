@@ -61,6 +61,9 @@ class FrozenDINOv2(nn.Module):
         pretrained: load the weights; ``False`` gives random ones, for tests only.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
         import timm
@@ -71,6 +74,8 @@ class FrozenDINOv2(nn.Module):
             if path is not None:
                 arguments["pretrained_cfg_overlay"] = {"file": path}
         self.model = timm.create_model(MODEL, pretrained=pretrained, **arguments)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
@@ -91,10 +96,8 @@ class FrozenDINOv2(nn.Module):
         """
         size = (PATCH * grid[0], PATCH * grid[1])
         images = F.interpolate(slices, size=size, mode="bilinear", antialias=True)
-        mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
-        std = images.new_tensor(STD).view(1, 3, 1, 1)
         maps = self.model.forward_intermediates(
-            (images - mean) / std, indices=[-1], intermediates_only=True, norm=True
+            (images - self.mean) / self.std, indices=[-1], intermediates_only=True, norm=True
         )[0]
         return maps.flatten(2).transpose(1, 2)
 
@@ -122,5 +125,6 @@ def slices_for_grid(images: Tensor, grid: tuple[int, ...]) -> Tensor:
     if unit.ndim == 4:
         return unit
     depth, slabs = unit.shape[2], grid[0]
-    middles = [(2 * s + 1) * depth // (2 * slabs) for s in range(slabs)]
-    return unit[:, :, middles].transpose(1, 2).flatten(0, 1)
+    # Computed on the device: indexing with a list would wait for it.
+    middles = (2 * torch.arange(slabs, device=unit.device) + 1) * depth // (2 * slabs)
+    return unit.index_select(2, middles).transpose(1, 2).flatten(0, 1)

@@ -8,7 +8,7 @@
 Deviates from [0]: tokens are projected to a small width and layer-normalised before the look-up
 and projected back after it (a U-Net's features are wide, rectified and of any norm, a vision
 transformer's are not), and the linear layer starts as a scaled rotation so that codes start with
-the tokens' norm.
+the tokens' norm; :meth:`VectorQuantizer.fit` places them where the tokens are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vector_quantize_pytorch import SimVQ
 
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.networks.codebook_fit import reproduction_root
 from nnunet_semisup.networks.qpm import calibrate_temperature, perturb
 
 
@@ -69,6 +70,19 @@ def look_up(
     return tokens + (codes - tokens).detach(), indices, loss
 
 
+def _simvq() -> Any:
+    """The library's class, imported late: without the library only VQ-Seg is unusable."""
+    try:
+        from vector_quantize_pytorch import SimVQ
+    # A library that does not fit the installed torch may fail in any way.
+    except Exception as error:
+        raise UserError(
+            "VQ-Seg takes its codebook from vector-quantize-pytorch, which cannot be imported "
+            f"({type(error).__name__}: {error}). Install it: pip install vector-quantize-pytorch"
+        ) from error
+    return SimVQ
+
+
 class VectorQuantizer(nn.Module):
     """Projection, normalisation, SimVQ look-up, optional perturbation, projection back.
 
@@ -77,6 +91,9 @@ class VectorQuantizer(nn.Module):
         codebook_size: number of codes ``K``.
         code_dim: width ``D`` of a code.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
+
+    Raises:
+        UserError: vector-quantize-pytorch cannot be imported.
     """
 
     mix: Tensor
@@ -90,7 +107,7 @@ class VectorQuantizer(nn.Module):
         transform = nn.Linear(code_dim, code_dim)
         nn.init.orthogonal_(transform.weight, gain=math.sqrt(code_dim))
         nn.init.zeros_(transform.bias)
-        self.codes = SimVQ(
+        self.codes = _simvq()(
             dim=code_dim,
             codebook_size=codebook_size,
             codebook_transform=transform,
@@ -111,15 +128,38 @@ class VectorQuantizer(nn.Module):
         """Sets the perturbation's temperature for the codebook as it is now."""
         self.temperature.copy_(calibrate_temperature(self.codebook, perplexity))
 
+    @torch.no_grad()
+    def fit(self, mean: Tensor, covariance: Tensor) -> None:
+        """Moves all codes at once to where tokens with these moments are best represented.
+
+        Moments that are NaN or Inf move nothing.
+
+        Args:
+            mean: ``(D,)`` float32 of the tokens.
+            covariance: ``(D, D)`` float32 of the tokens.
+        """
+        table = self.codes.frozen_codebook.float()
+        with torch.autocast(table.device.type, enabled=False):
+            finite = covariance.isfinite().all() & mean.isfinite().all()
+            covariance = torch.where(finite, covariance, torch.eye(len(mean), device=mean.device))
+            weight = reproduction_root(covariance, table.shape[0]) / table.std()
+            linear = self.codes.code_transform
+            bias = mean - weight @ table.mean(0)
+            linear.weight.copy_(torch.where(finite, weight, linear.weight))
+            linear.bias.copy_(torch.where(finite, bias, linear.bias))
+
+    def tokenize(self, x: Tensor) -> Tensor:
+        """``(B, n, D)`` float32 normalised tokens of a feature map ``(B, C, *spatial)``."""
+        tokens = self.project_in(x).float().flatten(2).transpose(1, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(tokens, (self.code_dim,))
+
     def forward(
         self, x: Tensor, epsilon: float | Tensor | None = None, mode: str = "calibrated"
     ) -> Quantized:
         """Quantizes ``x`` ``(B, C, *spatial)``; with ``epsilon`` in training mode, perturbs."""
-        projected = self.project_in(x)
-        spatial = projected.shape[2:]
+        tokens, spatial = self.tokenize(x), x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
-            tokens = projected.float().flatten(2).transpose(1, 2)
-            tokens = F.layer_norm(tokens, (self.code_dim,))
             codebook = self.codes.codebook
             codes, flat, commitment = look_up(tokens, codebook)
             swapped, moved = codes, flat

@@ -111,6 +111,12 @@ class VQUNet(nn.Module):
             for stage, size in zip(stages, sizes, strict=True)
         )
 
+    def tokens(self, x: Tensor) -> list[Tensor]:
+        """The tokens ``(B * n, D)`` of each quantized stage for images ``(B, C, *spatial)``."""
+        features = self.encoder(x)
+        pairs: Any = zip(self.stages, self.quantizers, strict=True)
+        return [quantizer.tokenize(features[stage]).flatten(0, 1) for stage, quantizer in pairs]
+
     def forward(
         self,
         x: Tensor,

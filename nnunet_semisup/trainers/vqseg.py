@@ -18,7 +18,7 @@ confidence threshold, CutMix and soft Dice on pseudo-labels; the teacher predict
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.losses.alignment import patchwise_infonce
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.losses.schedules import linear_rampup
+from nnunet_semisup.networks.codebook_fit import moments
 from nnunet_semisup.networks.qpm import MODES
 from nnunet_semisup.networks.vq_unet import (
     ReconstructionDecoder,
@@ -49,8 +50,6 @@ VIEWS = ("strong", "weak")
 class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     """Pseudo-label consistency under quantized perturbation, with reconstruction ([0], 3.5)."""
 
-    predicts_with_plain_network: ClassVar[bool] = False
-
     qpm_epsilon: float = 0.7
     """Share of tokens whose code is swapped ([0], table 3); 0 keeps the quantizer without QPM."""
     qpm_mode: str = "calibrated"
@@ -62,9 +61,11 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     qpm_rampup: float = 0.2
     """Fraction of training over which epsilon rises linearly."""
     calibrate_every: int = 50
-    """Steps between two calibrations of the temperature."""
+    """Steps between two calibrations of the temperature, and between two fits of the codes."""
     quantizer_warmup: float = 0.05
     """Fraction of training over which quantized features replace continuous ones."""
+    codebook_fit: bool = True
+    """Fit the codes to the tokens in closed form during that warm-up (networks/codebook_fit.py)."""
     reconstruction_weight: float = 1.0
     """Weight of the L1 reconstruction ([0], section 3.3)."""
     commitment_weight: float = 0.1
@@ -144,7 +145,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         super().on_train_start()
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
-        self.update_quantizers()
+        self.update_quantizers(unlabeled.image)
         logits, terms = self.pass_through(labeled.image, None, "labeled")
         yield {"supervised": self.supervised_loss(logits, labeled.target), **terms}
 
@@ -155,11 +156,12 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         weak_label = self.teacher_label(unlabeled)
         image, label = self.strong_pair(unlabeled.image, weak_label)
         strong = epsilon if self.qpm_view == "strong" else 0.0
+        if self.qpm_view == "weak":
+            weight = 0.5 * weight
         logits, terms = self.pass_through(image, strong, "unlabeled")
         loss = self.pseudo_label_loss(self.full_resolution(logits), label)
-        halves = 0.5 if self.qpm_view == "weak" else 1.0
         yield {
-            "consistency": halves * weight * loss,
+            "consistency": weight * loss,
             "_confident": label.weight.mean(),
             **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
         }
@@ -167,18 +169,23 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             logits, terms = self.pass_through(unlabeled.image, epsilon, "weak")
             loss = self.pseudo_label_loss(self.full_resolution(logits), weak_label)
             yield {
-                "consistency_weak": halves * weight * loss,
+                "consistency_weak": weight * loss,
                 **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
             }
 
-    def update_quantizers(self) -> None:
-        """Sets the warm-up's mix and, every so often, the perturbation's temperature."""
+    def update_quantizers(self, image: Tensor) -> None:
+        """Sets the warm-up's mix and, every so often, fits the codes and sets the temperature."""
         step = self.current_epoch * self.num_iterations_per_epoch + self.iteration
         mix = linear_rampup(self.progress, self.quantizer_warmup)
-        calibrate = step % self.calibrate_every == 0 and self.qpm_mode == "calibrated"
+        due = step % self.calibrate_every == 0
+        if due and self.codebook_fit and self.progress <= self.quantizer_warmup:
+            with torch.no_grad():
+                stages = self.student.tokens(image)
+            for quantizer, tokens in zip(self.student.quantizers, stages, strict=True):
+                quantizer.fit(*moments(tokens))
         for quantizer in self.student.quantizers:
             quantizer.mix.fill_(mix)
-            if calibrate:
+            if due and self.qpm_mode == "calibrated":
                 quantizer.calibrate(self.qpm_perplexity)
 
     def pass_through(
@@ -232,3 +239,5 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         super().load_extra_state(state)
         self.diagnostics.load_state_dict(state["diagnostics"])
+        if self.local_rank != 0:
+            self.diagnostics.reset()  # The first rank's counts are those of all.

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from nnunet_semisup.trainers.batches import Unlabeled
     from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
-SENSITIVE = 0.005
-"""Mean total variation below which swaps hardly reach the output."""
+SENSITIVE = 0.01
+"""Mean total variation on the foreground below which swaps hardly reach the output."""
+
+
+def foreground(probs: Tensor, regions: bool) -> Tensor:
+    """``(B, *spatial)`` bool, from probabilities ``(B, C, *spatial)``."""
+    return (probs > 0.5).any(1) if regions else probs.argmax(1) > 0
 
 
 class CodebookDiagnostics:
@@ -36,11 +41,15 @@ class CodebookDiagnostics:
     def __init__(self, quantizers: Iterable[VectorQuantizer], device: torch.device) -> None:
         self.quantizers = list(quantizers)
         self.device = device
-        self.counts = [self._zeros(q) for q in self.quantizers]
+        self.reset()
         self.snapshots: list[dict[str, Any]] = []
 
     def _zeros(self, quantizer: VectorQuantizer) -> Tensor:
         return torch.zeros(quantizer.codebook.shape[0], device=self.device)
+
+    def reset(self) -> None:
+        """Starts the epoch's histogram."""
+        self.counts = [self._zeros(q) for q in self.quantizers]
 
     @torch.no_grad()
     def count(self, quantized: list[Quantized]) -> None:
@@ -62,28 +71,50 @@ class CodebookDiagnostics:
             values[f"codes_used_{index}"] = float((counts > 0).float().mean())
             values[f"code_perplexity_{index}"] = float(entropy.exp())
             used.append((counts > 0).cpu())
-        values["sensitivity"] = self.sensitivity(trainer, unlabeled)
+        values.update(self.effect(trainer, unlabeled))
         if values["sensitivity"] < SENSITIVE and trainer.qpm_epsilon > 0:
             trainer.print_to_log_file(
-                f"Swapping codes changes the output by {values['sensitivity']:.2%} only: the skips "
-                "carry it. The perturbation has little effect on this plan."
+                f"Swapping codes changes the foreground by {values['sensitivity']:.2%} only: "
+                "the perturbation has little effect."
             )
-        with default_style():
-            self._picture(trainer, unlabeled, used)
-        self.counts = [self._zeros(q) for q in self.quantizers]
+        try:
+            with default_style():
+                self._picture(trainer, unlabeled, used)
+        except Exception as error:  # A training of days must not end for a picture.
+            trainer.print_to_log_file(f"No picture of the codes: {error!r}")
+        self.reset()
         return values
 
     @torch.no_grad()
-    def sensitivity(self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled) -> float:
-        """Mean total variation between the student's outputs with and without code swaps."""
+    def effect(self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled) -> dict[str, float]:
+        """What quantizing and swapping do to the epoch's last unlabeled patches.
+
+        ``quantization_error_n``: mean squared distance from token to code over their variance.
+        ``sensitivity``: total variation between the student's outputs with and without swaps, where
+        either of them has foreground; 0 where neither has.
+        """
         share = torch.full((), trainer.qpm_epsilon or 0.7, device=self.device)
-        outputs = []
         with trainer._autocast():
-            for epsilon in (None, share):
-                logits = trainer.student(unlabeled.image, epsilon=epsilon, mode=trainer.qpm_mode)
-                outputs.append(probabilities(trainer.full_resolution(logits), trainer.regions))
-        scale = 1.0 if trainer.regions else 0.5
-        return float(scale * (outputs[0] - outputs[1]).abs().sum(1).mean())
+            clean, swapped = (
+                trainer.student(unlabeled.image, epsilon, trainer.qpm_mode, details=True)
+                for epsilon in (None, share)
+            )
+        values: dict[str, float] = {}
+        for index, (quantizer, result) in enumerate(
+            zip(self.quantizers, clean.quantized, strict=True)
+        ):
+            error = result.tokens - quantizer.codebook[result.indices.flatten()]
+            variance = result.tokens.var(0, correction=0).sum().clamp_min(1e-12)
+            values[f"quantization_error_{index}"] = float(error.square().sum(1).mean() / variance)
+        one, other = (
+            probabilities(trainer.full_resolution(output.logits), trainer.regions).float()
+            for output in (clean, swapped)
+        )
+        change = (1.0 if trainer.regions else 0.5) * (one - other).abs().sum(1)
+        where = foreground(one, trainer.regions) | foreground(other, trainer.regions)
+        where &= unlabeled.valid[:, 0]
+        values["sensitivity"] = float((change * where).sum() / where.sum().clamp_min(1))
+        return values
 
     def _picture(
         self, trainer: nnUNetTrainerVQSeg, unlabeled: Unlabeled, used: list[Tensor]
@@ -119,4 +150,6 @@ class CodebookDiagnostics:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave."""
         self.counts = [c.to(self.device) for c in state["counts"]]
-        self.snapshots = list(state["snapshots"])
+        self.snapshots = [
+            {**s, "codes": s["codes"].cpu(), "used": s["used"].cpu()} for s in state["snapshots"]
+        ]
