@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.nnunet-semisup-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test demo clean
+.PHONY: help install lint test test-fast demo clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 install: $(STAMP) ## environment in .venv with the package and what its tests need
 
@@ -28,9 +28,14 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile \
+	--no-loadscope-reorder tests/integration tests/contract tests/gold tests/unit
+
 test: $(STAMP) ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile \
-		--no-loadscope-reorder tests/integration tests/contract tests/gold tests/unit
+	$(PYTEST)
+
+test-fast: $(STAMP) ## all tests but the slow ones, which train and predict by nnU-Net's commands
+	$(PYTEST) -m "not slow"
 
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)

@@ -49,7 +49,7 @@ METHODS: tuple[Method, ...] = (
         url="https://doi.org/10.1038/s41592-020-01008-z",
         dims=(2, 3),
         cost="1",
-        predicts_as="nnUNetTrainerSupervised",
+        predicts_as="nnUNetTrainer",
         needs="-",
         uses_unlabeled=False,
     ),
@@ -67,7 +67,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         trainer="nnUNetTrainerPseudoLabel",
         module="pseudo_label",
-        title="VQ-Seg's consistency without the quantizer (EMA teacher, confident labels, CutMix)",
+        title="EMA teacher, confident pseudo-labels, CutMix (VQ-Seg without its quantizer)",
         paper="after UniMatch V2, Yang et al., TPAMI 2025",
         url="https://arxiv.org/abs/2410.10777",
         dims=(2, 3),

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.tables import format_table
-from nnunet_semisup.registry import METHODS, Method
+from nnunet_semisup.registry import METHODS, Method, find_method
 
 HEADER = ("trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
 FOOTNOTE = (
@@ -77,11 +77,11 @@ def find_trainer(name: str) -> Method:
     Raises:
         UserError: there is no such trainer; lists those there are.
     """
-    for method in METHODS:
-        if method.trainer == name:
-            return method
-    listed = "\n".join(f"  {method.trainer}" for method in METHODS)
-    raise UserError(f"There is no trainer {name}. There are:\n{listed}")
+    try:
+        return find_method(name)
+    except KeyError as error:
+        listed = "\n".join(f"  {method.trainer}" for method in METHODS)
+        raise UserError(f"There is no trainer {name}. There are:\n{listed}") from error
 
 
 def _hyperparameters(arguments: argparse.Namespace) -> None:
@@ -93,7 +93,10 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
         content = {**asdict(method), "hyperparameters": [asdict(h) for h in found]}
         print(json.dumps(content, indent=2))
         return
-    rows = [(h.name, h.kind, h.default, h.description, h.declared_by) for h in found]
+    mark = "``" if arguments.markdown else ""
+    rows = [
+        (h.name, h.kind, h.default, h.description.replace("``", mark), h.declared_by) for h in found
+    ]
     table = format_table(
         ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
     )

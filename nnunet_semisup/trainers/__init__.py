@@ -1,12 +1,22 @@
-"""The trainers, one method a file; exactly those of the registry are exported."""
+"""The trainers, one method a file, and what a trainer of one's own is made from."""
 
-from importlib import import_module
+from nnunet_semisup.trainers.base import SemiSupervisedTrainer
+from nnunet_semisup.trainers.batches import Labeled, Unlabeled
+from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
+from nnunet_semisup.trainers.mean_teacher_text import nnUNetTrainerMeanTeacherText
+from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
+from nnunet_semisup.trainers.supervised import nnUNetTrainerSupervised
+from nnunet_semisup.trainers.text_semiseg import nnUNetTrainerTextSemiSeg
+from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
-from nnunet_semisup.registry import METHODS
-
-for _method in METHODS:
-    globals()[_method.trainer] = getattr(
-        import_module(f"nnunet_semisup.trainers.{_method.module}"), _method.trainer
-    )
-
-__all__ = [method.trainer for method in METHODS]
+__all__ = [
+    "Labeled",
+    "SemiSupervisedTrainer",
+    "Unlabeled",
+    "nnUNetTrainerMeanTeacher",
+    "nnUNetTrainerMeanTeacherText",
+    "nnUNetTrainerPseudoLabel",
+    "nnUNetTrainerSupervised",
+    "nnUNetTrainerTextSemiSeg",
+    "nnUNetTrainerVQSeg",
+]

@@ -7,20 +7,29 @@ ignored. It exists so that a comparison can run stock nnU-Net at the same number
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_semisup import __version__
+from nnunet_semisup.atomic import atomic_path
+from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.networks.precision import use_bfloat16
-from nnunet_semisup.trainers.hyperparameters import read_overrides
+from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers
+from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
 
 
 class nnUNetTrainerSupervised(nnUNetTrainer):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
-    Its network is the plan's, so checkpoints can be predicted from under nnU-Net's own name.
+    Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
+    them. The results folder has this class's own name.
+
+    Raises:
+        UserError: an unknown hyper-parameter, or a value of the wrong type or out of range.
     """
 
     seed: int | None = None
@@ -40,7 +49,8 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
-        overrides = read_overrides(type(self))
+        with exit_code_two_in_commands():
+            overrides = read_overrides(type(self))
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in overrides.items():
             setattr(self, name, value)
@@ -51,10 +61,34 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         """As nnU-Net, after seeding."""
         if self.seed is not None:
             random.seed(self.seed)
-            np.random.seed(self.seed)
+            np.random.seed(self.seed % 2**32)
             torch.manual_seed(self.seed)
         super().initialize()
         if self.channels_last:
             use_channels_last(self.network)
         if self.cpu_bfloat16 and self.device.type == "cpu":
             use_bfloat16(self.network)
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; also removes what a run that was killed while saving left behind."""
+        super().on_train_start()
+        if self.local_rank == 0:
+            remove_leftovers(self.output_folder)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As nnU-Net, under the name of its trainer, and atomically."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        with atomic_path(Path(filename)) as temporary:
+            super().save_checkpoint(str(temporary))
+            checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)
+            build = type(self).build_network_architecture
+            if build is nnUNetTrainer.build_network_architecture:
+                checkpoint["trainer_name"] = nnUNetTrainer.__name__
+            checkpoint[KEY] = {
+                "version": __version__,
+                "trainer": type(self).__name__,
+                "configuration": {name: getattr(self, name) for name in declared(type(self))},
+            }
+            torch.save(checkpoint, temporary)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from nnunet_semisup.data.preprocessing import preprocess_unlabeled
+from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.registry import METHODS, Method
 from tests.helpers import (
     WITHOUT_DOWNLOADS,
@@ -21,6 +23,7 @@ from tests.helpers import (
     nnunet_folders,
     plan_and_preprocess_labeled,
 )
+from tests.text_models import make_clip_folder
 
 SEMI_SUPERVISED = [m for m in METHODS if m.uses_unlabeled]
 
@@ -117,8 +120,10 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
     return folder
 
 
-def trainer_class(method: Method) -> type:
-    """The class of a registry row."""
+def trainer_class(method: Method | type) -> Any:
+    """The class of a registry row; a class as it is."""
+    if isinstance(method, type):
+        return method
     return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
 
 
@@ -129,17 +134,20 @@ WITH_TEACHER = [m for m in SEMI_SUPERVISED if trainer_class(m).use_teacher]
 def build(
     datasets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """Builds and starts a trainer of a method on a kind of data set."""
+    """Builds and starts a trainer of a method, or of a class, on a kind of data set."""
     counter = itertools.count()
 
-    def make(method: Method, kind: str, fold: Any = 0, start: bool = True, **settings: Any) -> Any:
+    def make(
+        method: Method | type, kind: str, fold: Any = 0, start: bool = True, **settings: Any
+    ) -> Any:
         folder = datasets(kind)
+        cls = trainer_class(method)
         settings = {
             "num_epochs": 2,
             "num_iterations_per_epoch": 2,
             "num_val_iterations_per_epoch": 1,
             "seed": 3,
-            **WITHOUT_DOWNLOADS.get(method.trainer, {}),
+            **WITHOUT_DOWNLOADS.get(cls.__name__, {}),
             **settings,
         }
         monkeypatch.setenv(
@@ -148,7 +156,7 @@ def build(
         monkeypatch.setenv("nnUNet_n_proc_DA", "0")
         monkeypatch.setenv("nnUNet_results", str(tmp_path / f"results{next(counter)}"))
         plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
-        trainer = trainer_class(method)(
+        trainer = cls(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,
             fold,
@@ -162,3 +170,37 @@ def build(
         return trainer
 
     return make
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP on disk."""
+    pytest.importorskip("open_clip")
+    return make_clip_folder(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+@pytest.fixture
+def with_clip(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That CLIP as the text model."""
+    monkeypatch.setenv(text_tower.VARIABLE, str(clip_folder))
+
+
+@pytest.fixture
+def write_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.Tensor]:
+    """Writes a features file for the kinds with labels, makes it the one in use, gives vectors."""
+
+    def write(width: int = 24, model: str = "other", seed: int = 0) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        vectors = F.normalize(torch.randn(3, width, generator=generator), dim=-1)
+        path = tmp_path / "features.npz"
+        text_features.TextFeatures(tuple(LABELS), vectors, model, ("x", "y", "z")).save(path)
+        monkeypatch.setenv(text_features.VARIABLE, str(path))
+        return vectors
+
+    return write
+
+
+@pytest.fixture
+def features(write_features: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """Vectors of a features file, of another width than CLIP's."""
+    return write_features()

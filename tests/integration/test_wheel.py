@@ -1,4 +1,4 @@
-"""The built wheel and the editable install, each in a fresh environment, and their removal.
+"""The built archives; the wheel and the editable install in fresh environments, and their removal.
 
 The fresh environments see the libraries of the running one through a folder of links, without this
 package; nothing is downloaded.
@@ -10,17 +10,19 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from nnunet_semisup import __version__
 from nnunet_semisup.registry import METHODS
 from tests.integration.workspace import Run, Workspace, base_environment
+from tests.project import ROOT, pyproject
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = [method.trainer for method in METHODS]
-COMMANDS = ("plan_and_preprocess", "preprocess", "convert", "evaluate", "info")
+COMMANDS = set(pyproject()["project"]["scripts"])
 
 FIND = """
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -85,17 +87,31 @@ class Environment:
         }
 
 
+def built(kind: str, folder: Path) -> Path:
+    """The working tree's ``wheel`` or ``sdist``, built without a network."""
+    pytest.importorskip("hatchling", reason="builds without a network")
+    options = (f"--{kind}", "--no-isolation", "--outdir", folder)
+    Workspace(dict(os.environ)).call(sys.executable, "-m", "build", *options, ROOT).succeeded()
+    return next(folder.iterdir())
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the working tree."""
-    pytest.importorskip("hatchling", reason="builds the wheel without a network")
-    folder = tmp_path_factory.mktemp("dist")
-    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
-    Workspace(dict(os.environ)).call(*build).succeeded()
-    return next(folder.glob("*.whl"))
+    return built("wheel", tmp_path_factory.mktemp("dist"))
+
+
+def test_content_of_the_source_archive(tmp_path: Path) -> None:
+    with tarfile.open(built("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    top = [f.name for f in ROOT.iterdir() if f.suffix in {".md", ".toml", ".cff", ".pth"}]
+    assert {*top, "LICENSE", "Makefile", ".ci/run", "nnunet_semisup/py.typed"} <= names
+    tested = {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("*.py")}
+    assert tested <= names
 
 
 def test_content_of_the_wheel(wheel: Path) -> None:
+    assert wheel.name.startswith(f"nnunet_semisup-{__version__}-")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     folders = {name.partition("/")[0] for name in names}
@@ -103,7 +119,7 @@ def test_content_of_the_wheel(wheel: Path) -> None:
     assert folders == {"nnunet_semisup", "nnunet_semisup_discovery.pth", information}
     assert not [n for n in names if "__pycache__" in n or "/tests/" in n]
     modules = {str(f.relative_to(ROOT)) for f in (ROOT / "nnunet_semisup").rglob("*.py")}
-    assert modules <= set(names)
+    assert modules | {"nnunet_semisup/py.typed"} <= set(names)
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
@@ -123,8 +139,7 @@ def test_install_use_remove(wheel: Path, tmp_path: Path, kind: str) -> None:
     assert [li for li in run.output.splitlines() if li.startswith("FOUND")] == expected * 2
     help_text = environment.call("-c", TRAIN, "-h").succeeded().output
     assert "dataset_name_or_id" in help_text
-    for command in COMMANDS:
-        assert (environment.python.parent / f"nnUNetv2_semisup_{command}").is_file()
+    assert {f.name for f in environment.python.parent.glob("*semisup*")} == COMMANDS
 
     environment.pip("uninstall", "-y", "nnunet-semisup")
     assert environment.files() == environment.before

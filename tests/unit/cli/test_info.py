@@ -88,6 +88,13 @@ def test_docstrings_belong_to_the_attribute_above():
     assert attribute_docstrings(Documented) == {"first": "Said twice.", "third": "Once."}
 
 
+def test_code_is_marked_in_markdown_only(capsys):
+    assert run("nnUNetTrainerVQSeg") == 0
+    assert "`" not in capsys.readouterr().out
+    assert run("nnUNetTrainerVQSeg", "--markdown") == 0
+    assert "``strong``" in capsys.readouterr().out
+
+
 def test_one_trainer_as_json(capsys):
     assert run("nnUNetTrainerVQSeg", "--json") == 0
     content = json.loads(capsys.readouterr().out)

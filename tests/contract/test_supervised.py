@@ -1,0 +1,120 @@
+"""Checkpoints of the lower bound: stock nnU-Net's, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_semisup import __version__
+from nnunet_semisup.trainers import nnUNetTrainerSupervised
+from nnunet_semisup.trainers.checkpoint import KEY
+
+STEPS = {"num_epochs": 3, "initial_lr": 0.005}
+
+
+@pytest.fixture
+def trained(build):
+    """A trainer after one step, and the folder of its fold."""
+    trainer = build(nnUNetTrainerSupervised, "labels3d", **STEPS)
+    trainer.train_step(next(trainer.dataloader_train))
+    return trainer, Path(trainer.output_folder)
+
+
+def read(file):
+    """A checkpoint."""
+    return torch.load(file, weights_only=False)
+
+
+def test_a_checkpoint_is_nnunets_own_with_one_more_key(trained):
+    trainer, folder = trained
+    trainer.save_checkpoint(str(folder / "ours.pth"))
+    nnUNetTrainer.save_checkpoint(trainer, str(folder / "stock.pth"))
+    ours, stock = read(folder / "ours.pth"), read(folder / "stock.pth")
+    added = ours.pop(KEY)
+    assert ours.pop("trainer_name") == "nnUNetTrainer"
+    assert stock.pop("trainer_name") == added["trainer"] == "nnUNetTrainerSupervised"
+    assert added["version"] == __version__
+    assert {**added["configuration"], **STEPS, "seed": 3} == added["configuration"]
+    assert set(ours) == set(stock)
+    for name, weight in stock["network_weights"].items():
+        assert torch.equal(ours["network_weights"][name], weight)
+
+
+def test_stock_nnunet_predicts_from_it(trained, monkeypatch):
+    trainer, folder = trained
+    trainer.save_checkpoint(str(folder / "checkpoint_final.pth"))
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    predictor = nnUNetPredictor(
+        use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu")
+    )
+    predictor.initialize_from_trained_model_folder(str(folder.parent), (0,))
+    image = next(trainer.dataloader_val)["data"][:1]
+    trainer.set_deep_supervision_enabled(False)
+    with torch.no_grad():
+        assert torch.equal(predictor.network.eval()(image), trainer.network.eval()(image))
+
+
+def test_a_subclass_with_its_own_network_keeps_its_name(build, tmp_path):
+    class OwnNetwork(nnUNetTrainerSupervised):
+        @staticmethod
+        def build_network_architecture(plans_manager, *args, **kwargs):
+            return nnUNetTrainer.build_network_architecture(plans_manager, *args, **kwargs)
+
+    build(OwnNetwork, "labels3d").save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert read(tmp_path / "checkpoint.pth")["trainer_name"] == "OwnNetwork"
+
+
+def test_a_run_continues_from_it(trained, build):
+    trainer, folder = trained
+    trainer.current_epoch = 1
+    trainer.logger.log("ema_fg_dice", 0.5, 0)
+    trainer.save_checkpoint(str(folder / "checkpoint_latest.pth"))
+    later = build(nnUNetTrainerSupervised, "labels3d", start=False, **STEPS)
+    later.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    assert later.current_epoch == 2
+    for name, weight in trainer.network.state_dict().items():
+        assert torch.equal(later.network.state_dict()[name], weight)
+
+
+def test_a_failed_write_leaves_the_checkpoint_before(trained, monkeypatch):
+    trainer, folder = trained
+    file = folder / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    before = file.read_bytes()
+    save = torch.save
+
+    def tear(checkpoint, path):
+        save(checkpoint, path)
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", tear)
+    with pytest.raises(OSError, match="no space left"):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == before
+    assert [path.name for path in folder.glob("*.pth")] == [file.name]
+    assert not list(folder.glob(".*"))
+
+
+def test_a_seed_of_more_than_32_bits_is_taken(build):
+    assert build(nnUNetTrainerSupervised, "labels3d", seed=2**32 + 1).seed == 2**32 + 1
+
+
+def test_what_a_killed_run_left_behind_is_removed(build):
+    trainer = build(nnUNetTrainerSupervised, "labels3d", start=False)
+    trainer.initialize()
+    left = Path(trainer.output_folder, ".checkpoint_latest_abc.pth")
+    left.write_bytes(b"half")
+    trainer.on_train_start()
+    assert not left.exists()
+
+
+def test_nothing_is_written_where_checkpoints_are_disabled(trained):
+    trainer, folder = trained
+    trainer.disable_checkpointing = True
+    trainer.save_checkpoint(str(folder / "checkpoint_latest.pth"))
+    assert not list(folder.glob("*checkpoint*"))
