@@ -19,7 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="nnUNetv2_semisup_text_features",
         description="Encode the names or descriptions of a data set's classes with a text model "
         "and write the features to a file. Training with it needs neither network nor open_clip: "
-        'set NNUNET_SEMISUP_TEXT_FEATURES=FILE and nnUNet_semisup_set="text_model=features".',
+        'set NNUNET_SEMISUP_TEXT_FEATURES=FILE and nnUNet_semisup_set="text_model=features". The '
+        "file holds fixed vectors, so such a training learns no prompts (text_prompt).",
     )
     add = parser.add_argument
     add(

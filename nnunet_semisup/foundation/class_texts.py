@@ -19,13 +19,18 @@ TEMPLATE = "a medical image of the {}."
 def channel_labels(dataset_json: Mapping[str, Any]) -> list[str]:
     """The labels in the order of the network's output channels.
 
-    Background first and by increasing value; with regions their own order and no background. The
-    ignore label has no channel.
+    As nnU-Net's LabelManager has it. Background first and by increasing value; with regions, which
+    means that a list has several values, their own order and no background. The ignore label has no
+    channel.
     """
-    labels: dict[str, Any] = dataset_json["labels"]
-    if any(isinstance(value, (list, tuple)) for value in labels.values()):
-        return [name for name in labels if name not in ("background", "ignore")]
-    return sorted((name for name in labels if name != "ignore"), key=lambda name: labels[name])
+    labels: dict[str, list[int]] = {
+        name: [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+        for name, value in dataset_json["labels"].items()
+        if name != "ignore"
+    }
+    if any(len(values) > 1 for values in labels.values()):
+        return [name for name, values in labels.items() if set(values) != {0}]
+    return sorted(labels, key=lambda name: labels[name])
 
 
 def class_texts(

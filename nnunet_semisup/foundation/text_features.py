@@ -85,6 +85,24 @@ def features_file() -> Path:
     return Path(named)
 
 
+def features_width(default: int) -> int:
+    """Width of the features in the file that the variable names; ``default`` if it is not set.
+
+    Raises:
+        UserError: the variable names no file, or not one of features.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return default
+    if not os.path.isfile(named):
+        raise UserError(
+            f"text_model=random takes the width of the features in {VARIABLE}, but that names "
+            f"{named}, which is not a file. Correct the path, or unset {VARIABLE} for vectors of "
+            f"width {default}."
+        )
+    return read_features(Path(named)).features.shape[1]
+
+
 def read_features(path: Path) -> TextFeatures:
     """Reads what :meth:`TextFeatures.save` wrote.
 

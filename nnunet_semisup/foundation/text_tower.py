@@ -9,6 +9,7 @@ the hub, and are never replaced by random ones. open_clip is imported when a tow
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ MODELS = {
     ),
 }
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_ENDINGS = (".safetensors", ".bin", ".pth")
+_LOADING = (RuntimeError, ValueError, OSError, KeyError, ImportError, pickle.UnpicklingError)
 
 
 def weights_location(model: str) -> str | None:
@@ -64,7 +67,7 @@ def weights_location(model: str) -> str | None:
 
     Raises:
         UserError: what the variable names is not there or not enough, open_clip is not installed,
-            or the hub cannot be reached.
+            or the hub is needed and cannot be reached.
     """
     try:
         import open_clip  # noqa: F401
@@ -81,6 +84,11 @@ def weights_location(model: str) -> str | None:
     if os.path.isdir(named):
         if not os.path.isfile(os.path.join(named, "open_clip_config.json")):
             raise unavailable(model, f"{VARIABLE} names {named}, without open_clip_config.json")
+        if not any(name.endswith(_ENDINGS) for name in os.listdir(named)):
+            raise unavailable(
+                model, f"{VARIABLE} names {named}, without weights ({', '.join(_ENDINGS)})"
+            )
+        _check_language_model(model, named)
         return named
     if not os.path.isfile(named):
         raise unavailable(model, f"{VARIABLE} names {named}, which does not exist")
@@ -90,6 +98,26 @@ def weights_location(model: str) -> str | None:
             f"{VARIABLE} names the file {named}; this model needs a folder in open_clip's form",
         )
     return named
+
+
+def _check_language_model(model: str, folder: str) -> None:
+    """Refuses a folder whose text tower open_clip would have to look up on a hub out of reach."""
+    path = os.path.join(folder, "open_clip_config.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            language_model = json.load(file)["model_cfg"]["text_cfg"].get("hf_model_name")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise unavailable(model, f"{path} is no configuration of open_clip ({error!r})") from error
+    if not language_model or os.path.isdir(language_model):
+        return
+    try:
+        hub.find(language_model, ("config.json",))
+    except hub.UnavailableError as error:
+        raise unavailable(
+            model,
+            f"{path} has hf_model_name {language_model}, whose config.json open_clip takes from "
+            f"the hub, and {error}; put that file into a folder and write the folder's path there",
+        ) from error
 
 
 def unavailable(model: str, reason: str) -> UserError:
@@ -107,6 +135,8 @@ def unavailable(model: str, reason: str) -> UserError:
 def load_text_tower(model: str) -> TextTower:
     """The frozen text tower of ``model``, on the CPU in float32; the image tower is dropped.
 
+    Leaves the state of torch's generator as it was; open_clip draws values before it reads weights.
+
     Args:
         model: key of :data:`MODELS`.
 
@@ -116,18 +146,63 @@ def load_text_tower(model: str) -> TextTower:
     path = weights_location(model)
     import open_clip
 
-    known, named = MODELS[model], bool(os.environ.get(VARIABLE))
-    name, pretrained = known.name, known.tag
-    if named and path is not None and os.path.isdir(path):
-        name, pretrained = f"local-dir:{path}", None
-    elif named:
-        pretrained = path
+    folder, named = _named_folder(), os.environ.get(VARIABLE)
+    pretrained = None if folder else path if named else MODELS[model].tag
+    name = folder or MODELS[model].name
     try:
-        clip = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
+        with torch.random.fork_rng(devices=[]):
+            clip = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(name)
-    except (RuntimeError, ValueError, OSError, KeyError, pickle.UnpicklingError) as error:
+    except _LOADING as error:
         raise unavailable(model, str(error)) from error
     return TextTower(clip, tokenizer)
+
+
+def local_tokenizer(model: str) -> Any | None:
+    """open_clip's tokenizer of ``model``, or ``None`` where it would have to come from the hub.
+
+    Args:
+        model: key of :data:`MODELS`, for which :func:`weights_location` raises nothing.
+
+    Raises:
+        UserError: the folder that the variable names holds none.
+    """
+    import open_clip
+
+    name = _named_folder() or MODELS[model].name
+    if name.startswith("hf-hub:"):
+        return None
+    try:
+        return open_clip.get_tokenizer(name)
+    except _LOADING as error:
+        raise unavailable(model, f"no tokenizer from {name} ({error})") from error
+
+
+def _named_folder() -> str | None:
+    """open_clip's name of the folder that the variable names, if it names one."""
+    named = os.environ.get(VARIABLE)
+    return f"local-dir:{named}" if named and os.path.isdir(named) else None
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """``(N, L)`` token numbers, padded to the length that the text model takes.
+
+    Args:
+        tokenizer: open_clip's.
+        texts: to tokenize.
+
+    Raises:
+        UserError: a text is too long for the model.
+    """
+    ids: Tensor = tokenizer(list(texts))
+    longer = tokenizer([f"{text} x" for text in texts])
+    full = [t for t, a, b in zip(texts, ids, longer, strict=True) if torch.equal(a, b)]
+    if full:
+        raise UserError(
+            f"Too long for the text model, which takes {ids.shape[1]} tokens: "
+            f"{'; '.join(full)}. Shorten these descriptions."
+        )
+    return ids
 
 
 class TextTower(nn.Module):
@@ -157,14 +232,7 @@ class TextTower(nn.Module):
         Raises:
             UserError: a text is too long for the model.
         """
-        ids: Tensor = self.tokenizer(list(texts))
-        longer = self.tokenizer([f"{text} x" for text in texts])
-        full = [t for t, a, b in zip(texts, ids, longer, strict=True) if torch.equal(a, b)]
-        if full:
-            raise UserError(
-                f"Too long for the text model, which takes {ids.shape[1]} tokens: "
-                f"{'; '.join(full)}. Shorten these descriptions."
-            )
+        ids = token_ids(self.tokenizer, texts)
         if self.from_transformers:
             length = int((ids != self.tower.config.pad_token_id).sum(-1).max())
         else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.losses.activation import hard_labels, probabilities
 from nnunet_semisup.losses.precision import float32
 
 EPSILON = 1e-6
@@ -26,7 +26,8 @@ def semantic_alignment(
     ``v_bk`` is the features' mean under the predicted probability of class ``k``. Deviates from
     [0], which averages the product of both over the whole map, so that a small class has a short
     vector: here the mean is the mask's own, both sides have unit length, and a class that an image
-    does not show is left out. Gradients flow into all three tensors.
+    does not show (:func:`shown_classes`) is left out: softmax gives it some probability everywhere,
+    so that its mean would be the background's. Gradients flow into all three tensors.
 
     Args:
         features: ``(B, D, *grid)``.
@@ -39,6 +40,7 @@ def semantic_alignment(
         A scalar in [0, 4]; 0 where no class is shown at all.
     """
     probs = probabilities(logits, regions)
+    shown = shown_classes(probs, regions, valid).to(probs.dtype)
     if valid is not None:
         probs = probs * valid
     pool: Any = F.adaptive_avg_pool3d if probs.ndim == 5 else F.adaptive_avg_pool2d
@@ -47,8 +49,29 @@ def semantic_alignment(
     prototypes = masks @ features.flatten(2).transpose(1, 2) / (mass.unsqueeze(-1) + EPSILON)
     prototypes = F.normalize(prototypes, dim=-1, eps=EPSILON)
     distance = (prototypes - F.normalize(text, dim=-1, eps=EPSILON)).square().sum(-1)
-    shown = (mass > EPSILON).to(distance.dtype)
     return (distance * shown).sum() / shown.sum().clamp_min(1.0)
+
+
+def shown_classes(probs: Tensor, regions: bool, valid: Tensor | None = None) -> Tensor:
+    """Which classes an image is predicted to show, in at least one voxel.
+
+    Args:
+        probs: ``(B, K, *spatial)`` at the logits' resolution.
+        regions: channels are decided one by one (above 0.5) instead of by the greatest.
+        valid: ``(B, 1, *spatial)`` bool; voxels where it is false do not count.
+
+    Returns:
+        ``(B, K)`` bool.
+    """
+    predicted = hard_labels(probs, regions)
+    if regions:
+        predicted = predicted.bool()
+    else:
+        classes = torch.arange(probs.shape[1], device=probs.device)
+        predicted = predicted == classes.view(1, -1, *[1] * (probs.ndim - 2))
+    if valid is not None:
+        predicted = predicted & valid
+    return predicted.flatten(2).any(-1)
 
 
 @float32

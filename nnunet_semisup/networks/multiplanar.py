@@ -32,6 +32,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_semisup.networks.seeding import draw_seed, seeded
+
 READINGS = ("paper", "gate", "official", "visual_query")
 WIDTH = 512
 HEADS = 8
@@ -55,6 +57,8 @@ class PlaneSelfAttention(nn.Module):
 class TextCrossAttention(nn.Module):
     """Class texts act on a plane's tokens ([0], equation 2), in one of :data:`READINGS`.
 
+    At one seed, layers whose shape does not depend on the texts' width start equal for all widths.
+
     Args:
         width: of the tokens.
         text_dim: of the texts.
@@ -68,10 +72,10 @@ class TextCrossAttention(nn.Module):
         self.heads = heads
         self.reading = reading
         asks, answers = (width, text_dim) if reading == "visual_query" else (text_dim, width)
-        self.query = nn.Linear(asks, heads * head_dim)
-        self.key = nn.Linear(answers, heads * head_dim)
-        self.value = nn.Linear(answers, heads * head_dim)
-        self.out = nn.Linear(heads * head_dim, width)
+        self.query = _linear(asks, heads * head_dim)
+        self.key = _linear(answers, heads * head_dim)
+        self.value = _linear(answers, heads * head_dim)
+        self.out = _linear(heads * head_dim, width)
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
         """Tokens ``(B, N, width)`` and texts ``(B, K, text_dim)`` to ``(B, N, width)``."""
@@ -183,6 +187,12 @@ class MultiplanarTextInteraction(nn.Module):
         tokens = tokens + self.cross_attention(tokens, text)
         tokens = tokens + self.mlp(self.norm_mlp(tokens))
         return self.outputs[index](tokens).transpose(1, 2).unflatten(2, shape)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A layer that takes one number from the generator, whatever its size."""
+    with seeded(draw_seed()):
+        return nn.Linear(inputs, outputs)
 
 
 def _tokens(plane: Tensor) -> Tensor:

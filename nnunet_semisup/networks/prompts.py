@@ -47,7 +47,7 @@ class PromptLearner(nn.Module):
         self._tower = [tower]
         self.num_classes = len(texts)
         flat = [(k, text) for k, given in enumerate(texts.values()) for text in given]
-        ids = tower.tokenize([f"{_PLACEHOLDER} " * length + text + "." for _, text in flat])
+        ids = tower.tokenize([with_placeholders(text, length) for _, text in flat])
         if not bool((ids[:, 1 : 1 + length] == ids[0, 1]).all()):
             raise UserError(
                 f"The tokenizer of this text model does not keep '{_PLACEHOLDER}' as one token, so "
@@ -69,6 +69,34 @@ class PromptLearner(nn.Module):
         start, end = self.embeddings[:, :1], self.embeddings[:, 1 + length :]
         features = self._tower[0].encode(torch.cat([start, of_text, end], 1), self.ids)
         return class_means(features, self.class_of, self.num_classes)
+
+
+class StoredPrompts(nn.Module):
+    """A checkpoint's learned tokens where no text model is at hand and nothing is trained.
+
+    Args:
+        state: of a :class:`PromptLearner`.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.context = nn.Parameter(state["context"].clone())
+
+    def forward(self) -> Tensor:
+        """Text features cannot be had.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "The learned prompts were loaded without their text model, for validation. To train "
+            "them on, continue with --c and more epochs (num_epochs)."
+        )
+
+
+def with_placeholders(text: str, length: int) -> str:
+    """``text`` after ``length`` tokens that learned ones replace ([1], equation 1)."""
+    return f"{_PLACEHOLDER} " * length + text + "."
 
 
 def class_means(features: Tensor, class_of: Tensor, num_classes: int) -> Tensor:

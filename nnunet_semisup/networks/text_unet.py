@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.networks.multiplanar import READINGS, MultiplanarTextInteraction
+from nnunet_semisup.networks.seeding import draw_seed, seeded
 from nnunet_semisup.networks.training import TrainingNetwork
 
 TEXT_DIM = 512
@@ -22,7 +23,12 @@ class TextUNet(nn.Module):
     """A U-Net whose bottleneck interacts with class texts; the network that predicts.
 
     The texts travel as a buffer, so prediction needs no text model. Text width and reading are
-    taken from the state dict that is loaded; one without texts makes this the plain U-Net.
+    taken from the state dict that is loaded; one without texts makes this the plain U-Net. Within
+    a network in training nothing is replaced (an optimizer would not know the new parameters): a
+    state dict of another width or reading is an error there.
+
+    Every interaction of a network starts from the same random numbers and leaves those of the
+    parts built after it alone.
 
     Args:
         base: a network with ``encoder`` (features shallow to deep) and ``decoder``.
@@ -30,6 +36,9 @@ class TextUNet(nn.Module):
         num_classes: output channels, one text each.
         text_dim: width of a text.
         reading: of the interaction, see :mod:`nnunet_semisup.networks.multiplanar`.
+
+    Attributes:
+        in_training: whether this is part of a network in training.
     """
 
     interaction: MultiplanarTextInteraction | None
@@ -48,6 +57,8 @@ class TextUNet(nn.Module):
         self.decoder: Any = base.decoder
         self.grid = tuple(grid)
         self.num_classes = num_classes
+        self.in_training = False
+        self._interaction_seed = draw_seed()
         self.set_text(text_dim, reading)
         self.register_load_state_dict_pre_hook(_adapt_to_state)
 
@@ -59,7 +70,8 @@ class TextUNet(nn.Module):
             return
         device = next(self.encoder.parameters()).device
         channels = self.encoder.output_channels[-1]
-        self.interaction = MultiplanarTextInteraction(channels, text_dim, self.grid, reading)
+        with seeded(self._interaction_seed):
+            self.interaction = MultiplanarTextInteraction(channels, text_dim, self.grid, reading)
         self.interaction.to(device)
         self.register_buffer("text_features", torch.zeros(self.num_classes, text_dim).to(device))
 
@@ -72,27 +84,42 @@ class TextUNet(nn.Module):
         """
         features = list(self.encoder(x))
         visual = features[-1]
-        if self.interaction is not None:
-            chosen = self.text_features if text is None else text
-            assert chosen is not None
-            features[-1] = self.interaction(visual, chosen * chosen.shape[-1] ** 0.5)
+        features[-1] = self.interact(visual, text)
         return features, visual
+
+    def interact(self, visual: Tensor, text: Tensor | None = None) -> Tensor:
+        """The deepest features after the interaction, of the same shape.
+
+        Args:
+            visual: ``(B, C, *grid)`` of the encoder.
+            text: ``(K, D)`` unit vectors; ``None`` takes the buffer.
+        """
+        if self.interaction is None:
+            return visual
+        chosen = self.text_features if text is None else text
+        assert chosen is not None
+        return self.interaction(visual, chosen * chosen.shape[-1] ** 0.5)
 
     def forward(self, x: Tensor, text: Tensor | None = None) -> Any:
         """Logits as the U-Net gives them, a list under deep supervision."""
         return self.decoder(self.encode(x, text)[0])
 
 
-def _adapt_to_state(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _adapt_to_state(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """Gives ``module`` the text width and reading of the state dict about to be loaded."""
     text = state.get(f"{prefix}text_features")
-    if text is None:
-        module.set_text(None)
-        return
-    reading = READINGS[int(state[f"{prefix}interaction.reading_number"])]
+    then: tuple[Any, Any] = (None, "paper")
+    if text is not None:
+        then = text.shape[-1], READINGS[int(state[f"{prefix}interaction.reading_number"])]
     own = module.text_features
-    if own is None or own.shape[-1] != text.shape[-1] or module.interaction.reading != reading:
-        module.set_text(text.shape[-1], reading)
+    now = (None, "paper") if own is None else (own.shape[-1], module.interaction.reading)
+    if then == now:
+        return
+    if module.in_training:
+        errors = rest[-1]
+        errors.append(f"text width and reading are {now} in training and {then} in the state dict")
+    else:
+        module.set_text(*then)
 
 
 class TextOutput(NamedTuple):
@@ -117,6 +144,7 @@ class TextTrainingNetwork(TrainingNetwork):
 
     def __init__(self, predictor: TextUNet, two_decoders: bool) -> None:
         super().__init__(predictor)
+        predictor.in_training = True
         self.second_decoder = other_decoder(predictor.decoder) if two_decoders else None
         self.projection: nn.Module | None = None
         if predictor.text_features is not None:

@@ -13,8 +13,13 @@ from torch.nn import functional as F
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.class_texts import channel_labels, class_texts, not_words
-from nnunet_semisup.foundation.text_features import features_file, read_features
-from nnunet_semisup.networks.prompts import PromptLearner, template_features
+from nnunet_semisup.foundation.text_features import features_file, features_width, read_features
+from nnunet_semisup.networks.prompts import (
+    PromptLearner,
+    StoredPrompts,
+    template_features,
+    with_placeholders,
+)
 from nnunet_semisup.networks.text_unet import TEXT_DIM
 
 if TYPE_CHECKING:
@@ -22,27 +27,30 @@ if TYPE_CHECKING:
 
 MODELS = (*text_tower.MODELS, "features", "random", "none")
 PROMPTS = ("learned", "template")
+SAME_FEATURES = 1e-4
+"""Greatest difference in a component of unit vectors that two machines may compute."""
 
 
 class ClassText:
     """Texts, their features, and the learner of their prompts.
 
     Args:
-        model: where the features come from, one of :data:`MODELS` but ``none``.
+        encoder: name of what made the features; of a file, the model that it names.
         texts: label to its texts, in the order of the output channels.
         features: ``(K, D)`` unit vectors; of learned prompts, the initial ones.
-        prompts: learner of prompts with its frozen text model, or ``None``.
+        prompts: learner of prompts, or ``None``.
+        tower: its frozen text model.
     """
 
     def __init__(
         self,
-        model: str,
+        encoder: str,
         texts: Mapping[str, list[str]],
         features: Tensor,
-        prompts: PromptLearner | None = None,
+        prompts: PromptLearner | StoredPrompts | None = None,
         tower: text_tower.TextTower | None = None,
     ) -> None:
-        self.model = model
+        self.encoder = encoder
         self.texts = dict(texts)
         self.features = features
         self.prompts = prompts
@@ -92,26 +100,44 @@ class ClassText:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs; the text model is not part of it."""
-        prompts = None if self.prompts is None else self.prompts.state_dict()
-        return {"model": self.model, "texts": self.texts, "prompts": prompts}
+        return {
+            "encoder": self.encoder,
+            "texts": self.texts,
+            "features": self.features.cpu(),
+            "prompts": None if self.prompts is None else self.prompts.state_dict(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ClassText:
+        """What :meth:`state_dict` gave, without a text model: enough where nothing is trained."""
+        prompts = None if state["prompts"] is None else StoredPrompts(state["prompts"])
+        return cls(state["encoder"], state["texts"], state["features"], prompts)
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Refuses to continue with what another training began.
 
         Raises:
-            UserError: the checkpoint was trained with another text model, other texts or prompts.
+            UserError: the checkpoint was trained with texts of another encoder or width, other
+                texts, or other features of the same texts.
         """
-        learned = self.prompts is not None
-        for what, then, now in (
-            ("text model", state["model"], self.model),
-            ("class texts", state["texts"], self.texts),
-            ("learned prompts", state["prompts"] is not None, learned),
+        then, now = state["features"].cpu(), self.features.cpu()
+        for what, before, after in (
+            ("the text encoder", state["encoder"], self.encoder),
+            ("the class texts", state["texts"], self.texts),
+            ("text features of width", then.shape[1], now.shape[1]),
         ):
-            if then != now:
+            if before != after:
                 raise UserError(
-                    f"The checkpoint was trained with {what} {then}; now it is {now}. Continue "
-                    "with the same settings, or start anew without --c."
+                    f"The checkpoint was trained with {what} {before}, but this run has {after}. "
+                    "Continue with the same, or start anew without --c."
                 )
+        difference = float((then - now).abs().max())
+        if difference > SAME_FEATURES:
+            raise UserError(
+                f"The checkpoint was trained with other features of the same texts ({self.encoder}"
+                f"): they differ by up to {difference:.2g}. Continue with the same features file "
+                "or weights of the text model, or start anew without --c."
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores learned prompts."""
@@ -119,19 +145,36 @@ class ClassText:
             self.prompts.load_state_dict(state["prompts"])
 
 
-def check_text(model: str, dataset_json: dict[str, Any], dataset_name: str) -> None:
+def check_text(values: Mapping[str, Any], dataset_json: dict[str, Any], dataset_name: str) -> None:
     """Refuses what :func:`class_text` could not use, without loading a text model.
 
+    Args:
+        values: hyper-parameters of :class:`~nnunet_semisup.trainers.text_guided.TextGuidance`.
+        dataset_json: its content.
+        dataset_name: name of the data set's folders.
+
     Raises:
-        UserError: the model's weights cannot be had, a description names no label, or a features
-            file lacks one.
+        UserError: the model's weights cannot be had, a description names no label or is too long
+            for the model, or a features file lacks a label.
     """
+    model = values["text_model"]
     if model == "features":
         path = features_file()
         read_features(path).for_labels(channel_labels(dataset_json), path)
+    elif model == "random":
+        features_width(TEXT_DIM)
     elif model in text_tower.MODELS:
-        class_texts(dataset_json, dataset_name)
+        texts = [t for given in class_texts(dataset_json, dataset_name).values() for t in given]
         text_tower.weights_location(model)
+        tokenizer = text_tower.local_tokenizer(model)
+        if tokenizer is not None:
+            text_tower.token_ids(tokenizer, [_prompt(values, text) for text in texts])
+
+
+def _prompt(values: Mapping[str, Any], text: str) -> str:
+    if values["text_prompt"] == "learned":
+        return with_placeholders(text, values["prompt_length"])
+    return values["text_template"].replace("{}", text)
 
 
 def class_text(trainer: TextGuidance, seed: int) -> ClassText | None:
@@ -142,7 +185,7 @@ def class_text(trainer: TextGuidance, seed: int) -> ClassText | None:
         seed: of random features and of the prompts' initial values.
 
     Raises:
-        UserError: as :func:`check_text`, or a text is too long for the model.
+        UserError: as :func:`check_text`.
     """
     model = trainer.text_model
     labels = channel_labels(trainer.dataset_json)
@@ -150,20 +193,28 @@ def class_text(trainer: TextGuidance, seed: int) -> ClassText | None:
         return None
     if model == "random":
         generator = torch.Generator().manual_seed(seed)
-        features = F.normalize(torch.randn(len(labels), TEXT_DIM, generator=generator), dim=-1)
+        size = len(labels), features_width(TEXT_DIM)
+        features = F.normalize(torch.randn(size, generator=generator), dim=-1)
         made = ClassText(model, {label: [] for label in labels}, features)
     elif model == "features":
-        path = features_file()
-        read = read_features(path)
-        texts = {label: [text] for label, text in zip(read.labels, read.texts, strict=True)}
-        features = read.for_labels(labels, path)
-        made = ClassText(model, {label: texts[label] for label in labels}, features)
+        made = _from_file(trainer, labels)
     else:
         made = _from_tower(trainer, seed)
     made.to(trainer.device)
     if trainer.is_ddp:
         made.broadcast()
     return made
+
+
+def _from_file(trainer: TextGuidance, labels: list[str]) -> ClassText:
+    path = features_file()
+    read = read_features(path)
+    features = read.for_labels(labels, path)
+    texts = {label: [text] for label, text in zip(read.labels, read.texts, strict=True)}
+    trainer.print_to_log_file(
+        f"Text features of {read.model} from {path}: they stay as they are, no prompt is learned"
+    )
+    return ClassText(read.model, {label: texts[label] for label in labels}, features)
 
 
 def _from_tower(trainer: TextGuidance, seed: int) -> ClassText:

@@ -28,6 +28,7 @@ class nnUNetTrainerMeanTeacherText(TextGuidance, nnUNetTrainerMeanTeacher):
             "supervised": self.supervised_loss(logits, labeled.target),
             **self.alignment_terms("labeled", [logits], visual, text),
         }
+        del logits, visual  # Memory for the next pass.
 
         weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
         if weight > 0:

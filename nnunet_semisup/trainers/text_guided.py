@@ -8,6 +8,7 @@ step, by passing that to the network and by adding :meth:`alignment_terms`.
 
 from __future__ import annotations
 
+from os.path import isfile, join
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.class_texts import TEMPLATE
 from nnunet_semisup.losses.text_alignment import semantic_alignment
 from nnunet_semisup.networks.multiplanar import READINGS
 from nnunet_semisup.networks.text_unet import TEXT_DIM, TextTrainingNetwork, TextUNet
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Terms, Unlabeled
+from nnunet_semisup.trainers.checkpoint import KEY
 from nnunet_semisup.trainers.class_text import MODELS, PROMPTS, ClassText, check_text, class_text
-from nnunet_semisup.trainers.hyperparameters import require_one_of, require_range
+from nnunet_semisup.trainers.data_streams import is_trained
+from nnunet_semisup.trainers.hyperparameters import read_overrides, require_one_of, require_range
 
 
 class TextGuidance(SemiSupervisedTrainer):
@@ -32,13 +36,12 @@ class TextGuidance(SemiSupervisedTrainer):
     The text model, if any, is held here and never by the network: its features travel as a buffer.
     """
 
-    predicts_with_plain_network: ClassVar[bool] = False
     two_decoders: ClassVar[bool] = False
 
     text_model: str = "clip"
-    """``clip`` ([0]), ``biomedclip``, ``features`` (a file), ``random`` (a control) or ``none``."""
+    """``clip`` ([0]), ``biomedclip``, ``features`` (a file), ``random`` (its control), ``none``."""
     text_prompt: str = "learned"
-    """``learned`` tokens before the class name ([0], eq. 1) or a fixed ``template``."""
+    """Of a text model: ``learned`` tokens before the name ([0], eq. 1) or a fixed ``template``."""
     text_template: str = TEMPLATE
     """Fixed prompt; ``{}`` stands for the class."""
     prompt_length: int = 4
@@ -51,6 +54,18 @@ class TextGuidance(SemiSupervisedTrainer):
     """Weight of the semantic alignment; 1 in [0], whose vectors are not normalised."""
 
     class_text: ClassText | None
+    _loading: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ) -> None:
+        self.continues = bool(plans.get("continue_training"))
+        super().__init__(plans, configuration, fold, dataset_json, device)
 
     @classmethod
     def check_hyperparameters(cls, values: dict[str, Any]) -> None:
@@ -61,6 +76,15 @@ class TextGuidance(SemiSupervisedTrainer):
         if "{}" not in values["text_template"]:
             raise UserError(
                 f"text_template={values['text_template']} must contain {{}}, where the class goes."
+            )
+        if (
+            values["text_model"] == "features"
+            and read_overrides(cls).get("text_prompt") == "learned"
+        ):
+            raise UserError(
+                "text_prompt=learned needs the text model itself, and text_model=features has only "
+                "vectors that stay as they are. Leave text_prompt away, or take text_model=clip or "
+                "text_model=biomedclip."
             )
         require_range(values, "prompt_length", 1, 32)
         require_range(values, "text_alignment_weight", 0.0, float("inf"))
@@ -74,9 +98,13 @@ class TextGuidance(SemiSupervisedTrainer):
         fold: int | str,
         dataset_json: dict[str, Any],
     ) -> None:
-        """As the base; also refuses texts and text models that cannot be had."""
+        """As the base; also refuses texts and text models that cannot be had.
+
+        A fold that is already trained has its texts in the checkpoint (``--val``).
+        """
         super().check_inputs(values, plans, configuration, fold, dataset_json)
-        check_text(values["text_model"], dataset_json, plans["dataset_name"])
+        if not is_trained(cls.__name__, plans, configuration, fold):
+            check_text(values, dataset_json, plans["dataset_name"])
 
     @staticmethod
     def build_network_architecture(
@@ -102,7 +130,7 @@ class TextGuidance(SemiSupervisedTrainer):
     def build_training_network(self, predictor: Any) -> nn.Module:
         """Fits the interaction to the texts at hand and adds what only training needs."""
         assert self.seed is not None
-        self.class_text = class_text(self, self.seed)
+        self.class_text = self.stored_text() if self.has_ended() else class_text(self, self.seed)
         if self.class_text is None:
             predictor.set_text(None)
         else:
@@ -115,6 +143,24 @@ class TextGuidance(SemiSupervisedTrainer):
                     "The bottleneck is a single voxel: text acts through the alignment only"
                 )
         return TextTrainingNetwork(predictor, self.two_decoders)
+
+    def has_ended(self) -> bool:
+        """Whether a checkpoint is being loaded with which nothing will be trained."""
+        if self._loading is None:
+            return False
+        if self._loading["current_epoch"] >= self.num_epochs:
+            return True
+        return not self.continues and isfile(join(self.output_folder, "checkpoint_final.pth"))
+
+    def stored_text(self) -> ClassText | None:
+        """The texts of the checkpoint that is being loaded; no text model is needed for them."""
+        assert self._loading is not None
+        state = self._loading[KEY]["text"]
+        if state is None:
+            return None
+        stored = ClassText.from_state(state)
+        stored.to(self.device)
+        return stored
 
     def configure_optimizers(self) -> Any:
         """As nnU-Net's, with the prompts' tokens."""
@@ -173,42 +219,86 @@ class TextGuidance(SemiSupervisedTrainer):
 
     @torch.no_grad()
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
-        """Measures what the texts do to the output.
+        """Measures what the texts do to the first patch of the epoch's last unlabeled batch.
 
-        ``text_sensitivity``: relative change of the logits when other texts are put in.
+        ``text_interaction``: norm of what the interaction adds to the deepest features over theirs.
+        ``text_share``: relative change of what it adds when other texts are put in.
+        ``text_sensitivity``: relative change of the logits then.
         """
         result = super().end_epoch(unlabeled)
         student = self.student
         if self.class_text is None:
             return result
-        image = unlabeled.image[:1]
-        own = self.full_resolution(student(image)).float()
         assert self.seed is not None
         # Another seed than the one that text_model=random draws its vectors with.
         generator = torch.Generator().manual_seed(self.seed + 1)
         other = torch.randn(student.text_features.shape, generator=generator).to(self.device)
-        changed = self.full_resolution(student(image, F.normalize(other, dim=-1))).float()
-        sensitivity = (changed - own).norm() / own.norm().clamp_min(1e-12)
-        return {**result, "text_sensitivity": float(sensitivity)}
+        *skips, visual = student.encoder(unlabeled.image[:1])
+        added, logits = [], []
+        for text in (student.text_features, F.normalize(other, dim=-1)):
+            features = student.interact(visual, text)
+            added.append((features - visual).float())
+            logits.append(self.full_resolution(student.decoder([*skips, features])).float())
+        return {
+            **result,
+            "text_interaction": _relative(added[0], visual.float()),
+            "text_share": _relative(added[1] - added[0], added[0]),
+            "text_sensitivity": _relative(logits[1] - logits[0], logits[0]),
+        }
 
     def extra_state(self) -> dict[str, Any]:
         state = super().extra_state()
         state["text"] = None if self.class_text is None else self.class_text.state_dict()
         return state
 
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As the base; a training that has ended is loaded without its text model."""
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str) and isfile(checkpoint):
+            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        self._loading = None if isinstance(checkpoint, str) else checkpoint
+        try:
+            super().load_checkpoint(checkpoint)
+        finally:
+            self._loading = None
+
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        if (state["text"] is None) != (self.class_text is None):
-            raise UserError(
-                f"The checkpoint was trained {'without' if state['text'] is None else 'with'} "
-                "text. Continue it with the same text_model, or start anew without --c."
-            )
+        self._check_text_settings(state["configuration"])
         if self.class_text is not None:
             self.class_text.check_state(state["text"])
         super().load_extra_state(state)
         if self.class_text is not None:
             self.class_text.load_state_dict(state["text"])
 
+    def _check_text_settings(self, then: dict[str, Any]) -> None:
+        """Refuses a run whose interaction or prompts are made differently from the checkpoint's."""
+        names = ["text_model"]
+        if self.text_model != "none":
+            names.append("text_reading")
+        if self.text_model in text_tower.MODELS:
+            names.append("text_prompt")
+            if self.text_prompt == "learned":
+                names += ["prompt_length", "prompt_per_class"]
+        for name in names:
+            if then[name] != getattr(self, name):
+                raise UserError(
+                    f"The checkpoint was trained with {name}={then[name]}, but this run has "
+                    f"{name}={getattr(self, name)}. Continue with the same, or start anew without "
+                    "--c."
+                )
+
     def configuration(self) -> dict[str, Any]:
-        """As the base; also the texts in use."""
-        texts = None if self.class_text is None else self.class_text.texts
-        return {**super().configuration(), "texts": texts}
+        """As the base; also the texts in use, who encoded them, and whether prompts learn."""
+        text = self.class_text
+        return {
+            **super().configuration(),
+            "texts": None if text is None else text.texts,
+            "text_encoder": None if text is None else text.encoder,
+            "text_width": None if text is None else text.features.shape[-1],
+            "learned_prompts": text is not None and text.prompts is not None,
+        }
+
+
+def _relative(change: Tensor, whole: Tensor) -> float:
+    """Norm of ``change`` over that of ``whole``."""
+    return float(change.norm() / whole.norm().clamp_min(1e-12))

@@ -71,6 +71,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
             "_second_better": second_better.float(),
             **self.alignment_terms("labeled", logits, visual, text),
         }
+        del logits, visual  # Memory for the next pass.
         if self.unlabeled_weight == 0:
             return
 
@@ -85,6 +86,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
             "consistency_2": weight * self.segmentation_loss(outputs[1], pseudo[0]),
             **self.alignment_terms("unlabeled", logits, visual, text, unlabeled.valid),
         }
+        del logits, visual, outputs
         if decided is None:
             return
 

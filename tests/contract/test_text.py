@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.foundation.text_features import TextFeatures
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers.batches import unwrap
-from tests.text_models import make_clip_folder
 
 TEXT = [find_method(f"nnUNetTrainer{name}") for name in ("TextSemiSeg", "MeanTeacherText")]
 SEMISEG = TEXT[0]
-LABELS = ("background", "a", "b")
 methods = pytest.mark.parametrize("method", TEXT, ids=lambda m: m.trainer)
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory):
-    pytest.importorskip("open_clip")
-    return make_clip_folder(tmp_path_factory.mktemp("clip") / "tiny")
-
-
-@pytest.fixture
-def with_clip(clip_folder, monkeypatch):
-    monkeypatch.setenv(text_tower.VARIABLE, str(clip_folder))
-
-
-@pytest.fixture
-def features(tmp_path, monkeypatch):
-    """A features file, of another width than CLIP's."""
-    path = tmp_path / "features.npz"
-    vectors = F.normalize(torch.randn(3, 24), dim=-1)
-    TextFeatures(LABELS, vectors, "other", ("x", "y", "z")).save(path)
-    monkeypatch.setenv(text_features.VARIABLE, str(path))
-    return vectors
 
 
 def train(trainer, steps):
@@ -109,7 +85,7 @@ def test_checkpoint_holds_the_texts_and_no_text_model(build, with_clip, method):
     assert not any(49408 in w.shape for w in weights.values())
 
 
-def test_a_features_file_needs_no_text_model(build, features, monkeypatch):
+def test_a_features_file_needs_no_text_model(build, features, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     trainer = build(SEMISEG, "labels3d", text_model="features")
     torch.testing.assert_close(trainer.student.text_features, features)
@@ -118,6 +94,9 @@ def test_a_features_file_needs_no_text_model(build, features, monkeypatch):
         (Path(trainer.output_folder) / "semisup_config.json").read_text(encoding="utf-8")
     )
     assert recorded["texts"] == {"background": ["x"], "a": ["y"], "b": ["z"]}
+    assert (recorded["text_encoder"], recorded["text_width"]) == ("other", 24)
+    assert recorded["learned_prompts"] is False
+    assert capsys.readouterr().out.count("they stay as they are, no prompt is learned") == 1
 
 
 def test_prediction_without_open_clip_gives_the_same_logits(build, features, tmp_path):
@@ -155,6 +134,63 @@ def test_text_changes_the_segmentation_after_training(build, method, kind):
     train(trainer, 8)
     _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
     assert trainer.end_epoch(unlabeled)["text_sensitivity"] > 1e-5
+
+
+@methods
+@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+def test_what_the_texts_do_is_measured(build, method, kind):
+    trainer = build(method, kind, num_iterations_per_epoch=20, text_reading="visual_query")
+    batch = next(trainer.dataloader_train)
+    _, unlabeled = trainer._to_device(batch)
+    start = trainer.end_epoch(unlabeled)
+    assert [start[f"text_{n}"] for n in ("interaction", "share", "sensitivity")] == [0, 0, 0]
+
+    train(trainer, 4)
+    got = trainer.end_epoch(unlabeled)
+    student, image = trainer.student, unlabeled.image[:1]
+    other = torch.randn(
+        student.text_features.shape, generator=torch.Generator().manual_seed(trainer.seed + 1)
+    )
+    other = other / other.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        features, plain = student.encode(image)
+        changed, _ = student.encode(image, other)
+        logits = [trainer.full_resolution(student(image, text)) for text in (None, other)]
+    own, others = features[-1] - plain, changed[-1] - plain
+    expected = {
+        "text_interaction": own.norm() / plain.norm(),
+        "text_share": (own - others).norm() / own.norm(),
+        "text_sensitivity": (logits[1] - logits[0]).norm() / logits[0].norm(),
+    }
+    for name, value in expected.items():
+        assert value > 0
+        assert got[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+@methods
+def test_two_passes_are_never_in_memory_at_once(build, method, monkeypatch):
+    """What a pass saved for its gradient is gone when the next one begins."""
+    trainer = build(method, "labels3d", num_epochs=4, num_iterations_per_epoch=1)
+    trainer.current_epoch = 3  # Where every method's passes are due.
+    forward, alive, seen = trainer.network.forward, weakref.WeakSet(), []
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            alive.add(self)
+
+    def watched(*arguments):
+        before = len(alive)
+        output = forward(*arguments)
+        seen.append((before, len(alive)))
+        return output
+
+    monkeypatch.setattr(trainer.network, "forward", watched)
+    batch = next(trainer.dataloader_train)
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        trainer.train_step(batch)
+    assert len(seen) == (3 if method is SEMISEG else 2)
+    assert all(before == 0 and after > 0 for before, after in seen), seen
 
 
 @methods
@@ -218,6 +254,13 @@ class TestMixing:
 
 
 class TestRefused:
+    """Before anything is written."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_written(self, tmp_path):
+        yield
+        assert not list(tmp_path.glob("results*/**/*.txt"))
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
@@ -226,6 +269,10 @@ class TestRefused:
             ({"text_prompt": "x"}, "must be one of learned, template"),
             ({"text_template": "organ"}, "must contain {}"),
             ({"prompt_length": 0}, "must be between 1 and 32"),
+            (
+                {"text_model": "features", "text_prompt": "learned"},
+                "text_prompt=learned needs the text model itself",
+            ),
             ({"mix_start": 2.0}, "must be between 0 and 1"),
         ],
     )
@@ -249,14 +296,29 @@ class TestRefused:
         finally:
             path.unlink()
 
-    def test_continuing_with_another_text(self, build, features, tmp_path):
-        trainer = build(SEMISEG, "labels3d", text_model="features")
-        train(trainer, 1)
-        file = str(tmp_path / "checkpoint.pth")
-        trainer._save(file, trainer.current_epoch)
-        before = copy.deepcopy(torch.load(file, weights_only=False)["network_weights"])
-        for model in ("random", "none"):
-            other = build(SEMISEG, "labels3d", start=False, text_model=model)
-            with pytest.raises(UserError, match="same"):
-                other.load_checkpoint(file)
-        assert before.keys() == torch.load(file, weights_only=False)["network_weights"].keys()
+    @pytest.mark.parametrize(
+        ("settings", "shown"),
+        [({}, "X X X X heart"), ({"text_prompt": "template"}, "a medical image of the heart")],
+    )
+    def test_descriptions_that_are_too_long(self, build, with_clip, datasets, settings, shown):
+        path = datasets("labels3d") / "class_descriptions.json"
+        path.write_text(json.dumps({"a": "heart " * 17}))
+        try:
+            with pytest.raises(UserError, match=f"takes 24 tokens: {shown}"):
+                build(SEMISEG, "labels3d", start=False, text_model="clip", **settings)
+        finally:
+            path.unlink()
+
+    def test_a_folder_without_weights(self, build, monkeypatch, tmp_path):
+        pytest.importorskip("open_clip")
+        folder = tmp_path / "weights"
+        folder.mkdir()
+        (folder / "open_clip_config.json").write_text("{}")
+        monkeypatch.setenv(text_tower.VARIABLE, str(folder))
+        with pytest.raises(UserError, match="without weights"):
+            build(SEMISEG, "labels3d", start=False, text_model="clip")
+
+    def test_a_control_for_features_that_are_not_there(self, build, monkeypatch):
+        monkeypatch.setenv(text_features.VARIABLE, "/not/there.npz")
+        with pytest.raises(UserError, match=r"text_model=random takes the width .*/not/there"):
+            build(SEMISEG, "labels3d", start=False, text_model="random")

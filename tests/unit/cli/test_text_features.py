@@ -45,6 +45,11 @@ def test_writes_what_the_model_says(dataset, tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
 
 
+def test_help_says_what_a_file_gives_up(capsys):
+    assert run("--help") == 0
+    assert "learns no prompts" in " ".join(capsys.readouterr().out.split())
+
+
 def test_descriptions_beside_the_dataset_json_are_used(dataset, tmp_path, capsys):
     texts = {"left_atrium": ["a", "b"], "background": "RV"}
     (dataset.parent / "class_descriptions.json").write_text(json.dumps(texts))

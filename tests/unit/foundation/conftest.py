@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.text_models import make_clip_folder
+from tests.text_models import make_biomedclip_folder, make_clip_folder
 
 
 @pytest.fixture(scope="session")
@@ -10,6 +10,14 @@ def clip_folder(tmp_path_factory):
     """A tiny CLIP on disk."""
     pytest.importorskip("open_clip")
     return make_clip_folder(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def biomedclip_folder(tmp_path_factory):
+    """A tiny BiomedCLIP on disk."""
+    pytest.importorskip("open_clip")
+    pytest.importorskip("transformers")
+    return make_biomedclip_folder(tmp_path_factory.mktemp("biomedclip") / "tiny")
 
 
 @pytest.fixture

@@ -40,6 +40,22 @@ def test_order_is_that_of_nnunets_label_manager():
     assert [by_region[r] for r in regions.foreground_regions] == channel_labels(REGIONS)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "b": [2], "a": [1], "ignore": 3},
+        {"background": 0, "whole": [1, 2], "core": [2], "nothing": [0, 0], "ignore": 3},
+    ],
+)
+def test_lists_mean_regions_only_where_one_has_several_values(labels):
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    manager = LabelManager(labels, [1, 2] if "whole" in labels else None)
+    expected = ["whole", "core"] if manager.has_regions else ["background", "a", "b"]
+    assert channel_labels({"labels": labels}) == expected
+    assert manager.num_segmentation_heads == len(expected)
+
+
 def test_names_in_words():
     assert class_texts(LABELS, "Dataset1_X")["right_ventricle"] == ["right ventricle"]
 

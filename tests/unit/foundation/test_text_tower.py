@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import shutil
 
 import pytest
@@ -14,10 +15,10 @@ from nnunet_semisup.networks.prompts import PromptLearner, template_features
 TEXTS = ["a medical image of the left atrium.", "background", "brain tumor"]
 
 
-@pytest.fixture
-def tower(clip_folder, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(clip_folder))
-    return load_text_tower("clip")
+@pytest.fixture(params=list(text_tower.MODELS))
+def tower(request, monkeypatch, no_network):
+    monkeypatch.setenv(VARIABLE, str(request.getfixturevalue(f"{request.param}_folder")))
+    return load_text_tower(request.param)
 
 
 @pytest.mark.parametrize("custom", [False, True])
@@ -108,6 +109,32 @@ class TestPrompts:
         assert not torch.equal(one, other)
 
 
+class TestLocalTokenizer:
+    def test_is_the_models_own(self, tower):
+        """That of a folder; the tower's fixture names one."""
+        model = "biomedclip" if tower.from_transformers else "clip"
+        tokenizer = text_tower.local_tokenizer(model)
+        assert torch.equal(tokenizer(TEXTS), tower.tokenizer(TEXTS))
+
+    def test_clip_ships_its_own_and_biomedclip_does_not(self, monkeypatch, no_network):
+        pytest.importorskip("open_clip")
+        monkeypatch.delenv(VARIABLE, raising=False)
+        assert text_tower.local_tokenizer("clip")(["heart"]).shape == (1, 77)
+        assert text_tower.local_tokenizer("biomedclip") is None
+
+    def test_folder_without_one(self, monkeypatch, tmp_path, biomedclip_folder, no_network):
+        shutil.copy(biomedclip_folder / "open_clip_config.json", tmp_path)
+        monkeypatch.setenv(VARIABLE, str(tmp_path))
+        with pytest.raises(UserError, match=str(tmp_path)):
+            text_tower.local_tokenizer("biomedclip")
+
+
+def with_config(folder, text):
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(text, encoding="utf-8")
+    (folder / "weights.bin").touch()
+
+
 class TestUnavailable:
     def check(self, message, reason):
         assert reason in message
@@ -141,6 +168,8 @@ class TestUnavailable:
         [
             (lambda p: None, "clip", "does not exist"),
             (lambda p: p.mkdir(), "clip", "without open_clip_config.json"),
+            (lambda p: with_config(p, "{"), "clip", "is no configuration of open_clip"),
+            (lambda p: with_config(p, "[]"), "clip", "is no configuration of open_clip"),
             (lambda p: p.write_bytes(b"x"), "biomedclip", "needs a folder"),
         ],
     )
@@ -155,8 +184,23 @@ class TestUnavailable:
     def test_folder_without_weights_is_never_random(self, monkeypatch, tmp_path, clip_folder):
         shutil.copy(clip_folder / "open_clip_config.json", tmp_path)
         monkeypatch.setenv(VARIABLE, str(tmp_path))
-        with pytest.raises(UserError):
-            load_text_tower("clip")
+        for function in (text_tower.weights_location, load_text_tower):
+            with pytest.raises(UserError) as caught:
+                function("clip")
+            self.check(str(caught.value), r"without weights (.safetensors, .bin, .pth)")
+
+    def test_folder_that_needs_the_hub(self, monkeypatch, tmp_path, biomedclip_folder, no_network):
+        """open_clip takes the language model's configuration from the hub, whatever the folder."""
+        folder = tmp_path / "copy"
+        shutil.copytree(biomedclip_folder, folder)
+        path = folder / "open_clip_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["model_cfg"]["text_cfg"]["hf_model_name"] = "some/bert"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        monkeypatch.setenv(VARIABLE, str(folder))
+        with pytest.raises(UserError) as caught:
+            text_tower.weights_location("biomedclip")
+        self.check(str(caught.value), "has hf_model_name some/bert")
 
     def test_broken_file(self, monkeypatch, tmp_path):
         path = tmp_path / "weights.pt"

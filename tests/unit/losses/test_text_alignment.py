@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.text_alignment import semantic_alignment
+from nnunet_semisup.losses.text_alignment import semantic_alignment, shown_classes
 
 
 def reference(features, logits, text, regions):
-    """Equation 4 voxel by voxel, at the features' resolution."""
+    """Equation 4 voxel by voxel, at the features' resolution, over the classes that are shown."""
     probs = torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
     total, count = 0.0, 0
     for b in range(len(features)):
         for k in range(len(text)):
+            if not ((probs[b, k] > 0.5) if regions else (probs[b].argmax(0) == k)).any():
+                continue
             weights, vectors = probs[b, k].flatten(), features[b].flatten(1).T
             mean = sum(w * v for w, v in zip(weights, vectors, strict=True)) / weights.sum()
             total += (F.normalize(mean, dim=0) - F.normalize(text[k], dim=0)).square().sum()
@@ -64,6 +66,59 @@ def test_classes_that_are_not_shown_and_padding_are_left_out():
         semantic_alignment(features[:, :, :2], logits[:, :, :2], text, False),
         atol=1e-4,
         rtol=1e-4,
+    )
+
+
+def spread(shown, num_classes, size=16):
+    """Logits that give every class some probability everywhere, but let only ``shown`` win."""
+    logits = torch.full((1, num_classes, size, size), -3.0)
+    for number, k in enumerate(shown):
+        logits[:, k, number :: len(shown)] = 3.0
+    return logits
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_absent_classes_pull_nothing_although_softmax_gives_them_mass(regions):
+    features = torch.randn(1, 5, 4, 4, requires_grad=True)
+    text = torch.randn(10, 5, requires_grad=True)
+    logits = spread((0, 3), 10)
+    semantic_alignment(features, logits, text, regions).backward()
+    pulled = text.grad.abs().sum(1) > 0
+    assert pulled.nonzero().flatten().tolist() == [0, 3]
+    full = features.grad.clone()
+    features.grad = None
+    other = torch.where(pulled[:, None], text.detach(), torch.randn(10, 5))
+    semantic_alignment(features, logits, other, regions).backward()
+    assert torch.equal(features.grad, full)
+
+
+def test_a_class_is_shown_where_one_valid_voxel_is_predicted_as_it():
+    probs = spread((0,), 3).softmax(1)
+    probs[0, :, 2, 5] = torch.tensor([0.2, 0.1, 0.7])
+    valid = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    assert shown_classes(probs, False, valid).tolist() == [[True, False, True]]
+    valid[0, 0, 2, 5] = False
+    assert shown_classes(probs, False, valid).tolist() == [[True, False, False]]
+    assert shown_classes(probs, False, valid & False).tolist() == [[False] * 3]
+
+
+def test_regions_may_all_be_absent():
+    logits = torch.full((1, 2, 8, 8), -1.0)
+    features, text = torch.randn(1, 5, 4, 4, requires_grad=True), torch.randn(2, 5)
+    loss = semantic_alignment(features, logits, text, True)
+    loss.backward()
+    assert loss.item() == 0
+    assert float(features.grad.abs().max()) == 0
+
+
+def test_a_rotation_of_texts_and_features_alike_changes_nothing():
+    """The projection's last layer is free, so only the angles between texts can matter."""
+    features, logits, text = torch.randn(2, 5, 4, 4), torch.randn(2, 3, 8, 8), torch.randn(3, 5)
+    rotation = torch.linalg.qr(torch.randn(5, 5)).Q
+    turned = torch.einsum("ij,bjxy->bixy", rotation, features)
+    torch.testing.assert_close(
+        semantic_alignment(turned, logits, text @ rotation.T, False),
+        semantic_alignment(features, logits, text, False),
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -106,3 +108,43 @@ def test_half_precision_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         out = made(torch.randn(1, 6, 2, 3, 4), torch.randn(3, 10))
     assert torch.isfinite(out).all()
+
+
+@readings
+def test_turned_texts_can_be_undone_by_the_layers_that_read_them(reading):
+    """Of fixed texts, what cannot be undone is the angles between them."""
+    made = block((2, 3, 4), reading)
+    x, text = torch.randn(1, 6, 2, 3, 4), torch.randn(3, 10)
+    before = made(x, text)
+    rotation = torch.linalg.qr(torch.randn(10, 10)).Q
+    turned = text @ rotation.T
+    assert not torch.allclose(made(x, turned), before, atol=1e-5)
+    attention = made.cross_attention
+    reading_text = (attention.key, attention.value) if reading == "visual_query" else ()
+    with torch.no_grad():
+        for layer in reading_text or (attention.query,):
+            layer.weight.copy_(layer.weight @ rotation.T)
+    torch.testing.assert_close(made(x, turned), before, atol=1e-5, rtol=1e-5)
+
+
+@readings
+def test_layers_of_equal_shape_start_equal_for_texts_of_any_width(reading):
+    def made(text_dim):
+        torch.manual_seed(4)
+        return MultiplanarTextInteraction(6, text_dim, (2, 3, 4), reading, 16, 2, 8).state_dict()
+
+    one, other = made(10), made(7)
+    unequal = {name for name, value in one.items() if value.shape != other[name].shape}
+    layers = ("key", "value") if reading == "visual_query" else ("query",)
+    assert unequal == {f"cross_attention.{layer}.weight" for layer in layers}
+    for name in one.keys() - unequal - {f"cross_attention.{layer}.bias" for layer in layers}:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.mark.parametrize(("channels", "size", "millions"), [(256, 6, "5.05"), (320, 4, "5.21")])
+def test_number_of_parameters_is_that_of_the_docs(channels, size, millions):
+    made = MultiplanarTextInteraction(channels, 512, [size] * 3)
+    assert f"{sum(p.numel() for p in made.parameters()) / 1e6:.2f}" == millions
+    page = Path(__file__).parents[3] / "docs" / "text_semiseg.md"
+    said = f"{millions} M parameters at {channels} channels and a {size}x{size}x{size} bottleneck"
+    assert said in page.read_text(encoding="utf-8")

@@ -78,6 +78,55 @@ def test_state_dict_brings_its_text_width_and_reading(text_dim, reading):
     assert torch.equal(fresh(x), trained(x))
 
 
+@pytest.mark.parametrize(("text_dim", "reading"), [(7, "paper"), (12, "gate"), (None, "paper")])
+def test_nothing_is_replaced_in_a_network_in_training(text_dim, reading):
+    training = TextTrainingNetwork(network(), two_decoders=False)
+    interaction = training.predictor.interaction
+    parameters = {name: id(p) for name, p in training.named_parameters()}
+    state = training.state_dict()
+    other = network()
+    other.set_text(text_dim, reading)
+    for name in [n for n in state if n.startswith("predictor.")]:
+        del state[name]
+    state.update({f"predictor.{name}": value for name, value in other.state_dict().items()})
+    with pytest.raises(RuntimeError, match="in training"):
+        training.load_state_dict(state)
+    assert training.predictor.interaction is interaction
+    assert {name: id(p) for name, p in training.named_parameters()} == parameters
+
+
+@pytest.mark.parametrize("two_decoders", [False, True])
+def test_parts_of_equal_shape_start_equal_whatever_the_text(two_decoders):
+    """So that a row of a comparison and its control differ in the texts only."""
+
+    def made(*changes):
+        base = plain()
+        predictor = TextUNet(base, [2, 2, 2], 3)
+        for change in changes:
+            predictor.set_text(*change)
+        return TextTrainingNetwork(predictor, two_decoders).state_dict()
+
+    reference = made()
+    for changes in ([(384, "paper")], [(512, "gate")], [(None,)], [(384, "paper"), (512, "paper")]):
+        state = made(*changes)
+        texts = ("projection", "cross_attention.query", "text_features", "reading_number")
+        for name in state.keys() & reference.keys():
+            if not any(part in name for part in texts):
+                assert torch.equal(state[name], reference[name]), (changes, name)
+    assert any(name.startswith("second_decoder") for name in reference) == two_decoders
+
+
+def test_the_random_numbers_after_an_interaction_do_not_depend_on_it():
+    def following(*change):
+        base = plain()
+        torch.manual_seed(5)
+        predictor = TextUNet(base, [2, 2, 2], 3)
+        predictor.set_text(*change)
+        return torch.rand(3)
+
+    assert torch.equal(following(384, "gate"), following(None))
+
+
 def test_state_dict_without_text_gives_the_plain_network():
     base = plain()
     trained = TextUNet(copy.deepcopy(base), [2, 2, 2], 3)
