@@ -43,7 +43,7 @@ class Row:
 ROWS = {
     "supervised": Row("nnUNetTrainer (labeled only)", "nnUNetTrainerSupervised"),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
-    "pseudo_label": Row("VQ-Seg's consistency, no quantizer", "nnUNetTrainerPseudoLabel"),
+    "pseudo_label": Row("nnUNetTrainerPseudoLabel", "nnUNetTrainerPseudoLabel"),
     "vqseg": Row("nnUNetTrainerVQSeg", "nnUNetTrainerVQSeg"),
     "vqseg_weak": Row("VQ-Seg, swaps on the weak view", "nnUNetTrainerVQSeg", "qpm_view=weak"),
     "vqseg_no_swaps": Row("VQ-Seg without perturbation", "nnUNetTrainerVQSeg", "qpm_epsilon=0.0"),
