@@ -107,7 +107,7 @@ def stop_and_continue(rank: int, trainer_name: str, environment: dict[str, str],
         torch.save({**state, "student": student, "random": random_after}, Path(out, f"{rank}.pt"))
 
 
-@pytest.mark.parametrize("trainer", ["nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg", TEXT])
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerVQSeg", TEXT])
 def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None:
     settings = {"mix_start": 0.0} if trainer == TEXT else {}
     here = workspace.where(
