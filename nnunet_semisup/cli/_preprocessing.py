@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from nnunet_semisup.data.plans import DEFAULT_CONFIGURATIONS
 from nnunet_semisup.errors import UserError
 
-DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 _DEFAULT_PROCESSES = {"2d": 8, "3d_fullres": 4, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
 
@@ -32,8 +32,9 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
         "-c",
         nargs="+",
         default=list(DEFAULT_CONFIGURATIONS),
-        help="configurations to preprocess for, default: %(default)s; those absent from the plan "
-        "are skipped, 3d_cascade_fullres is not possible with unlabeled cases",
+        help="configurations to preprocess for, default: %(default)s; those of the "
+        "default that the plan does not have are skipped, 3d_cascade_fullres is not possible with "
+        "unlabeled cases",
     )
     parser.add_argument(
         "-np",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 DEFAULT_PLANS = "nnUNetPlans"
+DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+"""What nnU-Net preprocesses for unless told; plans without one of them are as good."""
 _PLANNERS = {
     f"nnUNetResEncUNet{size}Plans": f"nnUNetPlannerResEnc{size}" for size in ("M", "L", "XL")
 }

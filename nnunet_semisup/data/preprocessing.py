@@ -21,7 +21,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
-from nnunet_semisup.data.plans import DEFAULT_PLANS, load_plans
+from nnunet_semisup.data.plans import DEFAULT_CONFIGURATIONS, DEFAULT_PLANS, load_plans
 from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
@@ -43,7 +43,7 @@ _UNPACKED = (".npy", "_seg.npy")
 
 def preprocess_unlabeled(
     dataset_name_or_id: str | int,
-    configurations: Sequence[str] = ("2d", "3d_fullres", "3d_lowres"),
+    configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     plans_identifier: str = DEFAULT_PLANS,
     num_processes: Sequence[int] = (8, 4, 8),
     *,
@@ -59,7 +59,8 @@ def preprocess_unlabeled(
 
     Args:
         dataset_name_or_id: data set in ``nnUNet_raw``.
-        configurations: names in the plan; absent ones are skipped as nnU-Net does.
+        configurations: names in the plan; of nnU-Net's standard ones, those that the plan does
+            not have are skipped.
         plans_identifier: name of the plans file.
         num_processes: spawned processes for each configuration, or one number for all; 0 works in
             this process.
@@ -139,19 +140,19 @@ def _choose_configurations(
 ) -> list[str]:
     available = plans_manager.available_configurations
     possible = [n for n in available if not plans_manager.get_configuration(n).previous_stage_name]
-    chosen = []
-    for name in dict.fromkeys(configurations):
-        if name not in available:
-            print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
-        elif name not in possible:
+    chosen = [name for name in dict.fromkeys(configurations) if name in available]
+    for name in chosen:
+        if name not in possible:
             raise UserError(_cascade_message(name, possible))
-        else:
-            chosen.append(name)
-    if not chosen:
+    absent = [name for name in dict.fromkeys(configurations) if name not in available]
+    unknown = absent if not chosen else [n for n in absent if n not in DEFAULT_CONFIGURATIONS]
+    if unknown:
         raise UserError(
-            f"{plans_identifier}.json has none of the configurations {', '.join(configurations)}. "
+            f"{plans_identifier}.json has no configuration {' or '.join(unknown)}. "
             f"Possible configurations: {', '.join(possible)}."
         )
+    for name in absent:
+        print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
     return chosen
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from nnunet_semisup.registry import METHODS
 from tests.helpers import WITHOUT_DOWNLOADS, make_raw_dataset
@@ -52,10 +54,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest-xdist's workers have; without them, one of the session's."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workspace(shared: Path) -> Workspace:
     """A 3D and a 2D data set, planned and preprocessed by the package's command."""
-    root = tmp_path_factory.mktemp("nnunet")
+    root = shared / "nnunet"
     workspace = Workspace({**base_environment(root), **hyperparameters()})
+    with FileLock(shared / "nnunet.lock"):
+        if not root.exists():
+            try:
+                make_datasets(workspace)
+            except BaseException:
+                shutil.rmtree(root, ignore_errors=True)
+                raise
+    return workspace
+
+
+def make_datasets(workspace: Workspace) -> None:
+    """Writes, plans and preprocesses both data sets."""
     make_raw_dataset(workspace.raw, 901, "Volumes", (20, 22, 24), 6, 4, labels=LABELS, num_test=2)
     make_raw_dataset(
         *(workspace.raw, 902, "Images", (40, 36), 6, 4),
@@ -65,7 +88,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     )
     with ThreadPoolExecutor(LANES) as lanes:
         list(lanes.map(lambda item: plan_and_preprocess(workspace, *item), DATASETS.items()))
-    return workspace
 
 
 def plan_and_preprocess(workspace: Workspace, configuration: str, dataset: str) -> None:
@@ -97,12 +119,17 @@ class Trainings:
 
 
 @pytest.fixture(scope="session")
-def trainings(workspace: Workspace) -> Iterator[Trainings]:
+def trainings(workspace: Workspace, shared: Path) -> Iterator[Trainings]:
     """Every method trained once with ``nnUNetv2_train``, several at a time."""
 
     def train(trainer: str, configuration: str) -> Run:
-        settings = hyperparameters(**WITHOUT_DOWNLOADS.get(trainer, {}))
-        return workspace.where(**settings).train(trainer, configuration)
+        finished = shared / f"{trainer}_{configuration}.json"
+        with FileLock(finished.with_suffix(".lock")):
+            if not finished.exists():
+                settings = hyperparameters(**WITHOUT_DOWNLOADS.get(trainer, {}))
+                run = workspace.where(**settings).train(trainer, configuration)
+                finished.write_text(json.dumps(asdict(run)), encoding="utf-8")
+            return Run(**json.loads(finished.read_text(encoding="utf-8")))
 
     with ThreadPoolExecutor(LANES) as lanes:
         yield Trainings(workspace, {key: lanes.submit(train, *key) for key in TRAININGS})

@@ -62,6 +62,16 @@ def test_default_configurations_skip_what_the_plan_lacks(planned, capsys):
     assert check(planned, "2d") == check(planned) == IDS
 
 
+@pytest.mark.parametrize("given", [["3d_fulres"], ["3d_fullres", "3d_fulres"], ["3d_lowres"]])
+def test_unknown_configurations_are_refused(planned, given):
+    before = planned.snapshot()
+    with pytest.raises(UserError) as caught:
+        run(given)
+    message = "nnUNetPlans.json has no configuration {}. Possible configurations: 2d, 3d_fullres"
+    assert message.format(given[-1]) in str(caught.value)
+    assert planned.snapshot() == before
+
+
 def test_nothing_but_the_folder_and_its_stamp_is_added(planned):
     before = {p.name for p in planned.preprocessed.iterdir()}
     raw_before = sorted(planned.raw.folder.rglob("*"))
