@@ -80,7 +80,8 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
         with exit_code_two_in_commands():
             self.overrides = read_overrides(type(self))
             given = dict(self.overrides)
-            if plans.get("continue_training"):
+            self.continues = bool(plans.get("continue_training"))
+            if self.continues:
                 folder = fold_folder(type(self).__name__, plans, configuration, fold)
                 given = {**read_recorded(type(self), folder), **given}
             values = {**self._defaults(), **given}

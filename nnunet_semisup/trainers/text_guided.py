@@ -56,17 +56,6 @@ class TextGuidance(SemiSupervisedTrainer):
     class_text: ClassText | None
     _loading: dict[str, Any] | None = None
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008
-    ) -> None:
-        self.continues = bool(plans.get("continue_training"))
-        super().__init__(plans, configuration, fold, dataset_json, device)
-
     @classmethod
     def check_hyperparameters(cls, values: dict[str, Any]) -> None:
         super().check_hyperparameters(values)
