@@ -48,5 +48,5 @@ def reproduction_root(covariance: Tensor, size: int) -> Tensor:
     active = torch.arange(1, len(logs) + 1, device=logs.device)
     levels = (logs.cumsum(0) - 2.0 * math.log(size)) / active
     fitting = torch.where(logs > levels, active, 0).argmax()
-    variances = (values - levels[fitting].exp()).clamp_min(0.0)
+    variances = (values - levels.gather(0, fitting[None]).exp()).clamp_min(0.0)
     return (vectors * variances.sqrt()) @ vectors.T

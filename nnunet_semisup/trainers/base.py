@@ -24,10 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup import __version__
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.networks.memory_format import use_channels_last
-from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers
+from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.data_streams import DataStreams, fold_folder
 from nnunet_semisup.trainers.ema import EMATeacher
 from nnunet_semisup.trainers.hyperparameters import (
@@ -42,7 +41,7 @@ from nnunet_semisup.trainers.monitor import Monitor
 from nnunet_semisup.trainers.stopping import Stopping
 
 
-class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
+class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings, nnUNetTrainer):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
     With the unlabeled terms weighted zero, a step is nnUNetTrainer's step.
@@ -60,12 +59,6 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
     """Greatest weight of the unlabeled terms."""
     rampup_length: float = 0.4
     """Fraction of training over which that weight rises (Laine and Aila's sigmoid ramp-up)."""
-    cpu_bfloat16: bool = False
-    """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
-    cpu_threads: int | None = None
-    """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
-    channels_last: bool = False
-    """Channels-last memory order: the same up to rounding, on some processors much faster."""
     use_teacher: ClassVar[bool] = True
     network: Any
 
@@ -90,8 +83,7 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in given.items():
             setattr(self, name, value)
-        if self.cpu_threads is not None and self.device.type == "cpu":
-            torch.set_num_threads(self.cpu_threads)
+        self.set_threads()
         if self.seed is None:
             self.seed = int.from_bytes(os.urandom(3), "little")
         self.teacher: EMATeacher | None = None
@@ -220,17 +212,15 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, nnUNetTrainer):
             self.network = DistributedDataParallel(
                 self.network.module, device_ids=devices, find_unused_parameters=True
             )
-        if self.channels_last:
-            use_channels_last(self.network)
+        self.set_memory_order(self.network)
         self._teacher_network: nn.Module | None = None
         if self.use_teacher:
             self.teacher = EMATeacher(self.student, self.ema_decay)
             self._teacher_network = self.teacher.module
             if self._do_i_compile():
                 self._teacher_network = cast(nn.Module, torch.compile(self.teacher.module))
-        if self.cpu_bfloat16 and self.device.type == "cpu":
-            for network in filter(None, (self.network, self._teacher_network)):
-                use_bfloat16(network)
+        for network in filter(None, (self.network, self._teacher_network)):
+            self.set_precision(network)
         torch.manual_seed(seed)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:

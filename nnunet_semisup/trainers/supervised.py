@@ -16,13 +16,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.networks.memory_format import use_channels_last
-from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers
+from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
 
 
-class nnUNetTrainerSupervised(nnUNetTrainer):
+class nnUNetTrainerSupervised(ComputeSettings, nnUNetTrainer):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
     Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
@@ -34,12 +33,6 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
 
     seed: int | None = None
     """Seeds the weights and, with ``nnUNet_n_proc_DA=0``, the patches; ``None`` as stock."""
-    cpu_bfloat16: bool = False
-    """Mixed precision on the CPU; nnU-Net has it on GPUs only."""
-    cpu_threads: int | None = None
-    """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
-    channels_last: bool = False
-    """Channels-last memory order: the same up to rounding, on some processors much faster."""
 
     def __init__(
         self,
@@ -54,8 +47,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in overrides.items():
             setattr(self, name, value)
-        if self.cpu_threads is not None and self.device.type == "cpu":
-            torch.set_num_threads(self.cpu_threads)
+        self.set_threads()
 
     def initialize(self) -> None:
         """As nnU-Net, after seeding."""
@@ -64,10 +56,8 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             np.random.seed(self.seed % 2**32)
             torch.manual_seed(self.seed)
         super().initialize()
-        if self.channels_last:
-            use_channels_last(self.network)
-        if self.cpu_bfloat16 and self.device.type == "cpu":
-            use_bfloat16(self.network)
+        self.set_memory_order(self.network)
+        self.set_precision(self.network)
 
     def on_train_start(self) -> None:
         """As nnU-Net; also removes what a run that was killed while saving left behind."""

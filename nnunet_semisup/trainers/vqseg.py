@@ -174,7 +174,10 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             }
 
     def update_quantizers(self, image: Tensor) -> None:
-        """Sets the warm-up's mix and, every so often, fits the codes and sets the temperature."""
+        """Sets the warm-up's mix and, every so often, fits the codes and sets the temperature.
+
+        A fit needs eigenvalues, for which the host waits; no other step does.
+        """
         step = self.current_epoch * self.num_iterations_per_epoch + self.iteration
         mix = linear_rampup(self.progress, self.quantizer_warmup)
         due = step % self.calibrate_every == 0

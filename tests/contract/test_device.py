@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers.host import HostBool
 from tests.contract.conftest import SEMI_SUPERVISED
 
 WAITING = {
+    "_linalg_check_errors",
+    "_linalg_eigh",
     "_local_scalar_dense",
     "_unique2",
     "bincount",
@@ -70,6 +73,17 @@ def test_a_step_does_not_wait(build, method, kind, monkeypatch):
     with waits:
         trainer.train_step(batch)
     assert waits.places == []
+
+
+@pytest.mark.parametrize(("epoch", "names"), [(0, {"_linalg_eigh"}), (30, set())])
+def test_only_a_fit_of_the_codes_waits(build, epoch, names):
+    method = find_method("nnUNetTrainerVQSeg")
+    trainer = build(method, "labels3d", num_epochs=40, calibrate_every=1)
+    trainer.current_epoch = epoch
+    batch = next(trainer.dataloader_train)
+    with Waits([trainer.teacher.n_averaged]) as waits:
+        trainer.train_step(batch)
+    assert {place.split(":")[0] for place in waits.places} == names
 
 
 class ReadInBackward(torch.autograd.Function):
