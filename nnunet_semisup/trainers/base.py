@@ -219,8 +219,9 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
             self._teacher_network = self.teacher.module
             if self._do_i_compile():
                 self._teacher_network = cast(nn.Module, torch.compile(self.teacher.module))
-        for network in filter(None, (self.network, self._teacher_network)):
-            self.set_precision(network)
+        self.set_precision(self.network)
+        if self._teacher_network is not None:
+            self.set_precision(self._teacher_network)
         torch.manual_seed(seed)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
