@@ -1,10 +1,12 @@
-"""Mixed precision as on a GPU: float16 under autocast, with a scaled loss."""
+"""Mixed precision: float16 with a scaled loss as on a GPU, and bfloat16 on the CPU."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_semisup.registry import find_method
 from tests.contract.conftest import SEMI_SUPERVISED
 
 
@@ -27,3 +29,18 @@ def test_a_step_in_float16(build, method, monkeypatch):
     scale = trainer.grad_scaler.get_scale()
     assert losses_of_two_steps(trainer) == pytest.approx(expected, rel=0.01)
     assert trainer.grad_scaler.get_scale() == scale, "no step was skipped for an overflow"
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_step_in_bfloat16_on_the_cpu(build, compiled, monkeypatch):
+    method = find_method("nnUNetTrainerMeanTeacher")
+    expected = losses_of_two_steps(build(method, "labels3d"))
+    if compiled:
+        compile_for_gpu = torch.compile
+        monkeypatch.setattr(torch, "compile", lambda m: compile_for_gpu(m, backend="aot_eager"))
+        monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
+    trainer = build(method, "labels3d", cpu_bfloat16=True)
+    losses = losses_of_two_steps(trainer)
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses != pytest.approx(expected, rel=1e-6)
+    assert all(p.dtype == torch.float32 for p in trainer.network.parameters())
