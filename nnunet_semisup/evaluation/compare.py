@@ -1,0 +1,266 @@
+"""Paired comparison of evaluations of the same cases: differences, intervals, counts of cases."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap, wilcoxon
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.evaluation.metrics import HIGHER_IS_BETTER
+from nnunet_semisup.evaluation.report import FORMAT_VERSION
+from nnunet_semisup.evaluation.tables import format_table
+
+DEFAULT_NAME = "semisup_evaluation.json"
+MEAN_OF_CLASSES = "mean of classes"
+NOTES = (
+    "difference: mean over the cases of this line minus the first evaluation; interval: 95 %, "
+    "bootstrap (BCa) over cases.",
+    "better, worse: cases in which this line beats the first evaluation or is beaten, including "
+    "those without the class in the reference, where only one of the two invents it.",
+    "p: Wilcoxon's signed-rank test, two-sided, not corrected for the number of lines.",
+    "All of it describes these trained networks on these cases. Another training of the same "
+    "method (seed, fold) differs too: compare several before calling a method better.",
+)
+
+
+@dataclass(frozen=True)
+class SavedEvaluation:
+    """What a comparison needs of one JSON file of ``nnUNetv2_semisup_evaluate``.
+
+    Attributes:
+        cases: per case and class the file's values and counts, in the order of the cases' names;
+            undefined metrics are ``None``.
+    """
+
+    path: Path
+    name: str
+    unit: str
+    classes: dict[str, list[int]]
+    cases: dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """One metric of one class in two evaluations; NaN where there are too few cases.
+
+    Attributes:
+        count: cases that have a value in both.
+        first, other: means over these cases.
+        difference: ``other - first``; ``low`` and ``high`` bound its 95 % interval.
+        better, worse: cases in which ``other`` is better or worse, whatever the metric's sign.
+        p_value: of Wilcoxon's signed-rank test, two-sided.
+    """
+
+    count: int
+    first: float
+    other: float
+    difference: float
+    low: float
+    high: float
+    better: int
+    worse: int
+    p_value: float
+
+
+def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
+    """Reads evaluations and checks that they are of the same cases, classes and references.
+
+    Args:
+        paths: JSON files, or folders of predictions with ``semisup_evaluation.json`` in them.
+
+    Raises:
+        UserError: fewer than two, unreadable files, or evaluations that cannot be compared.
+    """
+    if len(paths) < 2:
+        raise UserError(f"a comparison takes two or more evaluations, {len(paths)} given")
+    files = [path / DEFAULT_NAME if path.is_dir() else path for path in paths]
+    if len({file.resolve() for file in files}) < len(files):
+        listed = ", ".join(f"'{file}'" for file in files)
+        raise UserError(f"the same evaluation is given twice: {listed}. Leave one out.")
+    contents = [_read(file) for file in files]
+    evaluations = [
+        SavedEvaluation(
+            file,
+            name,
+            content["distance_unit"],
+            content["classes"],
+            {case: content["cases"][case]["classes"] for case in sorted(content["cases"])},
+        )
+        for file, name, content in zip(files, short_names(files), contents, strict=True)
+    ]
+    for other in evaluations[1:]:
+        _check_comparable(evaluations[0], other)
+    return evaluations
+
+
+def short_names(files: Sequence[Path]) -> list[str]:
+    """The parts of paths by which they differ, joined with a slash."""
+    parts = [file.resolve().parts for file in files]
+    start = 0
+    while all(start < len(p) - 1 and p[start] == parts[0][start] for p in parts):
+        start += 1
+    end = 0
+    while all(end < len(p) - start - 1 and p[-1 - end] == parts[0][-1 - end] for p in parts):
+        end += 1
+    return ["/".join(p[start : len(p) - end]) for p in parts]
+
+
+def paired_difference(
+    first: Sequence[float], other: Sequence[float], higher_is_better: bool
+) -> PairedDifference:
+    """Compares two sequences of the same cases in the same order; NaN is an undefined value.
+
+    A case with a value in only one of them is one without the class in the reference, which the
+    other rightly leaves empty: it counts as better or worse, and in nothing else.
+
+    Raises:
+        ValueError: the sequences differ in length.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(other, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
+    both = ~np.isnan(a) & ~np.isnan(b)
+    differences = (b - a)[both]
+    gains = differences if higher_is_better else -differences
+    low, high = _interval(differences)
+    return PairedDifference(
+        count=int(both.sum()),
+        first=float(a[both].mean()) if both.any() else math.nan,
+        other=float(b[both].mean()) if both.any() else math.nan,
+        difference=float(differences.mean()) if both.any() else math.nan,
+        low=low,
+        high=high,
+        better=int((gains > 0).sum() + (np.isnan(b) & ~np.isnan(a)).sum()),
+        worse=int((gains < 0).sum() + (np.isnan(a) & ~np.isnan(b)).sum()),
+        p_value=float(wilcoxon(differences).pvalue) if np.any(differences) else math.nan,
+    )
+
+
+def compare(
+    evaluations: Sequence[SavedEvaluation], metrics: Sequence[str]
+) -> list[tuple[str, str, str, PairedDifference]]:
+    """Every evaluation against the first: metric, class, name and difference of each line.
+
+    With several classes, a last group compares the mean over the classes that a case has in both.
+    """
+    first, *others = evaluations
+    groups = [(name, [name]) for name in first.classes]
+    if len(groups) > 1:
+        groups.append((MEAN_OF_CLASSES, list(first.classes)))
+    return [
+        (
+            metric,
+            title,
+            other.name,
+            paired_difference(*_values(first, other, names, metric), HIGHER_IS_BETTER[metric]),
+        )
+        for metric in metrics
+        for title, names in groups
+        for other in others
+    ]
+
+
+def format_comparison(
+    evaluations: Sequence[SavedEvaluation], metrics: Sequence[str], markdown: bool = False
+) -> str:
+    """The table and how to read it."""
+    lines = compare(evaluations, metrics)
+    unit = evaluations[0].unit
+    header = ["metric", "class", "evaluation", "cases", "first", "this", "difference"]
+    header += ["interval", "better", "worse", "p"]
+    rows: list[list[object]] = []
+    for metric, class_name, name, d in lines:
+        title = metric if metric in ("Dice", "Jaccard") else f"{metric} ({unit})"
+        interval = None if math.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
+        change = None if math.isnan(d.difference) else f"{d.difference:+.4f}"
+        rows.append(
+            [title, class_name, name, d.count, d.first, d.other, change, interval]
+            + [d.better, d.worse, d.p_value]
+        )
+    first = f"first: {evaluations[0].name} ({evaluations[0].path})"
+    return "\n".join([format_table(header, rows, markdown), "", first, *NOTES])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    advice = "Write it with nnUNetv2_semisup_evaluate GT PRED."
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"'{file}' cannot be read ({error.strerror}). {advice}") from error
+    except ValueError as error:
+        raise UserError(f"'{file}' is not a JSON file ({error}). {advice}") from error
+    needed = ("format_version", "distance_unit", "classes", "cases")
+    if not isinstance(content, dict) or any(key not in content for key in needed):
+        raise UserError(f"'{file}' is not the file of an evaluation. {advice}")
+    if content["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"'{file}' has format version {content['format_version']}, this release reads "
+            f"{FORMAT_VERSION}. {advice}"
+        )
+    return content
+
+
+def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
+    pair = f"'{first.path}' and '{other.path}'"
+    if (first.classes, first.unit) != (other.classes, other.unit):
+        raise UserError(
+            f"{pair} have other classes or another unit: {first.classes} in {first.unit}, "
+            f"{other.classes} in {other.unit}. Evaluate both with the same --dataset-json."
+        )
+    missing = sorted(set(first.cases) ^ set(other.cases))
+    if missing:
+        raise UserError(
+            f"{pair} are not of the same cases; only one of them has: {', '.join(missing)}. "
+            "Evaluate both on the same cases."
+        )
+    changed = [
+        case
+        for case, classes in first.cases.items()
+        if any(
+            classes[name]["reference_voxels"] != other.cases[case][name]["reference_voxels"]
+            for name in first.classes
+        )
+    ]
+    if changed:
+        raise UserError(
+            f"{pair} were evaluated against different references: {', '.join(changed)}. "
+            "Evaluate both against the same folder."
+        )
+
+
+def _values(
+    first: SavedEvaluation, other: SavedEvaluation, names: Sequence[str], metric: str
+) -> tuple[list[float], list[float]]:
+    """Per case the metric of one class, or the mean over those classes that both give a value."""
+    means: tuple[list[float], list[float]] = ([], [])
+    for case, classes in first.cases.items():
+        pairs = np.array(
+            [(classes[n][metric], other.cases[case][n][metric]) for n in names], np.float64
+        )
+        if len(names) > 1:
+            pairs = pairs[~np.isnan(pairs).any(axis=1)]
+        for target, column in zip(means, pairs.T, strict=True):
+            target.append(float(column.mean()) if len(column) else math.nan)
+    return means
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean; NaN for fewer than two values, the value itself for equal ones."""
+    if len(differences) < 2:
+        return math.nan, math.nan
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of degenerate distributions, whose bounds are NaN
+        interval = bootstrap(
+            (differences,), np.mean, random_state=np.random.default_rng(0)
+        ).confidence_interval
+    return float(interval.low), float(interval.high)
