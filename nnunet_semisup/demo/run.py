@@ -28,7 +28,6 @@ from nnunet_semisup.demo.settings import (
 )
 from nnunet_semisup.demo.stages import StageFailedError, Stages
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.trainers.hyperparameters import split_assignments
 
 
 def environment(layout: Layout) -> dict[str, str]:
@@ -64,8 +63,12 @@ def training_settings(settings: Settings, trainer: str) -> str:
     if find_method(trainer).uses_unlabeled:
         # A teacher that averages over the 100 steps of the default would lag in so short a run.
         values["ema_decay"] = f"{max(0.0, min(0.99, 1 - 10 / settings.steps)):.3f}"
-    for name, text in settings.overrides:
-        if name == trainer:
+    overrides = [text for name, text in settings.overrides if name == trainer]
+    if overrides:
+        # Imports torch and nnU-Net, which the demo itself does not need.
+        from nnunet_semisup.trainers.hyperparameters import split_assignments
+
+        for text in overrides:
             values.update(split_assignments(text))
     return ",".join(f"{name}={value}" for name, value in values.items())
 

@@ -107,15 +107,30 @@ def plan_and_preprocess(workspace: Workspace, configuration: str, dataset: str) 
 
 @dataclass(frozen=True)
 class Trainings:
-    """Finished or running trainings, by trainer and configuration."""
+    """Finished or running trainings, by trainer and configuration, and predictions with them."""
 
     workspace: Workspace
+    shared: Path
     runs: dict[tuple[str, str], Future[Run]]
 
     def fold_folder(self, trainer: str, configuration: str) -> Path:
         """Folder of the finished fold; fails the test if the command failed."""
         self.runs[trainer, configuration].result().succeeded()
         return self.workspace.fold_folder(trainer, configuration)
+
+    def prediction(self, trainer: str, configuration: str) -> Path:
+        """Folder of what ``nnUNetv2_predict`` wrote, with probabilities; run once."""
+        self.fold_folder(trainer, configuration)
+        folder = self.shared / f"{trainer}_{configuration}_predicted"
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                unfinished = folder.with_suffix(".part")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                self.workspace.predict(
+                    trainer, configuration, unfinished, 0, "--save_probabilities"
+                ).succeeded()
+                unfinished.rename(folder)
+        return folder
 
 
 @pytest.fixture(scope="session")
@@ -132,5 +147,6 @@ def trainings(workspace: Workspace, shared: Path) -> Iterator[Trainings]:
             return Run(**json.loads(finished.read_text(encoding="utf-8")))
 
     with ThreadPoolExecutor(LANES) as lanes:
-        yield Trainings(workspace, {key: lanes.submit(train, *key) for key in TRAININGS})
+        runs = {key: lanes.submit(train, *key) for key in TRAININGS}
+        yield Trainings(workspace, shared, runs)
         lanes.shutdown(cancel_futures=True)

@@ -61,11 +61,8 @@ def test_stock_nnunet_predicts_the_same(
     trainings: Trainings, stock: Workspace, tmp_path: Path, configuration: str
 ) -> None:
     trainer = "nnUNetTrainerMeanTeacher"
-    trainings.fold_folder(trainer, configuration)
-    probabilities = "--save_probabilities"
-    with_package, without = tmp_path / "with", tmp_path / "without"
-    trainings.workspace.predict(trainer, configuration, with_package, 0, probabilities).succeeded()
-    stock.predict(trainer, configuration, without, 0, probabilities).succeeded()
+    with_package, without = trainings.prediction(trainer, configuration), tmp_path
+    stock.predict(trainer, configuration, without, 0, "--save_probabilities").succeeded()
     cases = sorted(f.name for f in without.glob("*.npz"))
     assert cases == ["tst_000.npz", "tst_001.npz"]
     for case in cases:

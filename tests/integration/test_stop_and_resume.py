@@ -28,9 +28,8 @@ from tests.integration.workspace import (
 LONG = {"num_epochs": 3, "num_iterations_per_epoch": 15, "num_val_iterations_per_epoch": 2}
 MEAN_TEACHER, VQSEG = "nnUNetTrainerMeanTeacher", "nnUNetTrainerVQSeg"
 STOPS = (
-    (MEAN_TEACHER, signal.SIGTERM, 0, False),
+    (MEAN_TEACHER, signal.SIGTERM, 2, False),
     (VQSEG, signal.SIGINT, 2, True),
-    (MEAN_TEACHER, signal.SIGTERM, 2, True),
 )
 """Trainer, signal, number of workers, whether the workers get the signal too."""
 TORN = ("checkpoint_best", "checkpoint_final")

@@ -58,13 +58,9 @@ def test_what_was_used_is_recorded(trainings: Trainings, trainer: str, configura
 
 
 @pytest.mark.parametrize(("trainer", "configuration"), TRAININGS)
-def test_stock_prediction(
-    trainings: Trainings, tmp_path: Path, trainer: str, configuration: str
-) -> None:
-    trainings.fold_folder(trainer, configuration)
-    workspace = trainings.workspace
-    workspace.predict(trainer, configuration, tmp_path).succeeded()
-    check_segmentations(workspace, configuration, tmp_path)
+def test_stock_prediction(trainings: Trainings, trainer: str, configuration: str) -> None:
+    predicted = trainings.prediction(trainer, configuration)
+    check_segmentations(trainings.workspace, configuration, predicted)
 
 
 def test_stock_prediction_from_a_model_folder(trainings: Trainings, tmp_path: Path) -> None:
