@@ -23,11 +23,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with temporary.open("r+b") as file:  # Windows can sync only what may be written to.
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Flush ``temporary`` to the disk, give it ordinary permissions and rename it to ``target``."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    with temporary.open("r+b") as file:  # Windows can sync only what may be written to.
+        os.fsync(file.fileno())
+    os.replace(temporary, target)

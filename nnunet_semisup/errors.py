@@ -16,6 +16,10 @@ class UserError(ValueError):
     """
 
 
+class WorkerError(RuntimeError):
+    """A background process ended without a result; the message says what to try."""
+
+
 class DivergedError(RuntimeError):
     """The weights of a training are no finite numbers any more."""
 

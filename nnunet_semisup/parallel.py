@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from nnunet_semisup.errors import UserError
+from nnunet_semisup.errors import UserError, WorkerError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -36,8 +36,8 @@ def run_parallel(
         The results by name, in the order of ``arguments``.
 
     Raises:
-        RuntimeError: the first failing case, by name, or a process that died. Cases that had
-            finished by then keep what they wrote.
+        RuntimeError: the first failing case, by name; a :class:`WorkerError` for a process that
+            died. Cases that had finished by then keep what they wrote.
     """
     results: dict[str, Result] = {}
     run = _in_this_process if num_processes == 0 else _in_processes
@@ -89,7 +89,7 @@ def _in_processes(
             try:
                 result = future.result()
             except BrokenProcessPool as error:
-                raise RuntimeError(
+                raise WorkerError(
                     "A background process was killed, most likely because memory ran out. Run the "
                     f"command again with fewer processes than {num_processes} (-np); finished "
                     "cases are kept."

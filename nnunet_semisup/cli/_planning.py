@@ -10,8 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from nnunet_semisup.data.plans import DEFAULT_CONFIGURATIONS, DEFAULT_PLANS
-from nnunet_semisup.data.preprocessing import CASCADE
+from nnunet_semisup.data.plans import CASCADE, DEFAULT_CONFIGURATIONS, DEFAULT_PLANS
 from nnunet_semisup.data.raw import find_dataset
 from nnunet_semisup.errors import UserError
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.evaluation.names import METRICS
 
-METRICS = ("Dice", "Jaccard", "HD95", "ASD", "ASD_directed")
 DESCRIPTION = """\
 Compare evaluations of the same cases with the first one, case by case: the mean difference with a
 95 % interval, in how many cases it is better or worse, and Wilcoxon's signed-rank test.

@@ -13,6 +13,7 @@ from nnunetv2.configuration import default_num_processes
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.names import REPORT_NAME
 
 ALL_CASES = sys.maxsize
 
@@ -108,7 +109,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         UserError: arguments or files are unusable; nothing has been written then.
     """
     check_folders(arguments.reference, arguments.prediction)
-    output = arguments.output or arguments.prediction / "semisup_evaluation.json"
+    output = arguments.output or arguments.prediction / REPORT_NAME
     _check_arguments(arguments, output)
     # Kept out of the module so that -h and wrong arguments answer at once.
     from nnunet_semisup.evaluation.chart import write_chart
@@ -125,6 +126,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
     evaluation = evaluate_inputs(inputs, arguments.num_processes)
+    print(format_report(evaluation))
+    for warning in evaluation.warnings:
+        print(f"warning: {warning}")
     written = [output]
     if arguments.overlays is not None:
         target = arguments.overlays_folder or arguments.prediction / "overlays"
@@ -135,9 +139,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         written.append(output.with_suffix(".png"))
         write_chart(evaluation, written[-1])
     write_report(evaluation, output)
-    print(format_report(evaluation))
-    for warning in evaluation.warnings:
-        print(f"warning: {warning}")
     print(f"written: {', '.join(map(str, written))}")
 
 
@@ -145,24 +146,39 @@ def _check_arguments(arguments: argparse.Namespace, output: Path) -> None:
     problems = []
     if arguments.num_processes < 1:
         problems.append(f"-np {arguments.num_processes}: give at least 1")
-    if arguments.overlays is None and (arguments.images or arguments.overlays_folder):
-        problems.append(
-            "--images and --overlays-folder are for --overlays: add it or leave them out"
-        )
-    if arguments.overlays is not None and arguments.overlays < 1:
-        problems.append(
-            f"--overlays {arguments.overlays}: give a positive number, or no number for all"
-        )
-    if arguments.overlays is not None and arguments.images is None:
-        problems.append("--overlays needs the folder of the images: add --images DIR")
     if not output.parent.is_dir():
         problems.append(
             f"'{output.parent}' for the results is not a folder: create it or correct it"
         )
     elif output.is_dir():
         problems.append(f"--output '{output}' is a folder: give a file name")
+    elif not os.access(output.parent, os.W_OK):
+        problems.append(f"'{output.parent}' cannot be written to: give a place with --output")
+    problems += _overlays_problems(arguments)
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _overlays_problems(arguments: argparse.Namespace) -> list[str]:
+    folder = arguments.overlays_folder
+    if arguments.overlays is None:
+        if not (arguments.images or folder):
+            return []
+        return ["--images and --overlays-folder are for --overlays: add it or leave them out"]
+    problems = []
+    if arguments.overlays < 1:
+        problems.append(
+            f"--overlays {arguments.overlays}: give a positive number, or no number for all"
+        )
+    if arguments.images is None:
+        problems.append("--overlays needs the folder of the images: add --images DIR")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        problems.append(f"--overlays-folder '{folder}' is a file: give a folder")
+    elif folder is None and not os.access(arguments.prediction, os.W_OK):
+        problems.append(
+            f"'{arguments.prediction}' cannot be written to: give a place with --overlays-folder"
+        )
+    return problems
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

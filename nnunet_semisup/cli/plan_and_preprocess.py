@@ -24,7 +24,8 @@ from nnunet_semisup.cli._preprocessing import (
 )
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled, refuse_cascade, report
+from nnunet_semisup.data.plans import refuse_cascade
+from nnunet_semisup.data.preprocessing import preprocess_unlabeled, report
 from nnunet_semisup.data.raw import find_dataset
 from nnunet_semisup.errors import UserError
 

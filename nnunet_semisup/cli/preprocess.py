@@ -13,7 +13,8 @@ from nnunet_semisup.cli._preprocessing import (
 )
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.data.plans import DEFAULT_PLANS
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled
+from nnunet_semisup.data.preprocessing import check_unlabeled, preprocess_checked
+from nnunet_semisup.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,16 +38,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     processes = processes_per_configuration(args.c, args.np)
+    progress = not args.no_pbar
+    checked, faults = [], []
     for dataset in args.d:
-        preprocess_unlabeled(
-            dataset,
-            args.c,
-            args.plans_name,
-            processes,
-            verify_only=args.verify_only,
-            verbose=args.verbose,
-            show_progress=not args.no_pbar,
-        )
+        try:
+            checked.append(
+                check_unlabeled(dataset, args.c, args.plans_name, processes, show_progress=progress)
+            )
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    if args.verify_only:
+        return
+    for outcome in checked:
+        preprocess_checked(outcome, args.verbose, progress)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

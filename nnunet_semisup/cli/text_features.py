@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
@@ -55,7 +56,7 @@ def dataset_json_path(dataset: str) -> Path:
 
     try:
         name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"There is no data set {dataset}: {error}") from error
     for root in (nnUNet_preprocessed, nnUNet_raw):
         if root and (Path(str(root)) / name / "dataset.json").is_file():
@@ -63,6 +64,18 @@ def dataset_json_path(dataset: str) -> Path:
     raise UserError(
         f"There is no dataset.json for {name} in nnUNet_preprocessed or nnUNet_raw. Give its path."
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}). Repair or replace it."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise UserError(f"{path} has no 'labels'. Give the dataset.json of an nnU-Net data set.")
+    return content
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -75,7 +88,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.output.suffix != ".npz" or not args.output.absolute().parent.is_dir():
         raise UserError(f"-o {args.output} must be a file ending in .npz in an existing folder.")
     path = dataset_json_path(args.dataset)
-    texts = class_texts(json.loads(path.read_text(encoding="utf-8")), path.parent.name, path.parent)
+    texts = class_texts(_read(path), path.parent.name, path.parent)
     vague = not_words(texts)
     if vague:
         print(

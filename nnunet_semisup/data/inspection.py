@@ -118,17 +118,31 @@ def inspect_case(
     return Inspection(tuple(sources), tuple(f"case {identifier}: {fault}" for fault in faults))
 
 
-def _checked_header(path: Path, length: int, reference: Reference) -> Header | None:
+def require_complete(path: Path) -> None:
+    """Refuse a file that ends before its voxels do: image libraries fill up what is missing.
+
+    Raises:
+        DamagedFileError: empty, unreadable or truncated.
+    """
+    _complete_header(path, read_source(path)[1])
+
+
+def _complete_header(path: Path, length: int) -> Header | None:
     try:
         header = read_header(path)
     except RuntimeError as error:
         raise DamagedFileError(f"has no readable header ({_last_line(error)})") from error
-    if header is None:
-        return None
-    if length < header.data_end:
+    if header is not None and length < header.data_end:
         raise DamagedFileError(
             f"is truncated (its header announces {header.data_end} bytes, it has {length})"
         )
+    return header
+
+
+def _checked_header(path: Path, length: int, reference: Reference) -> Header | None:
+    header = _complete_header(path, length)
+    if header is None:
+        return None
     if reference.dimension is not None and header.dimension != reference.dimension:
         raise DamagedFileError(
             f"is {header.dimension}-dimensional, the training images are "

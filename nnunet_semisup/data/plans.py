@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from nnunet_semisup.errors import UserError
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+CASCADE = "3d_cascade_fullres"
 DEFAULT_PLANS = "nnUNetPlans"
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 """What nnU-Net preprocesses for unless told; plans without one of them are as good."""
@@ -44,6 +46,51 @@ def plans_there(folder: Path) -> list[Path]:
         for path in folder.glob("*.json")
         if path.name not in _OTHER_FILES and not path.name.endswith(_STAMP_ENDING)
     )
+
+
+def refuse_cascade(configurations: Collection[str]) -> None:
+    """Refuse the configuration that needs predictions of a previous stage.
+
+    Raises:
+        UserError: ``3d_cascade_fullres`` is among ``configurations``.
+    """
+    if CASCADE in configurations:
+        raise UserError(_cascade_message(CASCADE, ["2d", "3d_lowres", "3d_fullres"]))
+
+
+def _cascade_message(name: str, possible: Sequence[str]) -> str:
+    return (
+        f"{name} cannot be used with unlabeled cases: it needs predictions of the previous stage "
+        "for every training case, and nnU-Net makes none for them. Possible configurations: "
+        f"{', '.join(possible)}."
+    )
+
+
+def choose_configurations(
+    plans_manager: PlansManager, configurations: Sequence[str], plans_identifier: str
+) -> list[str]:
+    """Those of ``configurations`` that the plan has, each once; says which of them it has not.
+
+    Raises:
+        UserError: a cascade's second stage, or a name that is neither in the plan nor among
+            nnU-Net's default ones.
+    """
+    available = plans_manager.available_configurations
+    possible = [n for n in available if not plans_manager.get_configuration(n).previous_stage_name]
+    chosen = [name for name in dict.fromkeys(configurations) if name in available]
+    for name in chosen:
+        if name not in possible:
+            raise UserError(_cascade_message(name, possible))
+    absent = [name for name in dict.fromkeys(configurations) if name not in available]
+    unknown = absent if not chosen else [n for n in absent if n not in DEFAULT_CONFIGURATIONS]
+    if unknown:
+        raise UserError(
+            f"{plans_identifier}.json has no configuration {' or '.join(unknown)}. "
+            f"Possible configurations: {', '.join(possible)}."
+        )
+    for name in absent:
+        print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
+    return chosen
 
 
 def _no_plans(folders: DatasetFolders, path: Path) -> str:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,13 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
-from nnunet_semisup.data.plans import DEFAULT_CONFIGURATIONS, DEFAULT_PLANS, load_plans
+from nnunet_semisup.data.plans import (
+    DEFAULT_CONFIGURATIONS,
+    DEFAULT_PLANS,
+    choose_configurations,
+    load_plans,
+    refuse_cascade,
+)
 from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
@@ -31,9 +37,14 @@ from nnunet_semisup.parallel import run_parallel
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-__all__ = ["check_preprocessed", "plans_hash", "preprocess_unlabeled", "refuse_cascade"]
+__all__ = [
+    "check_preprocessed",
+    "check_unlabeled",
+    "plans_hash",
+    "preprocess_checked",
+    "preprocess_unlabeled",
+]
 
-CASCADE = "3d_cascade_fullres"
 _PROPERTIES_SUFFIX = ".pkl"
 # What nnU-Net's data set classes read for one case.
 _FILE_SETS = ((".b2nd", "_seg.b2nd", _PROPERTIES_SUFFIX), (".npz", _PROPERTIES_SUFFIX))
@@ -75,28 +86,76 @@ def preprocess_unlabeled(
         key of the splits is used, and after ``verify_only``.
 
     Raises:
-        UserError: before anything is written; see :func:`~nnunet_semisup.data.checks.check_dataset`
-            and, moreover, for a plan or configuration that cannot be used.
+        UserError: before anything is written; see :func:`check_unlabeled`.
         RuntimeError: a case failed or a process died; finished cases are kept.
+    """
+    checked = check_unlabeled(
+        dataset_name_or_id,
+        configurations,
+        plans_identifier,
+        num_processes,
+        verified=verified,
+        show_progress=show_progress,
+    )
+    return {} if verify_only else preprocess_checked(checked, verbose, show_progress)
+
+
+@dataclass(frozen=True)
+class CheckedPreprocessing:
+    """What :func:`check_unlabeled` found fit to be preprocessed; ``processes`` by configuration."""
+
+    folders: DatasetFolders
+    plans_manager: PlansManager
+    stamps: Mapping[str, Stamp | None]
+    processes: Mapping[str, int]
+    cases: Sequence[UnlabeledCase]
+
+
+def check_unlabeled(
+    dataset_name_or_id: str | int,
+    configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
+    plans_identifier: str = DEFAULT_PLANS,
+    num_processes: Sequence[int] = (8, 4, 8),
+    *,
+    verified: Sequence[UnlabeledCase] = (),
+    show_progress: bool = True,
+) -> CheckedPreprocessing:
+    """Only the checks of :func:`preprocess_unlabeled`, with its arguments; writes nothing.
+
+    Raises:
+        UserError: see :func:`~nnunet_semisup.data.checks.check_dataset`; moreover, a plan or
+            configuration that cannot be used.
     """
     folders = find_dataset(dataset_name_or_id)
     refuse_cascade(configurations)
     processes = _processes(configurations, num_processes)
     plans_manager = load_plans(folders, plans_identifier)
-    chosen = _choose_configurations(plans_manager, configurations, plans_identifier)
+    chosen = choose_configurations(plans_manager, configurations, plans_identifier)
     stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
     known = _checked_before(plans_manager, stamps, verified)
     checked = check_dataset(
         folders, plans_manager, known, max(processes[name] for name in chosen), show_progress
     )
     report(checked)
-    if verify_only or not checked.cases:
+    return CheckedPreprocessing(folders, plans_manager, stamps, processes, checked.cases)
+
+
+def preprocess_checked(
+    checked: CheckedPreprocessing, verbose: bool = False, show_progress: bool = True
+) -> dict[str, list[str]]:
+    """What :func:`preprocess_unlabeled` does after the checks, with its result.
+
+    Raises:
+        RuntimeError: a case failed or a process died; finished cases are kept.
+    """
+    if not checked.cases:
         return {}
+    folders, cases = checked.folders, checked.cases
     dataset_json = read_dataset_json(folders.preprocessed)
-    for name in chosen:
-        job = _Job(folders.preprocessed, plans_manager, name, dataset_json, verbose)
-        _preprocess_configuration(job, checked.cases, stamps[name], processes[name], show_progress)
-    return {name: [case.identifier for case in checked.cases] for name in chosen}
+    for name, stamp in checked.stamps.items():
+        job = _Job(folders.preprocessed, checked.plans_manager, name, dataset_json, verbose)
+        _preprocess_configuration(job, cases, stamp, checked.processes[name], show_progress)
+    return {name: [case.identifier for case in cases] for name in checked.stamps}
 
 
 def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> dict[str, int]:
@@ -115,45 +174,6 @@ def report(checked: CheckedDataset) -> None:
         print(f"note: {note}")
     if checked.cases:
         print(f"{len(checked.cases)} unlabeled cases passed the checks.")
-
-
-def refuse_cascade(configurations: Collection[str]) -> None:
-    """Refuse the configuration that needs predictions of a previous stage.
-
-    Raises:
-        UserError: ``3d_cascade_fullres`` is among ``configurations``.
-    """
-    if CASCADE in configurations:
-        raise UserError(_cascade_message(CASCADE, ["2d", "3d_lowres", "3d_fullres"]))
-
-
-def _cascade_message(name: str, possible: Sequence[str]) -> str:
-    return (
-        f"{name} cannot be used with unlabeled cases: it needs predictions of the previous stage "
-        "for every training case, and nnU-Net makes none for them. Possible configurations: "
-        f"{', '.join(possible)}."
-    )
-
-
-def _choose_configurations(
-    plans_manager: PlansManager, configurations: Sequence[str], plans_identifier: str
-) -> list[str]:
-    available = plans_manager.available_configurations
-    possible = [n for n in available if not plans_manager.get_configuration(n).previous_stage_name]
-    chosen = [name for name in dict.fromkeys(configurations) if name in available]
-    for name in chosen:
-        if name not in possible:
-            raise UserError(_cascade_message(name, possible))
-    absent = [name for name in dict.fromkeys(configurations) if name not in available]
-    unknown = absent if not chosen else [n for n in absent if n not in DEFAULT_CONFIGURATIONS]
-    if unknown:
-        raise UserError(
-            f"{plans_identifier}.json has no configuration {' or '.join(unknown)}. "
-            f"Possible configurations: {', '.join(possible)}."
-        )
-    for name in absent:
-        print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
-    return chosen
 
 
 def _own_stamp(

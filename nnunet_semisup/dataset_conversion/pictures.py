@@ -16,11 +16,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     Volume,
-    publish,
 )
 from nnunet_semisup.errors import UserError
 

@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
+from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.headers import (
     META_ENDINGS,
     check_announced_size,
@@ -295,13 +296,3 @@ def write_text(text: str, path: Path) -> None:
         publish(Path(temporary), path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Flush ``temporary`` to the disk, give it ordinary permissions and rename it to ``path``."""
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

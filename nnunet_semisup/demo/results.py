@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisup.demo.settings import Layout, Settings
+from nnunet_semisup.evaluation.names import REPORT_NAME
 from nnunet_semisup.registry import Method, find_method
 
 METRICS = ("Dice", "Jaccard", "HD95", "ASD")
@@ -58,7 +59,7 @@ def read_results(settings: Settings, layout: Layout) -> list[Result]:
 
 
 def _read(trainer: str, settings: Settings, layout: Layout) -> Result:
-    path = layout.predictions(trainer) / "semisup_evaluation.json"
+    path = layout.predictions(trainer) / REPORT_NAME
     content = json.loads(path.read_text(encoding="utf-8"))
     classes = content["summary"]["classes"]
     return Result(

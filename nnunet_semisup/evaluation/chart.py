@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import Evaluation
+from nnunet_semisup.evaluation.names import with_unit
 from nnunet_semisup.evaluation.report import distance_unit
 
 
@@ -27,7 +28,7 @@ def write_chart(evaluation: Evaluation, target: Path) -> None:
         for position, column in zip(positions, values, strict=True):
             ax.plot([position] * len(column), column, "o", alpha=0.5, markersize=4)
         ax.set_xticks(list(positions), names, rotation=30 if len(names) > 3 else 0)
-        ax.set_ylabel(metric if metric == "Dice" else f"{metric} ({unit})")
+        ax.set_ylabel(with_unit(metric, unit))
         ax.grid(axis="y", alpha=0.3)
     figure.axes[0].set_ylim(-0.02, 1.02)
     figure.axes[1].set_ylim(bottom=0)

@@ -14,20 +14,24 @@ import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.metrics import HIGHER_IS_BETTER
+from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
 from nnunet_semisup.evaluation.tables import format_table
 
-DEFAULT_NAME = "semisup_evaluation.json"
-MEAN_OF_CLASSES = "mean of classes"
+MAX_VALUES = 10_000_000
+"""Values that the bootstrap holds at a time."""
+MEAN_OF_CLASSES = "mean over classes, by case"
 NOTES = (
     "difference: mean over the cases of this line minus the first evaluation; interval: 95 %, "
-    "bootstrap (BCa) over cases.",
+    "bootstrap (BCa) over cases, - where it is undefined.",
     "better, worse: cases in which this line beats the first evaluation or is beaten, including "
     "those without the class in the reference, where only one of the two invents it.",
     "p: Wilcoxon's signed-rank test, two-sided, not corrected for the number of lines.",
     "All of it describes these trained networks on these cases. Another training of the same "
     "method (seed, fold) differs too: compare several before calling a method better.",
+)
+NOTE_ON_MEANS = (
+    f"{MEAN_OF_CLASSES}: over the classes that have a value in both evaluations of a case."
 )
 
 
@@ -38,6 +42,7 @@ class SavedEvaluation:
     Attributes:
         cases: per case and class the file's values and counts, in the order of the cases' names;
             undefined metrics are ``None``.
+        grids: per case, size in voxels and spacing.
     """
 
     path: Path
@@ -45,6 +50,7 @@ class SavedEvaluation:
     unit: str
     classes: dict[str, list[int]]
     cases: dict[str, dict[str, dict[str, Any]]]
+    grids: dict[str, tuple[list[int], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
     """
     if len(paths) < 2:
         raise UserError(f"a comparison takes two or more evaluations, {len(paths)} given")
-    files = [path / DEFAULT_NAME if path.is_dir() else path for path in paths]
+    files = [path / REPORT_NAME if path.is_dir() else path for path in paths]
     if len({file.resolve() for file in files}) < len(files):
         listed = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"the same evaluation is given twice: {listed}. Leave one out.")
@@ -93,6 +99,7 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
             content["distance_unit"],
             content["classes"],
             {case: content["cases"][case]["classes"] for case in sorted(content["cases"])},
+            {case: (c["shape"], c["spacing"]) for case, c in content["cases"].items()},
         )
         for file, name, content in zip(files, short_names(files), contents, strict=True)
     ]
@@ -149,7 +156,8 @@ def compare(
 ) -> list[tuple[str, str, str, PairedDifference]]:
     """Every evaluation against the first: metric, class, name and difference of each line.
 
-    With several classes, a last group compares the mean over the classes that a case has in both.
+    With several classes, a last group compares, case by case, the mean over the classes that have
+    a value in both.
     """
     first, *others = evaluations
     groups = [(name, [name]) for name in first.classes]
@@ -178,15 +186,15 @@ def format_comparison(
     header += ["interval", "better", "worse", "p"]
     rows: list[list[object]] = []
     for metric, class_name, name, d in lines:
-        title = metric if metric in ("Dice", "Jaccard") else f"{metric} ({unit})"
         interval = None if math.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
         change = None if math.isnan(d.difference) else f"{d.difference:+.4f}"
         rows.append(
-            [title, class_name, name, d.count, d.first, d.other, change, interval]
-            + [d.better, d.worse, d.p_value]
+            [with_unit(metric, unit), class_name, name, d.count, d.first, d.other, change, interval]
+            + [d.better, d.worse, None if math.isnan(d.p_value) else _short(d.p_value)]
         )
     first = f"first: {evaluations[0].name} ({evaluations[0].path})"
-    return "\n".join([format_table(header, rows, markdown), "", first, *NOTES])
+    notes = [*NOTES, NOTE_ON_MEANS] if len(evaluations[0].classes) > 1 else NOTES
+    return "\n".join([format_table(header, rows, markdown), "", first, *notes])
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -221,19 +229,22 @@ def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
             f"{pair} are not of the same cases; only one of them has: {', '.join(missing)}. "
             "Evaluate both on the same cases."
         )
-    changed = [
-        case
-        for case, classes in first.cases.items()
-        if any(
-            classes[name]["reference_voxels"] != other.cases[case][name]["reference_voxels"]
-            for name in first.classes
-        )
-    ]
+    changed = [case for case in first.cases if _reference(first, case) != _reference(other, case)]
     if changed:
         raise UserError(
             f"{pair} were evaluated against different references: {', '.join(changed)}. "
             "Evaluate both against the same folder."
         )
+
+
+def _reference(evaluation: SavedEvaluation, case: str) -> list[Any]:
+    """What the file tells of a case's reference: grid, and voxels of each class."""
+    classes = evaluation.cases[case]
+    return [evaluation.grids[case], *(classes[n]["reference_voxels"] for n in evaluation.classes)]
+
+
+def _short(p_value: float) -> str:
+    return f"{p_value:.4f}" if p_value >= 1e-4 else "<0.0001"
 
 
 def _values(
@@ -261,6 +272,9 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of degenerate distributions, whose bounds are NaN
         interval = bootstrap(
-            (differences,), np.mean, random_state=np.random.default_rng(0)
+            (differences,),
+            np.mean,
+            batch=max(1, MAX_VALUES // len(differences)),
+            random_state=np.random.default_rng(0),
         ).confidence_interval
     return float(interval.low), float(interval.high)

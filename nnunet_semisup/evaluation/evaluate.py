@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_semisup.data.inspection import require_complete
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import (
     CasePair,
@@ -155,6 +156,7 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
     maps: dict[str, LabelMap] = {}
     for role, path in (("reference", job.pair.reference), ("prediction", job.pair.prediction)):
         try:
+            require_complete(path)
             maps[role] = read_label_map(path, job.reader)
         # Readers of many formats: each has its own exceptions for broken files.
         except Exception as error:

@@ -18,6 +18,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.names import REPORT_NAME
 
 MAX_VALUES_PER_FILE = 256
 MAX_LABEL = 65535
@@ -180,7 +181,8 @@ def _placement(properties: dict[str, Any]) -> tuple[float, ...]:
 def _files(folder: Path, ending: str) -> dict[str, Path]:
     """Case name to file, sorted by name."""
     found = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(ending))
-    return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(".")}
+    own = (".", Path(REPORT_NAME).stem)  # a chart may lie among predictions that are pictures
+    return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(own)}
 
 
 def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -> list[Path]:

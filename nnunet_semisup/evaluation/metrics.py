@@ -30,17 +30,10 @@ import numpy.typing as npt
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial import cKDTree
 
+from nnunet_semisup.evaluation.names import METRICS
+
 Mask = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float64]
-
-METRICS = ("Dice", "Jaccard", "HD95", "ASD", "ASD_directed")
-HIGHER_IS_BETTER = {
-    "Dice": True,
-    "Jaccard": True,
-    "HD95": False,
-    "ASD": False,
-    "ASD_directed": False,
-}
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ import numpy as np
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import CaseResult, Evaluation
-from nnunet_semisup.evaluation.metrics import METRICS
+from nnunet_semisup.evaluation.names import METRICS, TABLE_METRICS, with_unit
 from nnunet_semisup.evaluation.tables import format_table
 
 FORMAT_VERSION = 1
-TABLE_METRICS = ("Dice", "Jaccard", "HD95", "ASD")
 STATUSES = ("both_present", "prediction_empty", "reference_empty", "both_empty")
 DEFINITIONS = {
     "Dice": "2 |P and R| / (|P| + |R|)",
@@ -103,7 +102,7 @@ def write_report(evaluation: Evaluation, target: Path) -> None:
 def format_report(evaluation: Evaluation, markdown: bool = False) -> str:
     """Table of the classes with their worst cases, the mean over classes, and notes."""
     unit = distance_unit(evaluation)
-    titles = [m if m in ("Dice", "Jaccard") else f"{m} ({unit})" for m in TABLE_METRICS]
+    titles = [with_unit(metric, unit) for metric in TABLE_METRICS]
     header = ["class", "cases", *titles, "missed", "invented", "in neither", "worst case (Dice)"]
     rows: list[list[object]] = []
     for c in evaluation.classes:

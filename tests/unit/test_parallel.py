@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.errors import WorkerError
 from nnunet_semisup.parallel import run_parallel
 
 
@@ -29,8 +31,17 @@ def test_failure_names_the_case(num_processes):
 
 
 def test_killed_process_is_noticed():
-    with pytest.raises(RuntimeError, match="process was killed"):
+    with pytest.raises(WorkerError, match="process was killed"):
         run_parallel(_die, {"case": (9,)}, 1, "test", False)
+
+
+def test_a_command_says_so_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as error:
+        run_command(lambda: run_parallel(_die, {"case": (9,)}, 1, "test", False) and None)
+    assert error.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: A background process was killed")
+    assert "fewer processes than 1 (-np)" in message
 
 
 def test_nothing_to_do():

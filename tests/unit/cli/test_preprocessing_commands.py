@@ -100,6 +100,22 @@ def test_plan_and_preprocess_then_preprocess_again(made, capsys):
     assert "0 cases to preprocess, 2 already done" in capsys.readouterr().out
 
 
+def test_every_data_set_is_checked_before_the_first_is_preprocessed(made, capsys):
+    preprocessed, _ = made
+    assert plan("-c", "2d") == 0
+    done = preprocessed / "nnUNetPlans_2d_unlabeled.json"
+    done.unlink()
+    shutil.rmtree(preprocessed / "nnUNetPlans_2d_unlabeled")
+    arguments = ("-c", "2d", "-np", "0", "--no_pbar")
+    assert run(preprocess, "-d", "504", "999", "998", *arguments) == 2
+    message = capsys.readouterr().err
+    assert "999" in message
+    assert "998" in message
+    assert not done.exists()
+    assert run(preprocess, "-d", "504", "504", *arguments) == 0
+    assert done.exists()
+
+
 def test_unlabeled_images_do_not_touch_the_fingerprint(made):
     preprocessed, raw = made
     assert plan("--no_pp") == 0

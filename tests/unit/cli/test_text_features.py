@@ -92,3 +92,26 @@ def test_missing_weights(dataset, tmp_path, capsys, monkeypatch):
     assert run(dataset, "-o", tmp_path / "x.npz") == 2
     assert VARIABLE in capsys.readouterr().err
     assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("Liver", "no data set Liver"),
+        ("BROKEN", "cannot be read as JSON"),
+        ("EMPTY", "no 'labels'"),
+    ],
+)
+def test_bad_data_set_ends_with_2_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, argument, message
+):
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / "BROKEN.json").write_text("{")
+    (tmp_path / "EMPTY.json").write_text("{}")
+    if argument != "Liver":
+        argument = tmp_path / f"{argument}.json"
+    out = tmp_path / "features.npz"
+    assert run(argument, "-o", out) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()

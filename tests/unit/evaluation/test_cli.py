@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from skimage import io
 
 from nnunet_semisup.cli.evaluate import main
 
@@ -97,6 +98,11 @@ def nothing(folders):
         (nothing, ["--images", "IMAGES", "--overlays", "0"], "--overlays 0"),
         (nothing, ["--output", "nowhere/at/all.json"], "not a folder"),
         (nothing, ["--output", "IMAGES"], "file name"),
+        (
+            nothing,
+            ["--images", "IMAGES", "--overlays", "--overlays-folder", __file__],
+            "--overlays-folder",
+        ),
         (nothing, ["--dataset-json", "missing.json"], "missing.json"),
     ],
 )
@@ -107,6 +113,33 @@ def test_bad_input_exits_with_2_and_writes_nothing(ready, capsys, damage, option
     assert exit_code(ready, *options) == 2
     assert message in capsys.readouterr().err
     assert ready.written() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "--output"), (["--images", "IMAGES", "--overlays"], "--overlays-folder")],
+)
+def test_folder_that_cannot_be_written_to_is_refused_first(
+    ready, monkeypatch, capsys, options, message
+):
+    monkeypatch.setattr("os.access", lambda path, _: path != ready.prediction)
+    options = [ready.images if option == "IMAGES" else option for option in options]
+    assert exit_code(ready, *options) == 2
+    error = capsys.readouterr().err
+    assert f"'{ready.prediction}' cannot be written to" in error
+    assert message in error
+
+
+def test_chart_beside_predictions_that_are_pictures_is_none_of_them(folders, capsys):
+    folders.dataset_json(HEART, file_ending=".png")
+    labels = np.zeros((8, 8), np.uint8)
+    labels[2:5, 2:5] = 1
+    for folder in (folders.reference, folders.prediction):
+        io.imsave(folder / "a.png", labels, check_contrast=False)
+    for _ in range(2):
+        assert exit_code(folders, "--chart") == 0
+        assert "no reference" not in capsys.readouterr().out
+    assert (folders.prediction / "semisup_evaluation.png").is_file()
 
 
 def test_mistyped_folder_is_named_as_such(ready, tmp_path, capsys):

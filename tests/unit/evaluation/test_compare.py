@@ -18,7 +18,6 @@ from nnunet_semisup.evaluation.compare import (
     paired_difference,
     short_names,
 )
-from nnunet_semisup.evaluation.metrics import METRICS
 
 NAN = math.nan
 
@@ -27,10 +26,12 @@ def write(path, cases, classes=("heart",), **changes):
     """The parts of an evaluation's file that a comparison reads; ``cases``: case to values."""
     values = {
         case: {
+            "shape": [4, 4, 4],
+            "spacing": [1.0, 1.0, 1.0],
             "classes": {
                 name: {"Dice": d, "HD95": h, "reference_voxels": 5}
                 for name, (d, h) in zip(classes, pairs, strict=True)
-            }
+            },
         }
         for case, pairs in cases.items()
     }
@@ -116,7 +117,7 @@ def test_cases_are_paired_by_name_and_classes_averaged_where_both_have_them(tmp_
     assert [line[:3] for line in lines] == [
         ("Dice", "heart", "b.json"),
         ("Dice", "liver", "b.json"),
-        ("Dice", "mean of classes", "b.json"),
+        ("Dice", "mean over classes, by case", "b.json"),
     ]
     heart, liver, mean = (line[3] for line in lines)
     assert heart.difference == pytest.approx(0.1)
@@ -164,10 +165,19 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path, capsys, fault):
     assert message in printed
 
 
-def test_other_references_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"reference_voxels": 5', '"reference_voxels": 6'),
+        ("[1.0, 1.0, 1.0]", "[1.0, 1.0, 2.0]"),
+        ("[4, 4, 4]", "[4, 4, 5]"),
+    ],
+)
+def test_other_references_are_refused(tmp_path, old, new):
     first = write(tmp_path / "first.json", GOOD)
     other = tmp_path / "other.json"
-    other.write_text(first.read_text().replace('"reference_voxels": 5', '"reference_voxels": 6', 1))
+    assert old in first.read_text()
+    other.write_text(first.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match="different references: x"):
         load_evaluations([first, other])
 
@@ -209,7 +219,3 @@ def test_folders_that_the_evaluation_has_written(folders, cube, capsys):
     assert dice.split()[-3:-1] == ["2", "0"]
     assert distance.split()[:2] == ["HD95", "(mm)"]
     assert distance.split()[-3:-1] == ["2", "0"]
-
-
-def test_metrics_of_the_command_are_those_of_the_evaluation():
-    assert command.METRICS == METRICS

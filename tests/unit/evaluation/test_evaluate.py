@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from skimage import io
 
@@ -151,6 +152,21 @@ def test_2d_volumes_use_two_spacings(folders):
     values = case.classes["heart"].values
     assert values["HD95"] == pytest.approx(4.0)
     assert values["ASD"] == pytest.approx((4.0 + 2.0) / 2)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_truncated_label_maps_are_refused_though_their_reader_fills_them_up(folders, cube, ending):
+    dataset_json = folders.dataset_json(HEART, file_ending=ending)
+    paths = [folder / f"cut{ending}" for folder in (folders.reference, folders.prediction)]
+    for path in paths:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(cube), str(path))
+    for path in paths:
+        complete = path.read_bytes()
+        path.write_bytes(complete[:-20])
+        with pytest.raises(UserError, match=f"cut{ending}' is not usable: is truncated"):
+            run(folders, dataset_json=dataset_json)
+        path.write_bytes(complete)
+    assert run(folders, dataset_json=dataset_json).cases[0].classes["heart"].values["Dice"] == 1
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])

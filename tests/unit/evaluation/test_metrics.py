@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnunet_semisup.evaluation import metrics
-from nnunet_semisup.evaluation.metrics import HIGHER_IS_BETTER, METRICS, compute_metrics
+from nnunet_semisup.evaluation.metrics import compute_metrics
+from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, METRICS
 
 DISTANCES = ("HD95", "ASD", "ASD_directed")
 

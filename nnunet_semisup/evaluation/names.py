@@ -1,0 +1,21 @@
+"""Names of metrics and files, in a module that a command's help can import at no cost."""
+
+from __future__ import annotations
+
+REPORT_NAME = "semisup_evaluation.json"
+"""File that an evaluation leaves beside the predictions."""
+
+HIGHER_IS_BETTER = {
+    "Dice": True,
+    "Jaccard": True,
+    "HD95": False,
+    "ASD": False,
+    "ASD_directed": False,
+}
+METRICS = tuple(HIGHER_IS_BETTER)
+TABLE_METRICS = ("Dice", "Jaccard", "HD95", "ASD")
+
+
+def with_unit(metric: str, unit: str) -> str:
+    """The metric's title in a table or figure; distances carry their unit."""
+    return metric if HIGHER_IS_BETTER[metric] else f"{metric} ({unit})"
