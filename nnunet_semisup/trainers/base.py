@@ -38,10 +38,13 @@ from nnunet_semisup.trainers.hyperparameters import (
 )
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
 
 
-class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings, nnUNetTrainer):
+class SemiSupervisedTrainer(
+    Checkpoints, Stopping, DataStreams, Records, ComputeSettings, nnUNetTrainer
+):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
     With the unlabeled terms weighted zero, a step is nnUNetTrainer's step.
@@ -84,13 +87,13 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
         for name, value in given.items():
             setattr(self, name, value)
         self.set_threads()
+        self._hosts = None
         if self.seed is None:
-            self.seed = int.from_bytes(os.urandom(3), "little")
+            self.seed = self.greatest_of_ranks(int.from_bytes(os.urandom(3), "little"))
         self.teacher: EMATeacher | None = None
         self.iteration = 0
         self.monitor = Monitor()
         self.interruption = Interruption()
-        self._hosts = None
         self._train_losses: list[Tensor] = []
         self._resume_random: dict[str, Any] | None = None
 
@@ -105,7 +108,8 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
         Raises:
             UserError: naming the hyper-parameter, its value and its range.
         """
-        require_range(values, "ema_decay", 0.0, 1.0)
+        if cls.use_teacher:
+            require_range(values, "ema_decay", 0.0, 1.0)
         require_range(values, "rampup_length", 0.0, 1.0)
         require_range(values, "unlabeled_weight", 0.0, float("inf"))
 
@@ -213,6 +217,7 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
                 self.network.module, device_ids=devices, find_unused_parameters=True
             )
         self.set_memory_order(self.network)
+        self._masked_channels = self.masked_channels()
         self._teacher_network: nn.Module | None = None
         if self.use_teacher:
             self.teacher = EMATeacher(self.student, self.ema_decay)
@@ -249,11 +254,16 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's sliding-window validation with the weights that predict."""
         with self.predicting(deep_supervision=False):
+            if isinstance(self.network, DistributedDataParallel):
+                # Its buffers are exchanged at each pass, which ranks without cases never make.
+                self.network = self.network.module
             super().perform_actual_validation(save_probabilities)
 
+    @exit_code_two_in_commands()
     def on_train_start(self) -> None:
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
         super().on_train_start()
+        self.set_aside_earlier_checkpoints()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.local_rank == 0:
             remove_leftovers(self.output_folder)
@@ -262,11 +272,10 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
 
     def configuration(self) -> dict[str, Any]:
         """What was used: trainer, versions, hyper-parameters, seed, unlabeled cases."""
-        values = {name: getattr(self, name) for name in declared(type(self))}
         return {
             "trainer": type(self).__name__,
             "nnunet_semisup": __version__,
-            "hyperparameters": values,
+            "hyperparameters": self.hyperparameters(),
             "batch_size": self.batch_size,
             "unlabeled_batch_size": self.unlabeled_patches,
             "unlabeled_cases": sorted(self.unlabeled_folders()),
@@ -367,7 +376,9 @@ class SemiSupervisedTrainer(Checkpoints, Stopping, DataStreams, ComputeSettings,
             return value.to(self.device, non_blocking=True)
 
         labeled = Labeled(move(batch["data"]), move(batch["target"]))
-        return labeled, Unlabeled(move(batch["unlabeled"]), move(batch["unlabeled_valid"]))
+        valid = move(batch["unlabeled_valid"])
+        masked = None if self._masked_channels is None else ~valid & self._masked_channels
+        return labeled, Unlabeled(move(batch["unlabeled"]), valid, masked)
 
     def _autocast(self) -> Any:
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()

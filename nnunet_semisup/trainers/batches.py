@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_semisup.data.views import strong_view
+
 Terms = dict[str, Tensor]
 
 
@@ -29,10 +31,18 @@ class Unlabeled(NamedTuple):
     Attributes:
         image: ``(B, C, *spatial)`` float.
         valid: ``(B, 1, *spatial)`` bool, false in padding.
+        masked: ``(B, C, *spatial)`` bool, where nnU-Net sets a channel to 0 after its
+            augmentation (outside of the brain, say); ``None`` where it does so nowhere.
     """
 
     image: Tensor
     valid: Tensor
+    masked: Tensor | None = None
+
+    def strong_view(self, probability: float = 0.8) -> Tensor:
+        """``(B, C, *spatial)``, :func:`~nnunet_semisup.data.views.strong_view` of the image."""
+        strong = strong_view(self.image, probability)
+        return strong if self.masked is None else strong.masked_fill(self.masked, 0.0)
 
 
 def unwrap(network: nn.Module) -> nn.Module:

@@ -15,7 +15,6 @@ from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import DivergedError, UserError, exit_code_two_in_commands
 from nnunet_semisup.trainers.batches import unwrap
-from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -153,7 +152,7 @@ class Checkpoints(_Host):
         return {
             "version": __version__,
             "trainer": type(self).__name__,
-            "configuration": {n: getattr(self, n) for n in declared(type(self))},
+            "configuration": self.hyperparameters(),
             "training_network": unwrap(self.network).state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "iteration": self.iteration,
@@ -185,7 +184,7 @@ class Checkpoints(_Host):
                 f"The checkpoint was written by {written_by}, not by {type(self).__name__}: it "
                 "cannot be continued. Use that trainer, or start anew without --c."
             )
-        self._take_over(state["configuration"])
+        self.take_over(state["configuration"])
         if not self.was_initialized:
             self.initialize()
         self.load_extra_state(state)
@@ -204,15 +203,19 @@ class Checkpoints(_Host):
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
 
-    def _take_over(self, configuration: dict[str, Any]) -> None:
-        known = declared(type(self))
-        for name, value in configuration.items():
-            if name not in known or name in OF_THE_MACHINE:
-                continue
-            if name not in self.overrides or name == "seed":
-                setattr(self, name, value)
-            elif self.overrides[name] != value:
-                self.print_to_log_file(f"{name} was {value} and is now {self.overrides[name]}")
+    def set_aside_earlier_checkpoints(self) -> None:
+        """Renames those of an earlier run in this folder unless it is continued.
+
+        ``--c`` prefers ``checkpoint_final.pth``, and a finished training removes
+        ``checkpoint_latest.pth``: beside an old final one, what a new run saves would be lost.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing or self._resume_random is not None:
+            return
+        for name in ("final", "latest", "best"):
+            path = Path(self.output_folder, f"checkpoint_{name}.pth")
+            if path.is_file():
+                kept = path.replace(path.with_name(f"checkpoint_{name}_previous.pth"))
+                self.print_to_log_file(f"An earlier run's {path.name} is kept as {kept.name}")
 
     def resume_random_states(self) -> None:
         """Continues the generators of the first rank; other ranks seed theirs anew, and apart."""

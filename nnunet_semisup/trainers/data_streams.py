@@ -5,12 +5,14 @@ from __future__ import annotations
 from os.path import isdir, isfile, join
 from typing import TYPE_CHECKING, Any
 
+import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor
 
 from nnunet_semisup.data.layout import unlabeled_folder
 from nnunet_semisup.data.plans import DEFAULT_PLANS
@@ -58,15 +60,18 @@ def find_unlabeled(
     cases = dict.fromkeys(
         check_preprocessed(dataset_folder, plans_manager, configuration), str(folder)
     )
+    images = len(cases)
     splits_file = join(dataset_folder, "splits_final.json")
     if isfile(splits_file) and isdir(labeled_folder):
         known = UnlabeledDataset.get_identifiers(labeled_folder)
         listed = unlabeled_of_fold(splits_file, fold, known)
         cases.update(dict.fromkeys(listed, labeled_folder))
-    if not cases:
+    name = plans_manager.dataset_name
+    if not cases or (images == 0 and count_unlabeled(name)):
+        what = "Unlabeled images that are not preprocessed" if cases else "No unlabeled case"
         raise UserError(
-            f"No unlabeled case for {plans_manager.dataset_name}, configuration {configuration}, "
-            f"fold {fold}. {_how_to_provide(plans_manager, configuration, splits_file)}"
+            f"{what} for {name}, configuration {configuration}, fold {fold}. "
+            f"{_how_to_provide(plans_manager, configuration, splits_file)}"
         )
     return cases
 
@@ -175,8 +180,12 @@ class DataStreams(_Host):
         validation = self.get_validation_transforms(scales, **targets)
         labeled_cases, validation_cases = self.get_tr_and_val_datasets()
         labeled = self._loader(labeled_cases, self.batch_size, initial_size, training)
+        folders = self.unlabeled_folders()
+        self.print_to_log_file(
+            f"{len(labeled_cases.identifiers)} labeled and {len(folders)} unlabeled cases"
+        )
         unlabeled = self._loader(
-            UnlabeledDataset(self.unlabeled_folders()),
+            UnlabeledDataset(folders),
             self.unlabeled_patches,
             initial_size,
             weak_transforms(training),
@@ -220,6 +229,14 @@ class DataStreams(_Host):
                 pin,
             ),
         )
+
+    def masked_channels(self) -> Tensor | None:
+        """``(1, C, 1, ...)`` bool, the channels that nnU-Net sets to 0 where it crops; or None."""
+        masked = list(self.configuration_manager.use_mask_for_norm)
+        if not any(masked):
+            return None
+        spatial = [1] * len(self.configuration_manager.patch_size)
+        return torch.tensor(masked, device=self.device).reshape(1, -1, *spatial)
 
     def stop_workers(self) -> None:
         """Ends the worker processes of both loaders."""

@@ -46,6 +46,9 @@ POSITIVE = (
 OF_THE_MACHINE = ("cpu_threads",)
 """What a continued run takes from its own machine, not from the run before."""
 
+OF_THE_TEACHER = ("ema_decay", "predict_with_teacher")
+"""What a trainer without a teacher does not have."""
+
 NOT_NEGATIVE = ("initial_lr", "weight_decay", "oversample_foreground_percent", "seed")
 
 
@@ -88,6 +91,8 @@ def declared(cls: type) -> dict[str, Any]:
         for name in inspect.get_annotations(base):
             if name[0] != "_" and hasattr(base, name) and get_origin(hints[name]) is not ClassVar:
                 found[name] = hints[name]
+    if not getattr(cls, "use_teacher", True):
+        found = {name: kind for name, kind in found.items() if name not in OF_THE_TEACHER}
     return {**STOCK, **found}
 
 

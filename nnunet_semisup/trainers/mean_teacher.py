@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.losses.consistency import squared_difference
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
@@ -30,6 +29,6 @@ class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):
         weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
         if weight > 0:
             target = self.teacher_logits(unlabeled.image)
-            student = self.full_resolution(self.network(strong_view(unlabeled.image)))
+            student = self.full_resolution(self.network(unlabeled.strong_view()))
             distance = squared_difference(student, target, self.regions, unlabeled.valid)
             yield {"consistency": weight * distance}

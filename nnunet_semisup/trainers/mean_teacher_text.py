@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.losses.consistency import squared_difference
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
@@ -33,7 +32,7 @@ class nnUNetTrainerMeanTeacherText(TextGuidance, nnUNetTrainerMeanTeacher):
         weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
         if weight > 0:
             target = self.teacher_logits(unlabeled.image)
-            (logits,), visual = self.network(strong_view(unlabeled.image), text, (0,))
+            (logits,), visual = self.network(unlabeled.strong_view(), text, (0,))
             student = self.full_resolution(logits)
             distance = squared_difference(student, target, self.regions, unlabeled.valid)
             yield {

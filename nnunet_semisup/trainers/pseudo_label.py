@@ -4,8 +4,9 @@
     here without its feature perturbation. It is the control for VQ-Seg: the same views, teacher
     and loss, no quantizer.
 
-Deviates from [0]: one strong view instead of two, soft Dice beside the cross entropy, a sigmoid
-ramp of the weight, nnU-Net's spatial augmentation as the weak view.
+Deviates from [0]: one strong view instead of two, soft Dice beside the cross entropy, a mean over
+the confident voxels ([0]: over all that are not ignored), a sigmoid ramp of the weight, nnU-Net's
+spatial augmentation as the weak view.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 
 from torch import Tensor
 
-from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.losses.consistency import (
     PseudoLabel,
     pseudo_label,
@@ -63,7 +63,7 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
 
         weight = self.current_unlabeled_weight
         if weight > 0:
-            image, label = self.strong_pair(unlabeled.image, self.teacher_label(unlabeled))
+            image, label = self.strong_pair(unlabeled, self.teacher_label(unlabeled))
             logits = self.full_resolution(self.network(image))
             yield {
                 "consistency": weight * self.pseudo_label_loss(logits, label),
@@ -86,9 +86,9 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
         logits = self.teacher_logits(unlabeled.image)
         return pseudo_label(logits, self.regions, self.confidence_threshold, unlabeled.valid)
 
-    def strong_pair(self, weak: Tensor, label: PseudoLabel) -> tuple[Tensor, PseudoLabel]:
+    def strong_pair(self, unlabeled: Unlabeled, label: PseudoLabel) -> tuple[Tensor, PseudoLabel]:
         """The strong view ``(B, C, *spatial)`` and its pseudo-label, mixed with the same boxes."""
-        image = strong_view(weak, self.strong_probability)
+        image = unlabeled.strong_view(self.strong_probability)
         boxes = sample_boxes(image.shape[0], image.shape[2:], image.device, self.cutmix_probability)
         return paste(image, boxes), PseudoLabel(*(paste(part, boxes) for part in label))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
-from nnunet_semisup.trainers.hyperparameters import declared, read_overrides
+from nnunet_semisup.trainers.hyperparameters import read_overrides
+from nnunet_semisup.trainers.records import Records
 
 
-class nnUNetTrainerSupervised(ComputeSettings, nnUNetTrainer):
+class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
     Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
@@ -43,21 +45,33 @@ class nnUNetTrainerSupervised(ComputeSettings, nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
         with exit_code_two_in_commands():
-            overrides = read_overrides(type(self))
+            self.overrides = read_overrides(type(self))
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for name, value in overrides.items():
+        for name, value in self.overrides.items():
             setattr(self, name, value)
         self.set_threads()
 
     def initialize(self) -> None:
         """As nnU-Net, after seeding."""
-        if self.seed is not None:
-            random.seed(self.seed)
-            np.random.seed(self.seed % 2**32)
-            torch.manual_seed(self.seed)
+        self._set_seed(0)
         super().initialize()
         self.set_memory_order(self.network)
         self.set_precision(self.network)
+
+    def _set_seed(self, epoch: int) -> None:
+        if self.seed is not None:
+            random.seed(self.seed + epoch)
+            np.random.seed((self.seed + epoch) % 2**32)
+            torch.manual_seed(self.seed + epoch)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As nnU-Net, with the hyper-parameters of the run; its epochs have seeds of their own."""
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str):
+            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
+        super().load_checkpoint(filename_or_checkpoint)
+        self._set_seed(self.current_epoch)
 
     def on_train_start(self) -> None:
         """As nnU-Net; also removes what a run that was killed while saving left behind."""
@@ -79,6 +93,6 @@ class nnUNetTrainerSupervised(ComputeSettings, nnUNetTrainer):
             checkpoint[KEY] = {
                 "version": __version__,
                 "trainer": type(self).__name__,
-                "configuration": {name: getattr(self, name) for name in declared(type(self))},
+                "configuration": self.hyperparameters(),
             }
             torch.save(checkpoint, temporary)

@@ -148,13 +148,14 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         self.update_quantizers(unlabeled.image)
         logits, terms = self.pass_through(labeled.image, None, "labeled")
         yield {"supervised": self.supervised_loss(logits, labeled.target), **terms}
+        del logits, terms
 
         weight = self.current_unlabeled_weight
         if weight == 0:
             return
         epsilon = self.qpm_epsilon * linear_rampup(self.progress, self.qpm_rampup)
         weak_label = self.teacher_label(unlabeled)
-        image, label = self.strong_pair(unlabeled.image, weak_label)
+        image, label = self.strong_pair(unlabeled, weak_label)
         strong = epsilon if self.qpm_view == "strong" else 0.0
         if self.qpm_view == "weak":
             weight = 0.5 * weight
@@ -184,6 +185,8 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         if due and self.codebook_fit and self.progress <= self.quantizer_warmup:
             with torch.no_grad():
                 stages = self.student.tokens(image)
+            # torch before 2.10 would keep the weights' casts of this pass, which have no gradient.
+            torch.clear_autocast_cache()
             for quantizer, tokens in zip(self.student.quantizers, stages, strict=True):
                 quantizer.fit(*moments(tokens))
         for quantizer in self.student.quantizers:
@@ -243,4 +246,4 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         super().load_extra_state(state)
         self.diagnostics.load_state_dict(state["diagnostics"])
         if self.local_rank != 0:
-            self.diagnostics.reset()  # The first rank's counts are those of all.
+            self.diagnostics.reset()  # A checkpoint has the counts of the first rank only.

@@ -103,6 +103,36 @@ def test_a_step_without_a_number_now_and_then_is_no_divergence(build):
         trainer.refuse_broken_losses(losses[[0, 2]])
 
 
+@methods
+def test_a_new_run_keeps_the_checkpoints_of_an_earlier_one(build, method, capsys):
+    first = build(method, "labels3d")
+    folder = Path(first.output_folder)
+    for name in ("best", "final"):
+        (folder / f"checkpoint_{name}.pth").write_bytes(name.encode())
+    second = build(method, "labels3d", start=False)
+    second.output_folder = str(folder)
+    second.initialize()
+    second.on_train_start()
+    assert (
+        "checkpoint_final.pth is kept as checkpoint_final_previous.pth" in capsys.readouterr().out
+    )
+    with pytest.raises(SystemExit):
+        second.stop(15)
+    left = {path.name: path for path in folder.glob("*.pth")}
+    assert sorted(left) == [
+        "checkpoint_best_previous.pth",
+        "checkpoint_final_previous.pth",
+        "checkpoint_latest.pth",
+    ]
+    assert left["checkpoint_final_previous.pth"].read_bytes() == b"final"
+
+    third = build(method, "labels3d", start=False)
+    third.output_folder = str(folder)
+    third.load_checkpoint(str(left["checkpoint_latest.pth"]))
+    third.on_train_start()
+    assert left["checkpoint_latest.pth"].exists()
+
+
 def test_says_that_nothing_was_saved(build, capsys):
     trainer = build(PSEUDO_LABEL, "labels3d")
     trainer.disable_checkpointing = True

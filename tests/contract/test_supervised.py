@@ -80,6 +80,25 @@ def test_a_run_continues_from_it(trained, build):
         assert torch.equal(later.network.state_dict()[name], weight)
 
 
+def test_a_continued_run_has_its_hyper_parameters_and_other_patches(trained, build):
+    trainer, folder = trained
+    file = str(folder / "checkpoint_latest.pth")
+    trainer.current_epoch = 1
+    trainer.logger.log("ema_fg_dice", 0.5, 0)
+    trainer.save_checkpoint(file)
+    later = build(nnUNetTrainerSupervised, "labels3d", start=False, num_epochs=9, seed=4)
+    del later.overrides["num_iterations_per_epoch"]
+    later.num_iterations_per_epoch = 250
+    later.load_checkpoint(file)
+    assert later.num_iterations_per_epoch == trainer.num_iterations_per_epoch == 2
+    assert later.initial_lr == later.optimizer.defaults["lr"] == STEPS["initial_lr"]
+    assert later.seed == 3, "the seed is the run's"
+    assert later.num_epochs == 9, "what is set anew counts"
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    assert not torch.equal(drawn, torch.rand(3))
+
+
 def test_a_failed_write_leaves_the_checkpoint_before(trained, monkeypatch):
     trainer, folder = trained
     file = folder / "checkpoint_latest.pth"

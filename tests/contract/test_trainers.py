@@ -12,6 +12,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.errors import DivergedError
 from nnunet_semisup.trainers.batches import Unlabeled, unwrap
 from tests.contract.conftest import KINDS, SEMI_SUPERVISED, WITH_TEACHER
@@ -238,6 +239,32 @@ def test_padding_of_unlabeled_patches_has_no_influence_on_the_target(build, meth
     consistency = [v for terms in groups for k, v in terms.items() if k.startswith("consistency")]
     assert consistency
     assert all(float(v.detach()) == pytest.approx(0.0, abs=1e-7) for v in consistency)
+
+
+def test_what_nnunet_masks_stays_zero_in_the_strong_view(build):
+    trainer = build(SEMI_SUPERVISED[0], "regions3d")
+    trainer.configuration_manager.configuration["use_mask_for_norm"] = [True, False]
+    trainer._masked_channels = trainer.masked_channels()
+    batch = next(trainer.dataloader_train)
+    batch["unlabeled_valid"][:, :, :4] = False
+    batch["unlabeled"][:, 0, :4] = 0.0
+    _, unlabeled = trainer._to_device(batch)
+    strong = unlabeled.strong_view(probability=1.0)
+    assert torch.equal(unlabeled.masked[:, :1], ~unlabeled.valid)
+    assert not unlabeled.masked[:, 1].any()
+    assert (strong[:, 0, :4] == 0).all()
+    for changed in (strong[:, 0, 4:], strong[:, 1, :4], strong[:, 1, 4:]):
+        assert (changed != 0).float().mean() > 0.9
+
+
+def test_without_masks_the_strong_view_is_that_of_the_image(build):
+    trainer = build(SEMI_SUPERVISED[0], "labels3d")
+    _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+    assert unlabeled.masked is None
+    torch.manual_seed(0)
+    expected = strong_view(unlabeled.image)
+    torch.manual_seed(0)
+    assert torch.equal(unlabeled.strong_view(), expected)
 
 
 @methods

@@ -90,6 +90,7 @@ def stop_and_continue(rank: int, trainer_name: str, environment: dict[str, str],
             trainer.run_training()
         latest = Path(trainer.output_folder, "checkpoint_latest.pth")
         state = {"steps": len(steps), "code": exit_info.value.code, "saved": latest.exists()}
+        settings = [(trainer.seed, trainer.oversample_foreground_percent)]
     with rank_of(rank, trainer_name, environment, Path(out, "second")) as trainer:
         trainer.load_checkpoint(str(latest))
         trainer.device = torch.device("cpu")
@@ -102,9 +103,12 @@ def stop_and_continue(rank: int, trainer_name: str, environment: dict[str, str],
 
         trainer.on_train_end = note_random
         trainer.run_training()
+        settings.append((trainer.seed, trainer.oversample_foreground_percent))
+        recorded = trainer.hyperparameters()["oversample_foreground_percent"]
         trainer.perform_actual_validation()
         student = trainer.network.module.state_dict()
-        torch.save({**state, "student": student, "random": random_after}, Path(out, f"{rank}.pt"))
+        state.update(student=student, random=random_after, settings=settings, recorded=recorded)
+        torch.save(state, Path(out, f"{rank}.pt"))
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerVQSeg", TEXT])
@@ -134,7 +138,9 @@ def test_ranks_agree(workspace: Workspace, tmp_path: Path, trainer: str) -> None
 
 def test_all_ranks_stop_together_and_continue_apart(workspace: Workspace, tmp_path: Path) -> None:
     here = workspace.where(
-        **hyperparameters(rampup_length=0.0, num_iterations_per_epoch=STEPS, num_epochs=1),
+        **hyperparameters(
+            rampup_length=0.0, num_iterations_per_epoch=STEPS, num_epochs=1, seed=None
+        ),
         nnUNet_results=tmp_path / "results",
     )
     arguments = ("nnUNetTrainerVQSeg", dict(here.environment), str(tmp_path))
@@ -145,6 +151,11 @@ def test_all_ranks_stop_together_and_continue_apart(workspace: Workspace, tmp_pa
     assert one["saved"]
     assert all(torch.equal(v, other["student"][k]) for k, v in one["student"].items())
     assert not torch.equal(one["random"][0], other["random"][0])
+    (seed, _), (other_seed, _) = one["settings"][0], other["settings"][0]
+    assert seed == other_seed, "one seed is drawn for all ranks"
+    assert one["settings"] == [(seed, 0.0)] * 2
+    assert other["settings"] == [(seed, 1.0)] * 2, "each rank keeps its share of oversampling"
+    assert one["recorded"] == other["recorded"] == pytest.approx(0.33)
     folder = here.fold_folder("nnUNetTrainerVQSeg")
     assert (folder / "checkpoint_final.pth").exists()
     assert (folder / "validation" / "summary.json").exists()

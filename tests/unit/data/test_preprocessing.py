@@ -216,6 +216,22 @@ def test_training_tells_images_not_preprocessed_from_none_at_all(planned, monkey
     assert "in one of two ways" in message()
 
 
+def test_images_not_preprocessed_are_missed_beside_a_fold_that_lists_others(planned):
+    train = [{"train": ["lab_000"], "val": ["lab_001"], "unlabeled": ["lab_002"]}]
+    (planned.preprocessed / "splits_final.json").write_text(json.dumps(train))
+    arguments = (str(planned.preprocessed), plans_of(planned), "3d_fullres", 0)
+    with pytest.raises(
+        UserError, match=r"not preprocessed for .*, fold 0\. imagesUn holds 3 cases"
+    ):
+        find_unlabeled(*arguments)
+    run()
+    assert sorted(find_unlabeled(*arguments)) == ["lab_002", *IDS]
+    shutil.rmtree(planned.images)
+    shutil.rmtree(folder_of(planned))
+    stamp_of(planned).unlink()
+    assert sorted(find_unlabeled(*arguments)) == ["lab_002"]
+
+
 def test_never_preprocessed_is_no_error(planned):
     assert check(planned) == []
 

@@ -9,6 +9,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS
 from nnunet_semisup.trainers import hyperparameters
 from nnunet_semisup.trainers.hyperparameters import (
+    OF_THE_TEACHER,
     STOCK,
     convert,
     declared,
@@ -16,6 +17,7 @@ from nnunet_semisup.trainers.hyperparameters import (
     read_overrides,
     split_assignments,
 )
+from nnunet_semisup.trainers.text_semiseg import nnUNetTrainerTextSemiSeg
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
 
@@ -126,6 +128,10 @@ class TestDeclared:
         assert found["seed"] == int | None
         assert "use_teacher" not in found
         assert "network" not in found
+
+    def test_a_trainer_without_a_teacher_has_no_settings_of_one(self):
+        assert set(OF_THE_TEACHER) <= set(declared(nnUNetTrainerVQSeg))
+        assert not set(OF_THE_TEACHER) & set(declared(nnUNetTrainerTextSemiSeg))
 
 
 class TestReadOverrides:

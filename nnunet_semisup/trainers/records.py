@@ -1,0 +1,51 @@
+"""The hyper-parameters of a run: what is recorded of them, and what a continued run takes over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
+else:
+    _Host = object
+
+OVERSAMPLING = "oversample_foreground_percent"
+
+
+class Records(_Host):
+    """What every trainer of this package records, the supervised one included."""
+
+    overrides: dict[str, Any]
+    """What ``nnUNet_semisup_set`` set."""
+    _oversampling: float | None = None
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """As nnU-Net, which puts each rank's own share in place of the one that was set."""
+        self._oversampling = self.oversample_foreground_percent
+        super()._set_batch_size_and_oversample()
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Name to value, as it was set for all ranks."""
+        values = {name: getattr(self, name) for name in declared(type(self))}
+        if self._oversampling is not None:
+            values[OVERSAMPLING] = self._oversampling
+        return values
+
+    def take_over(self, recorded: dict[str, Any]) -> None:
+        """Sets what a run was started with, before its network is built.
+
+        What ``nnUNet_semisup_set`` sets anew counts, and is logged; the seed is always the run's.
+
+        Args:
+            recorded: what :meth:`hyperparameters` gave; names of other releases are left out.
+        """
+        known = declared(type(self))
+        for name, value in recorded.items():
+            if name not in known or name in OF_THE_MACHINE:
+                continue
+            if name not in self.overrides or name == "seed":
+                setattr(self, name, value)
+            elif self.overrides[name] != value:
+                self.print_to_log_file(f"{name} was {value} and is now {self.overrides[name]}")
