@@ -121,7 +121,7 @@ def main() -> None:
         f"{arguments.tokens} tokens, code width {CODE_DIM}, epsilon {EPSILON}, median of "
         f"{arguments.calls} calls; CPU with {torch.get_num_threads()} thread(s)"
     )
-    header = ("device", "codes", "mode", "perturb (ms)", "loop (ms)", "loop / perturb")
+    header = ("device", "codes", "mode", "QPM (ms)", "loop (ms)", "loop / QPM")
     print(format_table(header, rows))
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.codebook_fit import reproduction_root
-from nnunet_semisup.networks.qpm import calibrate_temperature, perturb
+from nnunet_semisup.networks.qpm import MAX_ENTRIES, calibrate_temperature, perturb
 
 
 class Quantized(NamedTuple):
@@ -48,7 +48,7 @@ class Quantized(NamedTuple):
 def look_up(
     tokens: Tensor, codebook: Tensor, commitment_weight: float = 0.25
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Nearest code of each token, with the straight-through gradient.
+    """Nearest code of each token, with the straight-through gradient; memory is bounded.
 
     SimVQ's own forward pass, but with an embedding: the gradient of the library's indexing adds up
     in an order that depends on the threads, so that a run on the CPU could not be repeated.
@@ -62,8 +62,10 @@ def look_up(
         ``(B, n, D)`` codes whose gradient goes to the tokens unchanged, ``(B, n)`` int64 indices,
         and the scalar ``mean (c - sg z)^2 + commitment_weight * mean (z - sg c)^2``.
     """
+    step = max(1, MAX_ENTRIES // (tokens.shape[0] * codebook.shape[0]))
     with torch.no_grad():
-        indices = torch.cdist(tokens, codebook).argmin(-1)
+        nearest = [torch.cdist(part, codebook).argmin(-1) for part in tokens.split(step, 1)]
+        indices = torch.cat(nearest, 1)
     codes = F.embedding(indices, codebook)
     loss = F.mse_loss(codes, tokens.detach())
     loss = loss + commitment_weight * F.mse_loss(tokens, codes.detach())

@@ -43,6 +43,15 @@ class TestForward:
         nearest = torch.cdist(result.tokens, quantizer.codebook).argmin(1)
         assert torch.equal(result.indices.flatten(), nearest)
 
+    def test_many_tokens_are_looked_up_in_parts(self, monkeypatch):
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randn(2, 101, 4, generator=generator)
+        codebook = torch.randn(16, 4, generator=generator)
+        whole = look_up(tokens, codebook)
+        monkeypatch.setattr("nnunet_semisup.networks.quantizer.MAX_ENTRIES", 2 * 16 * 10)
+        for part, expected in zip(look_up(tokens, codebook), whole, strict=True):
+            assert torch.equal(part, expected)
+
     def test_output_is_made_of_the_codes_alone(self):
         """Two inputs with the same codes give the same features: nothing passes by the codebook."""
         quantizer = make().eval()
