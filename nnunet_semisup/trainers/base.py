@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_semisup import __version__
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
-from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers
+from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, set_aside
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.data_streams import DataStreams, fold_folder
 from nnunet_semisup.trainers.ema import EMATeacher
@@ -263,9 +263,10 @@ class SemiSupervisedTrainer(
     def on_train_start(self) -> None:
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
         super().on_train_start()
-        self.set_aside_earlier_checkpoints()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.local_rank == 0:
+            if self._resume_random is None and not self.disable_checkpointing:
+                set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
         self.resume_random_states()

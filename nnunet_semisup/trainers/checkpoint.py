@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,19 @@ def remove_leftovers(folder: str) -> None:
     for pattern in (".checkpoint_*_*.pth", ".semisup_*_*.*"):
         for path in Path(folder).glob(pattern):
             path.unlink(missing_ok=True)
+
+
+def set_aside(folder: str, log: Callable[[str], None]) -> None:
+    """Renames the checkpoints of an earlier run in ``folder``, which a new run is not to continue.
+
+    ``--c`` prefers ``checkpoint_final.pth``, and a finished training removes
+    ``checkpoint_latest.pth``: beside an old final one, what a new run saves would be lost.
+    """
+    for name in ("final", "latest", "best"):
+        path = Path(folder, f"checkpoint_{name}.pth")
+        if path.is_file():
+            kept = path.replace(path.with_name(f"checkpoint_{name}_previous.pth"))
+            log(f"An earlier run's {path.name} is kept as {kept.name}")
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
@@ -202,20 +216,6 @@ class Checkpoints(_Host):
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-
-    def set_aside_earlier_checkpoints(self) -> None:
-        """Renames those of an earlier run in this folder unless it is continued.
-
-        ``--c`` prefers ``checkpoint_final.pth``, and a finished training removes
-        ``checkpoint_latest.pth``: beside an old final one, what a new run saves would be lost.
-        """
-        if self.local_rank != 0 or self.disable_checkpointing or self._resume_random is not None:
-            return
-        for name in ("final", "latest", "best"):
-            path = Path(self.output_folder, f"checkpoint_{name}.pth")
-            if path.is_file():
-                kept = path.replace(path.with_name(f"checkpoint_{name}_previous.pth"))
-                self.print_to_log_file(f"An earlier run's {path.name} is kept as {kept.name}")
 
     def resume_random_states(self) -> None:
         """Continues the generators of the first rank; other ranks seed theirs anew, and apart."""

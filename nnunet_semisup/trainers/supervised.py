@@ -17,7 +17,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers
+from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers, set_aside
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.hyperparameters import read_overrides
 from nnunet_semisup.trainers.records import Records
@@ -35,6 +35,7 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
 
     seed: int | None = None
     """Seeds the weights and, with ``nnUNet_n_proc_DA=0``, the patches; ``None`` as stock."""
+    _continued = False
 
     def __init__(
         self,
@@ -72,11 +73,14 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
         super().load_checkpoint(filename_or_checkpoint)
         self._set_seed(self.current_epoch)
+        self._continued = True
 
     def on_train_start(self) -> None:
-        """As nnU-Net; also removes what a run that was killed while saving left behind."""
+        """As nnU-Net; keeps an earlier run's checkpoints, removes what a killed one left behind."""
         super().on_train_start()
         if self.local_rank == 0:
+            if not self._continued and not self.disable_checkpointing:
+                set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
 
     def save_checkpoint(self, filename: str) -> None:
