@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nnunet_semisup.cli._run import run_command
+from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation.class_texts import TEMPLATE, class_texts, not_words
 from nnunet_semisup.foundation.text_tower import MODELS
@@ -66,18 +65,6 @@ def dataset_json_path(dataset: str) -> Path:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as JSON ({error}). Repair or replace it."
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise UserError(f"{path} has no 'labels'. Give the dataset.json of an nnU-Net data set.")
-    return content
-
-
 def _run(args: argparse.Namespace) -> None:
     from nnunet_semisup.foundation.text_features import TextFeatures
     from nnunet_semisup.foundation.text_tower import load_text_tower
@@ -88,7 +75,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.output.suffix != ".npz" or not args.output.absolute().parent.is_dir():
         raise UserError(f"-o {args.output} must be a file ending in .npz in an existing folder.")
     path = dataset_json_path(args.dataset)
-    texts = class_texts(_read(path), path.parent.name, path.parent)
+    texts = class_texts(read_labels_json(path), path.parent.name, path.parent)
     vague = not_words(texts)
     if vague:
         print(

@@ -102,6 +102,26 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_labels_json(path: Path) -> dict[str, Any]:
+    """Content of a ``dataset.json`` of which only the labels are needed, wherever it lies.
+
+    Raises:
+        UserError: not readable as JSON, or without ``labels`` by name.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{path}' cannot be read as JSON ({error}). Repair or replace it."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise UserError(
+            f"'{path}' has no 'labels' as nnU-Net v2 wants them, for example "
+            '"labels": {"background": 0, "heart": 1}. Give the dataset.json of a data set.'
+        )
+    return content
+
+
 def count_unlabeled(dataset_name: str) -> int:
     """Number of cases in ``imagesUn`` of a raw data set; 0 where it cannot be looked at.
 

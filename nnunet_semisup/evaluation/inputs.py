@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from nnunetv2.imageio.reader_writer_registry import (
     recursive_find_reader_writer_by_name,
 )
 
+from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.folders import check_folders
 from nnunet_semisup.evaluation.names import REPORT_NAME
@@ -95,7 +95,7 @@ def find_inputs(
     """
     check_folders(reference_folder, prediction_folder)
     found = _find_dataset_jsons(reference_folder, prediction_folder, dataset_json)
-    content = _load_dataset_json(found[0]) if found else {}
+    content = read_labels_json(found[0]) if found else {}
     ending = content.get("file_ending") or _guess_file_ending(reference_folder)
     scheme = _parse_labels(content, found[0]) if found else LabelScheme()
     references = _files(reference_folder, ending)
@@ -194,21 +194,6 @@ def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -
     return [p / "dataset.json" for p in places if (p / "dataset.json").is_file()]
 
 
-def _load_dataset_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"'{path}' cannot be read as JSON ({error}). Repair or replace it."
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise UserError(
-            f"'{path}' has no 'labels' as nnU-Net v2 wants them, for example "
-            '"labels": {"background": 0, "heart": 1}. Give such a file with --dataset-json.'
-        )
-    return content
-
-
 def _parse_labels(content: dict[str, Any], source: Path) -> LabelScheme:
     """Classes in the order of the file; 'background' and 'ignore' are none."""
     classes, ignore, bad = [], None, []
@@ -284,6 +269,6 @@ def _warnings(found: Sequence[Path], scheme: LabelScheme, extra: Sequence[str]) 
     if not found:
         warnings.append("no dataset.json found: every nonzero value of the files is a class")
     for other in found[1:]:
-        if _parse_labels(_load_dataset_json(other), other).classes != scheme.classes:
+        if _parse_labels(read_labels_json(other), other).classes != scheme.classes:
             warnings.append(f"'{found[0]}' is used, '{other}' declares other labels")
     return warnings
