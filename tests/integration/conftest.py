@@ -66,7 +66,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(shared: Path) -> Workspace:
     """A 3D and a 2D data set, planned and preprocessed by the package's command."""
     root = shared / "nnunet"
-    workspace = Workspace({**base_environment(root), **hyperparameters()})
+    workspace = Workspace({**base_environment(root), **hyperparameters()}, preloaded=True)
     with FileLock(shared / "nnunet.lock"):
         if not root.exists():
             try:

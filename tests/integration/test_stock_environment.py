@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def stock(trainings: Trainings, tmp_path: Path) -> Workspace:
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
     before = trainings.workspace.environment.get("PYTHONPATH", "")
-    workspace = trainings.workspace.where(
+    started = replace(trainings.workspace, preloaded=False)
+    workspace = started.where(
         PYTHONPATH=os.pathsep.join(p for p in (str(tmp_path / "start"), before) if p),
         NNUNET_SEMISUP_DISCOVERY=0,
     )
