@@ -1,4 +1,4 @@
-"""Preprocessing of unlabeled images with the plan's own preprocessor, and the check before a run.
+"""Preprocessing of unlabeled images with the plan's own preprocessor.
 
 A kill at any moment leaves a folder from which the next run continues. Every case is made in a
 temporary folder, then its files are moved into place, and it counts as done only when all of them
@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
-from nnunet_semisup.data.layout import partial_folder, stamp_file, unlabeled_folder
+from nnunet_semisup.data.layout import (
+    IMAGES_UNLABELED,
+    partial_folder,
+    stamp_file,
+    unlabeled_folder,
+)
 from nnunet_semisup.data.plans import (
     DEFAULT_CONFIGURATIONS,
     DEFAULT_PLANS,
@@ -28,7 +33,7 @@ from nnunet_semisup.data.plans import (
     load_plans,
     refuse_cascade,
 )
-from nnunet_semisup.data.raw import DatasetFolders, bullet_list, find_dataset, read_dataset_json
+from nnunet_semisup.data.raw import DatasetFolders, find_dataset, read_dataset_json
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.stamp import Stamp, plans_hash, read_stamp, write_stamp
 from nnunet_semisup.errors import UserError
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 __all__ = [
-    "check_preprocessed",
     "check_unlabeled",
     "plans_hash",
     "preprocess_checked",
@@ -137,6 +141,8 @@ def check_unlabeled(
         folders, plans_manager, known, max(processes[name] for name in chosen), show_progress
     )
     report(checked)
+    if not checked.cases:
+        _refuse_left_over(folders, plans_manager, stamps)
     return CheckedPreprocessing(folders, plans_manager, stamps, processes, checked.cases)
 
 
@@ -189,6 +195,21 @@ def _own_stamp(
             "the command again."
         )
     return stamp
+
+
+def _refuse_left_over(
+    folders: DatasetFolders, plans_manager: PlansManager, stamps: Mapping[str, Stamp | None]
+) -> None:
+    """Refuses preprocessed images where ``imagesUn`` is empty: a training would use them."""
+    for name, stamp in stamps.items():
+        if stamp is not None and stamp.cases:
+            identifier = plans_manager.get_configuration(name).data_identifier
+            raise UserError(
+                f"{folders.raw / IMAGES_UNLABELED} has no image, but {len(stamp.cases)} unlabeled "
+                f"cases are preprocessed for {name}, and training uses them. Put the images back, "
+                f"or, to do without them, remove {stamp_file(folders.preprocessed, identifier)} "
+                f"and {unlabeled_folder(folders.preprocessed, identifier)}."
+            )
 
 
 def _checked_before(
@@ -324,62 +345,3 @@ def _remove_others(folder: Path, done: Collection[str]) -> None:
     for path in list(folder.iterdir()):
         if path.name not in kept:
             path.unlink()
-
-
-def check_preprocessed(
-    preprocessed_dataset_folder: str | Path, plans_manager: PlansManager, configuration_name: str
-) -> list[str]:
-    """Ids of the preprocessed unlabeled cases, after checking that they fit the plan.
-
-    Args:
-        preprocessed_dataset_folder: folder of the data set in ``nnUNet_preprocessed``.
-        plans_manager: the plan that the training uses.
-        configuration_name: the configuration that the training uses.
-
-    Returns:
-        Sorted ids; empty when unlabeled images were never preprocessed for this configuration.
-
-    Raises:
-        UserError: the cases were made under another plan, preprocessing was interrupted, or files
-            are missing; the message has the command to run.
-    """
-    identifier = plans_manager.get_configuration(configuration_name).data_identifier
-    folder = unlabeled_folder(preprocessed_dataset_folder, identifier)
-    stamp_path = stamp_file(preprocessed_dataset_folder, identifier)
-    stamp = read_stamp(stamp_path)
-    if stamp is None and not folder.exists():
-        return []
-    remedy = (
-        f"Run: nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name[7:10]} "
-        f"-c {configuration_name} -plans_name {plans_manager.plans_name}"
-    )
-    if stamp is None:
-        raise UserError(
-            f"{folder} has no {stamp_path.name} beside it, so its origin is unknown. Move the "
-            f"folder away. {remedy}"
-        )
-    if stamp.plans_hash != plans_hash(plans_manager, configuration_name):
-        raise UserError(
-            f"The unlabeled cases in {folder} were preprocessed under another state of plan "
-            f"{plans_manager.plans_name}, configuration {configuration_name} (the reader, the "
-            f"spacing, the normalization or the resampling differ). {remedy}"
-        )
-    missing = _missing_cases(folder, stamp.cases)
-    if missing or not stamp.complete:
-        reason = "files are missing" if stamp.complete else "preprocessing was interrupted"
-        raise UserError(
-            f"{folder} is incomplete ({reason}): {len(stamp.cases) - len(missing)} of "
-            f"{len(stamp.cases)} cases are there. Missing:\n{bullet_list(missing) or '  none'}\n"
-            f"{remedy}"
-        )
-    return sorted(stamp.cases)
-
-
-def _missing_cases(folder: Path, cases: Mapping[str, tuple[SourceFile, ...]]) -> list[str]:
-    """Training reads the image alone, so a mask file may be absent."""
-    images = (".b2nd", ".npz", ".npy")
-    return [
-        identifier
-        for identifier in sorted(cases)
-        if not any((folder / f"{identifier}{suffix}").is_file() for suffix in images)
-    ]

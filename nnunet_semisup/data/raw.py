@@ -122,8 +122,8 @@ def read_labels_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def count_unlabeled(dataset_name: str) -> int:
-    """Number of cases in ``imagesUn`` of a raw data set; 0 where it cannot be looked at.
+def unlabeled_ids(dataset_name: str) -> frozenset[str] | None:
+    """Ids of the cases in ``imagesUn`` of a raw data set; ``None`` where it cannot be looked at.
 
     Args:
         dataset_name: ``DatasetXXX_Name`` in ``nnUNet_raw``, which need not be set.
@@ -131,13 +131,13 @@ def count_unlabeled(dataset_name: str) -> int:
     from nnunetv2.paths import nnUNet_raw
 
     if not nnUNet_raw.get():
-        return 0
+        return None
     raw = Path(nnUNet_raw, dataset_name)
     try:
         file_ending = read_dataset_json(raw)["file_ending"]
     except UserError:
-        return 0
-    return len(list_images(raw / IMAGES_UNLABELED, file_ending).cases)
+        return None
+    return frozenset(list_images(raw / IMAGES_UNLABELED, file_ending).cases)
 
 
 def num_channels(dataset_json: dict[str, Any]) -> int:

@@ -88,6 +88,21 @@ def unlabeled_of_fold(
     return sorted(ids)
 
 
+def hidden_by_other_folds(splits_file: str | Path, fold: int | str) -> list[str]:
+    """Ids that the file's folds list under ``"unlabeled"``, where ``fold`` is none of them.
+
+    For ``"all"`` and for a number that the file lacks nnU-Net draws from all of ``imagesTr``, with
+    labels. Sorted; empty for a fold of the file and for a file that cannot be read.
+    """
+    try:
+        splits = read_splits(splits_file)
+    except UserError:
+        return []
+    if fold != "all" and int(fold) < len(splits):
+        return []
+    return sorted({str(i) for folds in splits for i in folds.get(UNLABELED_KEY) or ()})
+
+
 def _id_faults(ids: list[str], fold: dict[str, Any], available: set[str]) -> list[str]:
     faults = []
     for identifier, count in sorted(Counter(ids).items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os.path import isdir, isfile, join
+from os.path import isfile, join
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +14,7 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
-from nnunet_semisup.data.layout import unlabeled_folder
-from nnunet_semisup.data.plans import DEFAULT_PLANS
-from nnunet_semisup.data.preprocessing import check_preprocessed
-from nnunet_semisup.data.raw import count_unlabeled
-from nnunet_semisup.data.splits import unlabeled_of_fold
+from nnunet_semisup.data.fold_cases import differences_to_raw, find_unlabeled
 from nnunet_semisup.data.two_stream import (
     LABELED,
     VALIDATION,
@@ -34,62 +30,6 @@ if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
 else:
     _Host = object
-
-
-def find_unlabeled(
-    dataset_folder: str, plans_manager: PlansManager, configuration: str, fold: int | str
-) -> dict[str, str]:
-    """The unlabeled cases of a fold, from ``imagesUn`` and from the fold's ``"unlabeled"`` key.
-
-    Args:
-        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
-        plans_manager: current plans.
-        configuration: name of the configuration.
-        fold: number of the fold or ``"all"``.
-
-    Returns:
-        Case id to the folder of its preprocessed files.
-
-    Raises:
-        UserError: no unlabeled case at all, plans that changed since preprocessing, files missing,
-            a case that is labeled and unlabeled at once.
-    """
-    identifier = plans_manager.get_configuration(configuration).data_identifier
-    labeled_folder = join(dataset_folder, identifier)
-    folder = unlabeled_folder(dataset_folder, identifier)
-    cases = dict.fromkeys(
-        check_preprocessed(dataset_folder, plans_manager, configuration), str(folder)
-    )
-    images = len(cases)
-    splits_file = join(dataset_folder, "splits_final.json")
-    if isfile(splits_file) and isdir(labeled_folder):
-        known = UnlabeledDataset.get_identifiers(labeled_folder)
-        listed = unlabeled_of_fold(splits_file, fold, known)
-        cases.update(dict.fromkeys(listed, labeled_folder))
-    name = plans_manager.dataset_name
-    if not cases or (images == 0 and count_unlabeled(name)):
-        what = "Unlabeled images that are not preprocessed" if cases else "No unlabeled case"
-        raise UserError(
-            f"{what} for {name}, configuration {configuration}, fold {fold}. "
-            f"{_how_to_provide(plans_manager, configuration, splits_file)}"
-        )
-    return cases
-
-
-def _how_to_provide(plans_manager: PlansManager, configuration: str, splits_file: str) -> str:
-    """What to do where a fold has no unlabeled case."""
-    name = plans_manager.dataset_name
-    command = f"nnUNetv2_semisup_preprocess -d {name[7:10]} -c {configuration}"
-    if plans_manager.plans_name != DEFAULT_PLANS:
-        command += f" -plans_name {plans_manager.plans_name}"
-    if number := count_unlabeled(name):
-        what = "1 case that is" if number == 1 else f"{number} cases that are"
-        return f"imagesUn holds {what} not preprocessed for {configuration}. Run: {command}"
-    return (
-        "Provide them in one of two ways: put images named like those of imagesTr into "
-        f"nnUNet_raw/{name}/imagesUn and run {command}; or list ids of preprocessed cases under "
-        f'the key "unlabeled" of the fold in {splits_file} (their labels are then never read).'
-    )
 
 
 def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> str:
@@ -184,6 +124,8 @@ class DataStreams(_Host):
         self.print_to_log_file(
             f"{len(labeled_cases.identifiers)} labeled and {len(folders)} unlabeled cases"
         )
+        for note in differences_to_raw(folders, self.plans_manager, self.configuration_name):
+            self.print_to_log_file(f"WARNING: {note}")
         unlabeled = self._loader(
             UnlabeledDataset(folders),
             self.unlabeled_patches,

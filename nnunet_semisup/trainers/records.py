@@ -1,9 +1,12 @@
-"""The hyper-parameters of a run: what is recorded of them, and what a continued run takes over."""
+"""What a run is told and tells: hyper-parameters, recorded and taken over, and hidden labels."""
 
 from __future__ import annotations
 
+from os.path import join
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisup.data.layout import SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.splits import hidden_by_other_folds
 from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared
 
 if TYPE_CHECKING:
@@ -25,6 +28,17 @@ class Records(_Host):
         """As nnU-Net, which puts each rank's own share in place of the one that was set."""
         self._oversampling = self.oversample_foreground_percent
         super()._set_batch_size_and_oversample()
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; warns where labels are used that the data set's folds hide."""
+        super().on_train_start()
+        folder = self.preprocessed_dataset_folder_base
+        if hidden := hidden_by_other_folds(join(folder, SPLITS_FILE), self.fold):
+            self.print_to_log_file(
+                f"WARNING: fold {self.fold} is not in {SPLITS_FILE}, whose folds hide labels (key "
+                f"'{UNLABELED_KEY}', cases: {len(hidden)}). Here they are used like all others of "
+                "imagesTr. Train a fold of the file to keep them hidden."
+            )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Name to value, as it was set for all ranks."""

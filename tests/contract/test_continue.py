@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from nnunet_semisup.errors import DivergedError, UserError
 from nnunet_semisup.registry import METHODS, find_method
+from nnunet_semisup.trainers import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.hyperparameters import CONFIG_NAME, read_recorded
 from tests.contract.conftest import SEMI_SUPERVISED
 
@@ -182,3 +184,32 @@ def test_cutmix_gets_two_patches_where_the_batch_has_one(build, capsys):
     assert trainer.unlabeled_patches == 1
     build(PSEUDO_LABEL, "labels3d", unlabeled_batch_size=1)
     assert "CutMix has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trainer", [PSEUDO_LABEL, nnUNetTrainerSupervised])
+@pytest.mark.parametrize(("fold", "warned"), [(0, False), (7, True), ("all", True)])
+def test_labels_that_other_folds_hide_are_not_used_silently(
+    build, datasets, trainer, fold, warned, capsys
+):
+    splits_file = datasets("labels3d") / "splits_final.json"
+    before = splits_file.read_text(encoding="utf-8")
+    (only,) = json.loads(before)
+    kept, hidden = only["train"]
+    try:
+        splits_file.write_text(json.dumps([{**only, "train": [kept], "unlabeled": [hidden]}]))
+        build(trainer, "labels3d", fold=fold)
+    finally:
+        splits_file.write_text(before, encoding="utf-8")
+    start = f"WARNING: fold {fold} is not in splits_final.json, whose folds hide labels"
+    assert (f"{start} (key 'unlabeled', cases: 1)" in capsys.readouterr().out) == warned
+
+
+def test_images_that_are_not_preprocessed_are_told(build, datasets, capsys):
+    name = datasets("labels3d").name
+    image = Path(os.environ["nnUNet_raw"], name, "imagesUn", "late_0000.nii.gz")
+    image.touch()
+    try:
+        build(PSEUDO_LABEL, "labels3d")
+    finally:
+        image.unlink()
+    assert "not preprocessed and therefore not used (late)" in capsys.readouterr().out

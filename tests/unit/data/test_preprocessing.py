@@ -9,7 +9,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.data.preprocessing import plans_hash, preprocess_unlabeled
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.trainers.data_streams import find_unlabeled
 from tests.helpers import make_raw_dataset, nnunet_folders, plan_and_preprocess_labeled
 from tests.unit.data.shared import (
     IDS,
@@ -194,42 +193,6 @@ def test_missing_plan_says_how_to_make_it_and_lists_plans_alone(planned, plans, 
         run(plans_identifier=plans)
     assert "(plans of Dataset501_Blobs: nnUNetPlans)" in str(caught.value)
     assert f"nnUNetv2_semisup_plan_and_preprocess {remedy}" in str(caught.value)
-
-
-def test_training_tells_images_not_preprocessed_from_none_at_all(planned, monkeypatch):
-    plans = plans_of(planned)
-
-    def message():
-        with pytest.raises(UserError) as caught:
-            find_unlabeled(str(planned.preprocessed), plans, "3d_fullres", 0)
-        return str(caught.value)
-
-    assert message().endswith(
-        "imagesUn holds 3 cases that are not preprocessed for 3d_fullres. Run: "
-        "nnUNetv2_semisup_preprocess -d 501 -c 3d_fullres"
-    )
-    plans.plans["plans_name"] = "coarse"
-    assert message().endswith("-d 501 -c 3d_fullres -plans_name coarse")
-    shutil.rmtree(planned.images)
-    assert "in one of two ways" in message()
-    monkeypatch.delenv("nnUNet_raw")
-    assert "in one of two ways" in message()
-
-
-def test_images_not_preprocessed_are_missed_beside_a_fold_that_lists_others(planned):
-    train = [{"train": ["lab_000"], "val": ["lab_001"], "unlabeled": ["lab_002"]}]
-    (planned.preprocessed / "splits_final.json").write_text(json.dumps(train))
-    arguments = (str(planned.preprocessed), plans_of(planned), "3d_fullres", 0)
-    with pytest.raises(
-        UserError, match=r"not preprocessed for .*, fold 0\. imagesUn holds 3 cases"
-    ):
-        find_unlabeled(*arguments)
-    run()
-    assert sorted(find_unlabeled(*arguments)) == ["lab_002", *IDS]
-    shutil.rmtree(planned.images)
-    shutil.rmtree(folder_of(planned))
-    stamp_of(planned).unlink()
-    assert sorted(find_unlabeled(*arguments)) == ["lab_002"]
 
 
 def test_never_preprocessed_is_no_error(planned):

@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
+from nnunet_semisup.data.splits import (
+    folds_with_unlabeled,
+    hidden_by_other_folds,
+    unlabeled_of_fold,
+)
 from nnunet_semisup.errors import UserError
 
 AVAILABLE = [f"case_{i}" for i in range(8)]
@@ -40,6 +44,16 @@ def test_absent_file_has_none(tmp_path):
 
 def test_folds_with_the_key(write):
     assert folds_with_unlabeled(write(FOLDS)) == [1]
+
+
+@pytest.mark.parametrize(("fold", "hidden"), [(0, 0), (1, 0), (2, 2), ("all", 2)])
+def test_ids_that_only_other_folds_hide(write, fold, hidden):
+    assert hidden_by_other_folds(write(FOLDS), fold) == ["case_2", "case_3"][:hidden]
+
+
+@pytest.mark.parametrize("content", ["no JSON", "{}", FOLDS[:1]])
+def test_nothing_is_hidden_where_no_fold_says_so(write, content):
+    assert hidden_by_other_folds(write(content), "all") == []
 
 
 def test_every_fault_is_named_in_one_message(write):
