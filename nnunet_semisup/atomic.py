@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,11 +29,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def where_possible() -> Iterator[None]:
+    """Passes over what a file system does not know, as some network mounts; other errors count."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
+            raise
+
+
 def publish(temporary: Path, target: Path) -> None:
     """Flush ``temporary`` to the disk, give it ordinary permissions and rename it to ``target``."""
     umask = os.umask(0)
     os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    with temporary.open("r+b") as file:  # Windows can sync only what may be written to.
+    with where_possible():
+        temporary.chmod(0o666 & ~umask)
+    with temporary.open("r+b") as file, where_possible():  # Windows syncs only what is writable.
         os.fsync(file.fileno())
     os.replace(temporary, target)

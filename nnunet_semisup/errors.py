@@ -1,4 +1,4 @@
-"""The one exception that the commands turn into a message and exit code 2."""
+"""Exceptions that the commands turn into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class UserError(ValueError):
 
 class WorkerError(RuntimeError):
     """A background process ended without a result; the message says what to try."""
+
+
+class CaseError(RuntimeError):
+    """The work on one case failed, whose name the message has; its cause says why."""
 
 
 class DivergedError(RuntimeError):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from nnunet_semisup.errors import UserError, WorkerError
+from nnunet_semisup.errors import CaseError, UserError, WorkerError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -36,8 +36,8 @@ def run_parallel(
         The results by name, in the order of ``arguments``.
 
     Raises:
-        RuntimeError: the first failing case, by name; a :class:`WorkerError` for a process that
-            died. Cases that had finished by then keep what they wrote.
+        CaseError: the first failing case, by name.
+        WorkerError: a process died. In both cases what finished by then keeps what it wrote.
     """
     results: dict[str, Result] = {}
     run = _in_this_process if num_processes == 0 else _in_processes
@@ -103,5 +103,5 @@ def _in_processes(
         executor.shutdown(cancel_futures=True)
 
 
-def _failure(name: str, error: Exception) -> RuntimeError:
-    return RuntimeError(f"case {name} failed: {type(error).__name__}: {error}")
+def _failure(name: str, error: Exception) -> CaseError:
+    return CaseError(f"case {name} failed: {type(error).__name__}: {error}")

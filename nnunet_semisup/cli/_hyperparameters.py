@@ -26,7 +26,10 @@ class Hyperparameter:
 
 
 def hyperparameters(method: Method) -> list[Hyperparameter]:
-    """The method's own hyper-parameters first, then those of its bases, then nnU-Net's."""
+    """The method's own hyper-parameters first, then those of its bases, then nnU-Net's.
+
+    ``[0]`` in a docstring is the reference of its module, the method's paper.
+    """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from nnunet_semisup.trainers.hyperparameters import declared, describe
@@ -44,7 +47,7 @@ def hyperparameters(method: Method) -> list[Hyperparameter]:
                     name,
                     describe(kinds[name]),
                     str(getattr(trainer, name)),
-                    texts.get(name, "-"),
+                    texts.get(name, "-").replace("[0]", "the paper"),
                     base.__name__,
                 )
     stock = constructor_constants(nnUNetTrainer.__init__)

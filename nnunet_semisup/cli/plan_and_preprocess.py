@@ -7,6 +7,7 @@ that bad input is refused before anything is written.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from nnunet_semisup.cli._planning import (
@@ -112,6 +113,26 @@ def _check(datasets: Sequence[int], num_processes: int, progress: bool) -> list[
     return checked
 
 
+def _check_numbers(args: argparse.Namespace) -> None:
+    if args.npfp < 1:
+        raise UserError(f"-npfp {args.npfp} is too small; give 1 or more.")
+    if args.gpu_memory_target is not None and not args.gpu_memory_target > 0:
+        raise UserError(f"-gpu_memory_target {args.gpu_memory_target:g}: give GB, more than 0.")
+    spacing = args.overwrite_target_spacing
+    if spacing is not None and not (len(spacing) == 3 and all(map(_is_length, spacing))):
+        raise UserError(
+            f"-overwrite_target_spacing {' '.join(spacing)}: give three positive numbers in mm, in "
+            "the order in which nnU-Net has the axes of an image (z y x)."
+        )
+
+
+def _is_length(word: str) -> bool:
+    try:
+        return 0 < float(word) < math.inf
+    except ValueError:
+        return False
+
+
 def _run(args: argparse.Namespace) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -121,8 +142,7 @@ def _run(args: argparse.Namespace) -> None:
 
     refuse_cascade(args.c)
     processes = processes_per_configuration(args.c, args.np, smallest=1)
-    if args.npfp < 1:
-        raise UserError(f"-npfp {args.npfp} is too small; give 1 or more.")
+    _check_numbers(args)
     planner = find_class(PLANNER, args.pl)
     find_class(FINGERPRINT_EXTRACTOR, args.fpe)
     find_class(PREPROCESSOR, args.preprocessor_name)

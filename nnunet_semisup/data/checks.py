@@ -71,8 +71,8 @@ def check_dataset(
         if not folds:
             raise UserError(_nothing_unlabeled(folders, dataset_json, notes))
         notes.append(
-            f"{folders.name} has no {IMAGES_UNLABELED}; its unlabeled cases are those under "
-            f"'{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
+            f"{folders.name} has no images in {IMAGES_UNLABELED}; its unlabeled cases are those "
+            f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
         return CheckedDataset((), tuple(folds), tuple(notes))
     reference = _training_reference(folders, dataset_json, training, plans_manager)
@@ -163,10 +163,17 @@ def _reader_class(
 def _training_spacings(
     folders: DatasetFolders, training: Mapping[str, list[Path]], reader_class: type[Any]
 ) -> list[Sequence[float]]:
-    """Spacings in mm as nnU-Net's readers give them: from the fingerprint, else from headers."""
+    """Spacings in mm as nnU-Net's readers give them: from the fingerprint, else from headers.
+
+    A fingerprint that other cases were counted for, or that is older than an image, does not count.
+    """
     fingerprint = folders.preprocessed / "dataset_fingerprint.json"
     if fingerprint.is_file():
-        return json.loads(fingerprint.read_text(encoding="utf-8"))["spacings"]
+        written = fingerprint.stat().st_mtime
+        known = json.loads(fingerprint.read_text(encoding="utf-8"))["spacings"]
+        newest = max(file.stat().st_mtime for files in training.values() for file in files)
+        if len(known) == len(training) and newest <= written:
+            return known
     _, properties = reader_class().read_images([str(next(iter(training.values()))[0])])
     spacings: list[Sequence[float]] = [properties["spacing"]]
     for files in training.values():

@@ -70,14 +70,23 @@ class _Volume:
 def read_header(path: Path) -> Header | None:
     """Header of a medical image without its voxels; ``None`` for formats without such a header.
 
+    NIfTI files that SimpleITK refuses, such as those with sheared axes, are read by nibabel: they
+    may be meant for nnU-Net's reader of that name.
+
     Raises:
-        RuntimeError: SimpleITK cannot read the header.
+        RuntimeError: neither can read the header.
     """
     if not path.name.endswith(HEADER_ENDINGS):
         return None
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        header = _nibabel_header(path) if path.name.endswith(_NIFTI_ENDINGS) else None
+        if header is None:
+            raise
+        return header
     if not reader.HasMetaDataKey("xyzt_units"):
         return Header(reader.GetDimension(), "mm", reader.GetSpacing(), 0)
     code = int(reader.GetMetaData("xyzt_units")) & _NIFTI_SPATIAL_UNIT_BITS
@@ -85,6 +94,20 @@ def read_header(path: Path) -> Header | None:
     data_end = int(float(reader.GetMetaData("vox_offset"))) + voxel_bits // 8
     unit = _NIFTI_UNITS.get(code, f"code {code}")
     return Header(reader.GetDimension(), unit, reader.GetSpacing(), data_end)
+
+
+def _nibabel_header(path: Path) -> Header | None:
+    try:
+        image: Any = nibabel.load(path)
+        header = image.header
+        shape = header.get_data_shape()
+        spacing = tuple(float(zoom) for zoom in header.get_zooms()[:3])
+        code = int(header["xyzt_units"]) & _NIFTI_SPATIAL_UNIT_BITS
+        voxel_bits = int(header["bitpix"]) * int(np.prod(shape, dtype=np.int64))
+        data_end = int(image.dataobj.offset) + voxel_bits // 8
+    except Exception:  # whatever a damaged file makes nibabel raise
+        return None
+    return Header(len(shape), _NIFTI_UNITS.get(code, f"code {code}"), spacing, data_end)
 
 
 def inspect_case(

@@ -26,6 +26,7 @@ from nnunet_semisup.data.layout import (
     stamp_file,
     unlabeled_folder,
 )
+from nnunet_semisup.data.lock import alone_in
 from nnunet_semisup.data.plans import (
     DEFAULT_CONFIGURATIONS,
     DEFAULT_PLANS,
@@ -152,15 +153,20 @@ def preprocess_checked(
     """What :func:`preprocess_unlabeled` does after the checks, with its result.
 
     Raises:
+        UserError: another process preprocesses the same images.
         RuntimeError: a case failed or a process died; finished cases are kept.
     """
     if not checked.cases:
         return {}
     folders, cases = checked.folders, checked.cases
     dataset_json = read_dataset_json(folders.preprocessed)
-    for name, stamp in checked.stamps.items():
+    for name in checked.stamps:
         job = _Job(folders.preprocessed, checked.plans_manager, name, dataset_json, verbose)
-        _preprocess_configuration(job, cases, stamp, checked.processes[name], show_progress)
+        if _is_finished(job, cases):
+            print(f"{name}: 0 cases to preprocess, {len(cases)} already done.")
+            continue
+        with alone_in(job.folder):
+            _preprocess_configuration(job, cases, checked.processes[name], show_progress)
     return {name: [case.identifier for case in cases] for name in checked.stamps}
 
 
@@ -296,14 +302,20 @@ def _is_whole(folder: Path, identifier: str) -> bool:
     )
 
 
+def _is_finished(job: _Job, cases: Sequence[UnlabeledCase]) -> bool:
+    """Whether everything is as preprocessing would leave it."""
+    return (
+        read_stamp(job.stamp_path) == replace(job.new_stamp(cases), complete=True)
+        and all(_is_whole(job.folder, case.identifier) for case in cases)
+        and not _others(job.folder, {case.identifier for case in cases})
+        and not job.partial.exists()
+    )
+
+
 def _preprocess_configuration(
-    job: _Job,
-    cases: Sequence[UnlabeledCase],
-    previous: Stamp | None,
-    num_processes: int,
-    show_progress: bool,
+    job: _Job, cases: Sequence[UnlabeledCase], num_processes: int, show_progress: bool
 ) -> None:
-    stamp = job.new_stamp(cases)
+    stamp, previous = job.new_stamp(cases), read_stamp(job.stamp_path)
     if previous is not None and previous.plans_hash != stamp.plans_hash:
         print(f"{job.configuration_name}: the plan changed, {job.folder.name} is made anew.")
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -317,7 +329,8 @@ def _preprocess_configuration(
     }
     todo = {case.identifier: (case,) for case in cases if case.identifier not in done}
     print(f"{job.configuration_name}: {len(todo)} cases to preprocess, {len(done)} already done.")
-    _remove_others(job.folder, done)
+    for path in _others(job.folder, done):
+        path.unlink()
     shutil.rmtree(job.partial, ignore_errors=True)
     if todo:
         write_stamp(job.stamp_path, stamp)
@@ -336,12 +349,10 @@ def _preprocess_configuration(
         write_stamp(job.stamp_path, complete)
 
 
-def _remove_others(folder: Path, done: Collection[str]) -> None:
-    """Remove the files of all cases but ``done``."""
+def _others(folder: Path, done: Collection[str]) -> list[Path]:
+    """The files of all cases but ``done``."""
     if not folder.is_dir():
-        return
+        return []
     suffixes = {suffix for suffixes in (*_FILE_SETS, _UNPACKED) for suffix in suffixes}
     kept = {f"{identifier}{suffix}" for identifier in done for suffix in suffixes}
-    for path in list(folder.iterdir()):
-        if path.name not in kept:
-            path.unlink()
+    return [path for path in folder.iterdir() if path.name not in kept]

@@ -1,9 +1,10 @@
 """The strong view: intensity perturbations of whole batches on the device.
 
-The kinds are those of nnU-Net's own augmentation: noise and blur in its ranges, brightness,
-contrast and gamma in somewhat wider ones, gamma without restoring mean and deviation afterwards;
-all are applied much more often. Every image and channel draws its own parameters as tensors on
-the device, so nothing waits for it and nothing loops over images.
+The kinds are those of nnU-Net's own augmentation but for the simulated low resolution: blur in its
+range, noise up to three times as strong (a variance up to 0.1, nnU-Net's number is a deviation),
+brightness, contrast and gamma in somewhat wider ranges, gamma without restoring mean and deviation
+afterwards; all are applied much more often. Every image and channel draws its own parameters as
+tensors on the device, so nothing waits for it and nothing loops over images.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -85,7 +85,6 @@ class DatasetForm:
         dimensions: of every image and label.
         components: values a voxel of an image file, such as 3 for colour photographs.
         test_labels: whether a test case must have a label.
-        groups: patient by case, where several cases of one may be alike.
         description: free text for ``dataset.json``.
         reference: citation for ``dataset.json``.
         licence: terms, as far as they are known.
@@ -112,4 +111,3 @@ class DatasetForm:
     test_labels: bool = True
     label_advice: str = ""
     absent_label_advice: str = "check the label files"
-    groups: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_semisup.data.inspection import spacing_fault
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
-from nnunet_semisup.dataset_conversion.splits import Split, SplitLists
+from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
 from nnunet_semisup.parallel import map_cases
 
@@ -42,13 +42,12 @@ class Duplicate:
 
     @property
     def leaks(self) -> bool:
-        """Whether equal voxels are in two subsets, which makes every result worthless."""
-        return self.kind != "acquisition" and self.first.case.subset != self.second.case.subset
+        """Whether equal images are in two subsets, which makes every result worthless.
 
-    def expected(self, lists: SplitLists) -> bool:
-        """Whether two scans of one patient, which stay together, merely look alike."""
-        patients = {lists.group_of(facts.case.id) for facts in (self.first, self.second)}
-        return self.kind == "acquisition" and len(patients) == 1
+        Equal labels of different images are no leak: a scan may be there in two exports, as in LA,
+        or a label was saved under a second name.
+        """
+        return self.kind == "voxels" and self.first.case.subset != self.second.case.subset
 
     def to_json(self) -> dict[str, Any]:
         """The pair as it stands in the report."""
@@ -82,6 +81,8 @@ class Duplicate:
             return "compare them, and leave one out if it is a copy"
         if self.droppable:
             return f"--drop-duplicates leaves {self.droppable} out"
+        if self.kind == "label":
+            return "compare their images: one scan may be there twice, or one label may be wrong"
         return "decide which one to keep and name the other in no list of the split"
 
 
@@ -151,22 +152,32 @@ def check_split(
 
 
 def find_duplicates(
-    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
+    facts: Sequence[CaseFacts],
+    form: DatasetForm,
+    patients: Mapping[str, str],
+    num_processes: int,
+    findings: Findings,
 ) -> list[Duplicate]:
     """Every pair of cases with the same voxels, the same label, or of the same acquisition.
 
-    ``findings`` is warned when not all similar pairs could be compared.
+    Args:
+        facts: the cases.
+        form: how to read their images.
+        patients: by case, where it is known; two scans of one are alike for that reason and not
+            searched for one acquisition.
+        num_processes: processes that compare images, and threads.
+        findings: is warned when not all pairs could be searched or compared.
     """
     readable = [f for f in facts if f.thumbnail is not None]
     exact = _equal_hashes(readable)
     known = {(d.first.case.id, d.second.case.id) for d in exact if d.kind == "voxels"}
-    patients = [form.groups.get(f.case.id) for f in readable]
     similar = near_duplicates(
         [f.thumbnail for f in readable if f.thumbnail is not None],
         [f.case.images[0] for f in readable],
         form.read_image,
         partial(map_cases, num_processes=num_processes, description="comparing"),
-        lambda i, j: patients[i] is not None and patients[i] == patients[j],
+        [patients.get(f.case.id) for f in readable],
+        [f.case.subset.value for f in readable],
         findings.warnings.append,
         num_processes,
     )
@@ -208,7 +219,7 @@ def _equal_hashes(facts: Sequence[CaseFacts]) -> list[Duplicate]:
 def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Findings) -> list[str]:
     """Turn pairs into faults and warnings; returns the cases to leave out.
 
-    Equal voxels in two subsets are a fault, everything else is a warning. With ``drop`` the
+    Equal images in two subsets are a fault, everything else is a warning. With ``drop`` the
     unlabeled case of a pair is left out instead.
     """
     dropped: list[str] = []

@@ -129,8 +129,8 @@ def convert(
     present = {**collected.cases, **collected.unlabeled}
     missing = check_split(split, present, options.allow_partial, findings)
     facts = _verify(collected, split, form, options)
-    duplicates = find_duplicates(facts, form, options.num_processes, findings)
-    duplicates = [pair for pair in duplicates if not pair.expected(split.lists)]
+    patients = split.lists.groups
+    duplicates = find_duplicates(facts, form, patients, options.num_processes, findings)
     dropped = judge_duplicates(duplicates, options.drop_duplicates, findings)
     check_unlabeled_left(facts, dropped, duplicates, findings)
     findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}:")

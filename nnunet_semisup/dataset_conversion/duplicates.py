@@ -11,9 +11,11 @@ in all scans of a kind and has more contrast than all that is in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -27,6 +29,10 @@ from nnunet_semisup.dataset_conversion.volume import Volume
 FACTOR = 6
 SCREENING_THRESHOLD = 0.65
 CONFIRMATION_THRESHOLD = 0.92
+MOST_SCREENED_PICTURES = 2_000_000
+"""Pairs of 2D thumbnails that are screened: about 8 minutes of one core."""
+MOST_SCREENED_SCANS = 500_000
+"""Pairs of 3D thumbnails that are screened: up to half an hour of one core."""
 MOST_CONFIRMED = 100
 """Pairs that are compared at full resolution, each of which reads two files."""
 _TEMPLATE_SHARE = 0.6
@@ -55,6 +61,41 @@ def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
         if size > 1:
             small = (small.take(range(size - 1), axis) + small.take(range(1, size), axis)) / 2
     return small
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of images to search: all but those of one patient.
+
+    Args:
+        patients: of each image; ``None`` where it is not known.
+        subsets: of each image; where they are given, only pairs across two of them are searched.
+    """
+
+    patients: Sequence[str | None]
+    subsets: Sequence[str] | None = None
+
+    def wanted(self, first: int, second: int) -> bool:
+        """Whether to search this pair of indices."""
+        patient = self.patients[first]
+        if patient is not None and patient == self.patients[second]:
+            return False
+        return self.subsets is None or self.subsets[first] != self.subsets[second]
+
+    @property
+    def number(self) -> int:
+        """How many pairs are searched."""
+        known = [(i, patient) for i, patient in enumerate(self.patients) if patient is not None]
+        found = math.comb(len(self.patients), 2) - _equal_pairs(patient for _, patient in known)
+        if self.subsets is None:
+            return found
+        both = _equal_pairs((patient, self.subsets[i]) for i, patient in known)
+        return found - _equal_pairs(self.subsets) + both
+
+
+def _equal_pairs(keys: Iterable[Hashable]) -> int:
+    """How many pairs have the same key."""
+    return sum(math.comb(number, 2) for number in Counter(keys).values())
 
 
 @dataclass(frozen=True)
@@ -128,6 +169,7 @@ def screen(
     threshold: float = SCREENING_THRESHOLD,
     num_threads: int = 1,
     show_progress: bool = False,
+    pairs: Pairs | None = None,
 ) -> list[Candidate]:
     """Pairs whose thumbnails correlate at some shift, in the order of the input.
 
@@ -136,6 +178,7 @@ def screen(
         threshold: lowest correlation to report.
         num_threads: threads, which the Fourier transforms occupy well.
         show_progress: whether to show a bar.
+        pairs: those to look at; all by default.
     """
     if len(thumbnails) < 2:
         return []
@@ -145,22 +188,21 @@ def screen(
     grid = [fft.next_fast_len(int(n), real=True) for n in shapes.max(axis=0)]
     prepared = [_Searchable(_texture(t), box, grid) for t in smaller]
 
-    def against_all_before(index: int) -> list[Candidate]:
-        return [
-            candidate
-            for first in range(index)
-            if (candidate := _compare(prepared, first, index, factors)).score >= threshold
-        ]
+    wanted = pairs or Pairs([None] * len(prepared))
+
+    def against_all_before(index: int) -> tuple[int, list[Candidate]]:
+        row = [first for first in range(index) if wanted.wanted(first, index)]
+        compared = (_compare(prepared, first, index, factors) for first in row)
+        return len(row), [candidate for candidate in compared if candidate.score >= threshold]
 
     found: list[Candidate] = []
-    pairs = len(prepared) * (len(prepared) - 1) // 2
     with (
         ThreadPoolExecutor(max(1, num_threads)) as pool,
-        tqdm(total=pairs, desc="screening", unit="pair", disable=not show_progress) as bar,
+        tqdm(total=wanted.number, desc="screening", unit="pair", disable=not show_progress) as bar,
     ):
-        for index, row in enumerate(pool.map(against_all_before, range(len(prepared)))):
+        for number, row in pool.map(against_all_before, range(len(prepared))):
             found += row
-            bar.update(index)
+            bar.update(number)
     return sorted(found, key=lambda c: (c.first, c.second))
 
 
@@ -253,12 +295,38 @@ def confirm_files(
     return confirm(first.grey, second.grey, candidate.offset, candidate.margin)
 
 
+def affordable(
+    pairs: Pairs, subsets: Sequence[str], most: int, note: Callable[[str], None]
+) -> Pairs | None:
+    """The pairs to screen: all, else those across two subsets, else none.
+
+    Args:
+        pairs: all that are wanted.
+        subsets: of each image; may be empty.
+        most: number of pairs that may be screened.
+        note: is told what is left out.
+    """
+    if pairs.number <= most:
+        return pairs
+    text = f"there are {pairs.number} pairs of images, and at most {most} are searched for images"
+    text += " of the same scan at another crop or brightness"
+    exact = "Exact copies were searched among all images"
+    across = replace(pairs, subsets=subsets) if subsets else pairs
+    if 0 < across.number <= most:
+        note(f"{text}: only the {across.number} across two subsets were. {exact}")
+        return across
+    also = f" ({across.number} of them across two subsets)" if subsets else ""
+    note(f"{text}{also}: this search is left out. {exact}")
+    return None
+
+
 def near_duplicates(
     thumbnails: Sequence[np.ndarray],
     paths: Sequence[Path],
     read: Callable[[Path], Volume],
     mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
-    expected: Callable[[int, int], bool] = lambda first, second: False,
+    patients: Sequence[str | None] = (),
+    subsets: Sequence[str] = (),
     note: Callable[[str], None] = lambda text: None,
     num_threads: int = 1,
 ) -> list[tuple[int, int, float]]:
@@ -269,12 +337,20 @@ def near_duplicates(
         paths: the images' files, in the same order.
         read: reads a file.
         mapper: applies a function to candidates, perhaps in parallel.
-        expected: pairs, by index, that are alike for a known reason and not looked at.
-        note: is told when there were too many candidates to look at all of them.
+        patients: of each image, in the same order, ``None`` where it is not known; two images of
+            one are alike for that reason and not looked at.
+        subsets: of each image; see :func:`affordable`.
+        note: is told when there were too many pairs or candidates to look at all of them.
         num_threads: of :func:`screen`.
     """
-    alike = screen(thumbnails, num_threads=num_threads, show_progress=True)
-    candidates = [c for c in alike if not expected(c.first, c.second)]
+    if not thumbnails:
+        return []
+    flat = thumbnails[0].ndim < 3
+    most = MOST_SCREENED_PICTURES if flat else MOST_SCREENED_SCANS
+    pairs = affordable(Pairs(patients or [None] * len(thumbnails)), subsets, most, note)
+    if pairs is None:
+        return []
+    candidates = screen(thumbnails, num_threads=num_threads, show_progress=True, pairs=pairs)
     if not candidates:
         return []
     if len(candidates) > MOST_CONFIRMED:
@@ -284,7 +360,7 @@ def near_duplicates(
         )
         likely = sorted(candidates, key=lambda c: -c.score)[:MOST_CONFIRMED]
         candidates = sorted(likely, key=lambda c: (c.first, c.second))
-    threshold = CONFIRMATION_THRESHOLD if thumbnails[0].ndim > 2 else PICTURE_THRESHOLD
+    threshold = PICTURE_THRESHOLD if flat else CONFIRMATION_THRESHOLD
     scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
     return [
         (candidate.first, candidate.second, score)

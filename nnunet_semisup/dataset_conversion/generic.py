@@ -98,7 +98,6 @@ def make_form(
         dimensions=dimensions,
         components=components,
         test_labels=found.test_labels,
-        groups=split.lists.groups,
         label_advice="--label-map OLD:NEW says what other values mean",
         absent_label_advice="check --label-names and --label-map",
     )

@@ -108,6 +108,7 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
         raise UserError(_no_image_folder(root))
     label_folder = _choose(root, arguments.labels, _LABEL_FOLDERS, "--labels")
     labels = list_labels(label_folder, naming, findings) if label_folder else {}
+    naming = naming.settled(image_folder, labels)
     images = list_images(image_folder, naming, labels, findings)
     match(images, labels, findings)
     _add(found, images, labels, is_test=False)

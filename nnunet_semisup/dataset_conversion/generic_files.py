@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -21,6 +22,14 @@ _SHOWN = 5
 Images = dict[str, tuple[Path, ...]]
 
 
+class Digits(Enum):
+    """What four digits at the end of an image's name are, judged from the training images."""
+
+    CHANNEL = "the number of a channel"
+    NAME = "part of the case's name"
+    ABSENT = "not there in any training image"
+
+
 @dataclass(frozen=True)
 class Naming:
     """How a file's name gives the case.
@@ -28,10 +37,25 @@ class Naming:
     Args:
         image_suffixes: text after the case, one a channel; empty for nnU-Net's ``_0000`` or none.
         label_suffix: text after the case in the name of a label.
+        digits: what the training images say; ``None`` as long as they were not looked at.
     """
 
     image_suffixes: tuple[str, ...] = ()
     label_suffix: str = ""
+    digits: Digits | None = None
+
+    def settled(self, folder: Path, labels: Collection[str]) -> Naming:
+        """The naming for all folders of a conversion.
+
+        Args:
+            folder: of the training images.
+            labels: the training cases with a label.
+        """
+        stems = [stem for _, stem in _known_files(folder, Findings())]
+        if _are_numbered(stems, labels):
+            return replace(self, digits=Digits.CHANNEL)
+        found = any(map(_CHANNEL.fullmatch, stems))
+        return replace(self, digits=Digits.NAME if found else Digits.ABSENT)
 
 
 def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
@@ -59,7 +83,8 @@ def list_images(
     Args:
         folder: of the images.
         naming: how a name gives the case.
-        labels: cases with a label, which settle whether ``_0000`` is a channel or part of a name.
+        labels: cases with a label, which settle whether ``_0000`` is a channel or part of a name;
+            where they do not, ``naming`` does.
         findings: where to put what is wrong.
     """
     files = _known_files(folder, findings)
@@ -68,7 +93,7 @@ def list_images(
     stems = [stem for _, stem in files]
     if naming.image_suffixes:
         pairs = [_by_suffix(path, stem, naming, findings) for path, stem in files]
-    elif _are_numbered(stems, labels):
+    elif _are_numbered(stems, labels, naming.digits):
         pairs = [_by_number(stem) for stem in stems]
     else:
         pairs = [(stem, 0) for stem in stems]
@@ -137,20 +162,36 @@ def _by_suffix(path: Path, stem: str, naming: Naming, findings: Findings) -> tup
     return stem.removesuffix(suffix), naming.image_suffixes.index(suffix)
 
 
-def _are_numbered(stems: Sequence[str], labels: Collection[str]) -> bool:
-    """Whether four digits at the end are channels, not part of the case's name."""
-    matches = [_CHANNEL.fullmatch(stem) for stem in stems]
-    if not all(matches) or not set(stems).isdisjoint(labels):
+def _are_numbered(
+    stems: Sequence[str], labels: Collection[str], training: Digits | None = None
+) -> bool:
+    """Whether four digits at the end are channels, not part of the case's name.
+
+    Args:
+        stems: names of a folder's images without their endings.
+        labels: cases with a label in that folder, whose names decide first.
+        training: what the training images say, which decides next. If their names have no four
+            digits, an image is one file: the digits are its channel only if all are ``0000``.
+    """
+    matches = [match for stem in stems if (match := _CHANNEL.fullmatch(stem))]
+    if not set(stems).isdisjoint(labels):
         return False
-    cases = {match["id"] for match in matches if match}
-    first = sum(match["channel"] == "0000" for match in matches if match)
-    return 2 * first >= len(cases) and (len(cases) > 1 or not cases.isdisjoint(labels))
+    cases = {match["id"] for match in matches}
+    first = sum(match["channel"] == "0000" for match in matches)
+    likely = len(matches) == len(stems) and 2 * first >= len(cases)
+    if likely and not cases.isdisjoint(labels):
+        return True
+    if training is Digits.CHANNEL:
+        return first > 0
+    if training is Digits.ABSENT:
+        return first == len(stems)
+    return training is None and likely and len(cases) > 1
 
 
 def _by_number(stem: str) -> tuple[str, int]:
+    """Case and channel; a name without a number is the first channel."""
     match = _CHANNEL.fullmatch(stem)
-    assert match is not None
-    return match["id"], int(match["channel"])
+    return (match["id"], int(match["channel"])) if match else (stem, 0)
 
 
 def _list_dicom(folder: Path, labels: Collection[str], findings: Findings) -> Images:

@@ -61,7 +61,7 @@ def need_h5py() -> None:
         UserError: h5py is not installed.
     """
     if importlib.util.find_spec("h5py") is None:
-        raise UserError("h5 files need h5py; type: pip install 'nnunet-semisup[h5]'")
+        raise UserError("h5 files need h5py; type: pip install h5py")
 
 
 def need_spacing(spacing: float) -> None:

@@ -32,6 +32,7 @@ from nnunet_semisup.dataset_conversion.generic_split import (
 )
 from nnunet_semisup.dataset_conversion.splits import Split, SplitLists
 from nnunet_semisup.dataset_conversion.target import read_json
+from nnunet_semisup.dataset_conversion.verify import Findings
 from nnunet_semisup.errors import UserError
 
 NAME = "LC"
@@ -155,10 +156,7 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
             "the grey values of the masks are not known; say what they mean, for example "
             "--label-map 255:1."
         )
-    naming = Naming(
-        tuple(arguments.image_suffix.split(",")) if arguments.image_suffix else (),
-        arguments.label_suffix,
-    )
+    naming = _png_naming(arguments)
     collected = Collected(arguments.raw_dir, {})
     subsets = {
         subset: _collect_png(arguments, collected, subset, folder, naming)
@@ -181,6 +179,16 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
         collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted:")
         raise
     return Prepared(collected, split, form)
+
+
+def _png_naming(arguments: argparse.Namespace) -> Naming:
+    """How the slices of all folders are named, as those with a mask have it."""
+    suffixes = tuple(arguments.image_suffix.split(",")) if arguments.image_suffix else ()
+    naming = Naming(suffixes, arguments.label_suffix)
+    root: Path = arguments.raw_dir / _PNG_FOLDERS["labeled"]
+    masks = root / "mask"
+    labels = list_labels(masks, naming, Findings()) if masks.is_dir() else {}
+    return naming.settled(root / "image", labels)
 
 
 def _collect_png(

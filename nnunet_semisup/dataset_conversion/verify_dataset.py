@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,17 +24,23 @@ from nnunet_semisup.dataset_conversion.consistency import (
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
-    read_itk,
     read_picture,
     read_tif_stack,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
+from nnunet_semisup.dataset_conversion.readers import by_nibabel, has_channel_axis, scan_reader
 from nnunet_semisup.dataset_conversion.target import REPORT, read_json
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
+
+_CHANNEL_AXIS = (
+    "the images hold their channels in a fourth dimension. nnU-Net reads such files, but it stops "
+    "when it writes a prediction for one, which it does at the end of training. Save each channel "
+    "as a file of three dimensions: CASE_0000, CASE_0001 ..."
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,10 @@ def verify_dataset(
         findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
         findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
     read = [file.path for found in facts for file in (*found.images, found.label) if file]
-    if contradiction := contradicting_headers(read):
+    if not by_nibabel(form.read_image) and (contradiction := contradicting_headers(read)):
         findings.warnings.append(contradiction)
+    if form.components > 1 and has_channel_axis(listing.cases[0].images[0]):
+        findings.faults.append(_CHANNEL_AXIS)
     _check_together(facts, form, num_processes, findings)
     _check_counts(content, listing, findings)
     _check_unlabeled(folders, listing, findings)
@@ -137,10 +145,13 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
     for value in content["labels"].values():
         values.update(int(v) for v in (value if isinstance(value, list) else [value]))
     training = [case for case in listing.cases if case.subset.needs_label]
-    reader, dimensions, components = read_itk, 3, 1
-    if content["file_ending"].lower() in PICTURE_ENDINGS:
-        stack = any(is_tif_stack(case.images[0]) for case in training[:1])
-        reader, dimensions = (read_tif_stack, 3) if stack else (read_picture, 2)
+    first = training[0].images[0] if training else None
+    reader: Callable[[Path], Volume] = read_picture
+    dimensions, components = 2, 1
+    if content["file_ending"].lower() not in PICTURE_ENDINGS:
+        reader, dimensions = scan_reader(content, first), 3
+    elif first is not None and is_tif_stack(first):
+        reader, dimensions = read_tif_stack, 3
     for case in training:
         try:
             example = reader(case.images[0])
@@ -171,7 +182,7 @@ def _check_together(
     facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
 ) -> None:
     """Compare the cases with each other: copies, labels that none has, voxel sizes."""
-    duplicates = find_duplicates(facts, form, num_processes, findings)
+    duplicates = find_duplicates(facts, form, {}, num_processes, findings)
     similar = [pair for pair in duplicates if pair.kind == "acquisition"]
     if len(similar) > MOST_SIMILAR_LISTED:
         pairs = sorted(similar, key=lambda pair: -pair.correlation)
@@ -185,7 +196,7 @@ def _check_together(
         if pair.leaks:
             findings.faults.append(f"{pair.describe()}; remove one of them")
         elif pair.kind != "acquisition":
-            findings.warnings.append(pair.describe())
+            findings.warnings.append(f"{pair.describe()}; compare their images")
     findings.warnings += absent_labels(facts, form)
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults

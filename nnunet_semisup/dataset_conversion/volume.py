@@ -52,8 +52,11 @@ class Geometry:
         return found
 
     def same_origin(self, other: Geometry) -> bool:
-        """Whether the origins agree to a thousandth of a voxel."""
-        tolerance = RELATIVE_TOLERANCE * min(self.spacing)
+        """Whether the origins agree to a thousandth of a voxel, or to the 32 bits of NIfTI's."""
+        farthest = max(map(abs, self.origin))
+        tolerance = max(
+            RELATIVE_TOLERANCE * min(self.spacing), 4 * float(np.finfo(np.float32).eps) * farthest
+        )
         return bool(np.allclose(self.origin, other.origin, rtol=0, atol=tolerance))
 
     def equals(self, other: Geometry) -> bool:
@@ -93,7 +96,7 @@ def read_itk(path: Path) -> Volume:
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
     if path.name.endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+        load_nifti(path)
     try:
         with _quiet_itk():
             return _read_itk(path)
@@ -129,22 +132,25 @@ def _read_itk(path: Path) -> Volume:
     return Volume(sitk.GetArrayFromImage(image), geometry)
 
 
-def _check_nifti(path: Path) -> np.ndarray:
-    """Refuse what ITK's NIfTI reader hides; returns the voxels with axes x, y, z.
+def load_nifti(path: Path) -> tuple[nibabel.Nifti1Image, np.ndarray]:
+    """Refuse what ITK's NIfTI reader hides; returns nibabel's image and its voxels, axes x, y, z.
 
     It fills truncated files and NaN voxels with 0, and takes a voxel size of 0 for 1 mm.
 
     Raises:
-        UnreadableFileError: the file is damaged, a voxel is NaN or infinite, or the header has no
-            voxel size.
+        UnreadableFileError: the file is empty or damaged, a voxel is NaN or infinite, or the header
+            has no voxel size.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise UnreadableFileError("the file is empty (0 bytes)")
     try:
         content = path.read_bytes()
         if path.name.endswith(".gz"):
             content = gzip.decompress(content)
         sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
         kind = nibabel.Nifti2Image if 540 in sizes else nibabel.Nifti1Image
-        stored = np.asanyarray(kind.from_bytes(content).dataobj)
+        image = kind.from_bytes(content)
+        stored = np.asanyarray(image.dataobj)
         length = kind.header_class.sizeof_hdr
         header = kind.header_class(binaryblock=content[:length], check=False)
     except Exception as error:  # on damaged headers nibabel raises many kinds
@@ -155,7 +161,7 @@ def _check_nifti(path: Path) -> np.ndarray:
     if not (np.isfinite(steps).all() and steps.all()):
         shown = ", ".join(f"{step:g}" for step in steps)
         raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
-    return stored
+    return image, stored
 
 
 def not_finite(array: np.ndarray) -> str:
@@ -172,7 +178,7 @@ def nifti_holds(path: Path, volume: Volume) -> bool:
     Raises:
         UnreadableFileError: the file is damaged.
     """
-    stored = _check_nifti(path).T
+    stored = load_nifti(path)[1].T
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _quiet_itk():

@@ -140,7 +140,9 @@ def find_command(name: str) -> str:
     path = os.pathsep.join([*folders, os.environ.get("PATH", "")])
     found = shutil.which(name, path=path)
     if found is None:
-        raise UserError(f"The command {name} is not installed. Run: pip install nnunet-semisup")
+        raise UserError(
+            f"The command {name} is not installed. Run: pip install . in this package's folder"
+        )
     return found
 
 

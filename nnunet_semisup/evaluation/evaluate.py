@@ -37,6 +37,8 @@ class CaseResult:
     ignored_voxels: int = 0
     undeclared_values: tuple[int, ...] = ()
     placement_differs: bool = False
+    spacing_from: str | None = None
+    """Whose spacing was taken where not both are known, or ``"neither"``."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,15 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
+    known = [role for role, label_map in maps.items() if label_map.spacing_known]
+    source = None if len(known) == len(maps) else known[0] if known else "neither"
+    if source in maps:
+        maps = {role: replace(m, spacing=maps[source].spacing) for role, m in maps.items()}
     try:
         result = evaluate_label_maps(maps["reference"], maps["prediction"], job.scheme)
     except ValueError as error:
         return f"{job.pair.name}: {error}"
-    return replace(result, name=job.pair.name)
+    return replace(result, name=job.pair.name, spacing_from=source)
 
 
 def _check_grid(reference: LabelMap, prediction: LabelMap) -> None:
@@ -212,6 +218,12 @@ def _case_warnings(cases: tuple[CaseResult, ...]) -> list[str]:
             "origin or direction of reference and prediction differ, voxels were compared by "
             f"index: {', '.join(displaced)}"
         )
+    for source, taken in (("prediction", None), ("reference", None), ("neither", "1")):
+        if names := [case.name for case in cases if case.spacing_from == source]:
+            warnings.append(
+                f"no JSON file with the spacing beside reference or prediction, "
+                f"{taken or f'that of the {source}'} was taken: {', '.join(names)}"
+            )
     undeclared = [case for case in cases if case.undeclared_values]
     if undeclared:
         values = sorted({value for case in undeclared for value in case.undeclared_values})

@@ -14,6 +14,7 @@ from nnunetv2.imageio.reader_writer_registry import (
     LIST_OF_IO_CLASSES,
     recursive_find_reader_writer_by_name,
 )
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
@@ -70,12 +71,16 @@ class EvaluationInputs:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement."""
+    """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement.
+
+    ``spacing_known`` is false for a 3D tif without the JSON file that has it, and the spacing 1.
+    """
 
     labels: npt.NDArray[np.int32]
     values: tuple[int, ...]
     spacing: tuple[float, ...]
     placement: tuple[float, ...]
+    spacing_known: bool = True
 
 
 def find_inputs(
@@ -141,10 +146,14 @@ def read_label_map(path: Path, reader: Reader) -> LabelMap:
     spacing = tuple(float(s) for s in properties["spacing"])
     if is_2d(properties):
         labels, spacing = labels[0], spacing[1:]
-    values = tuple(int(v) for v in np.flatnonzero(np.bincount(labels.ravel())))
+    found = np.zeros(MAX_LABEL + 1, dtype=bool)
+    for part in labels:  # as an index, all at once, the labels would take twice their memory
+        found[part] = True
+    values = tuple(int(v) for v in np.flatnonzero(found))
     if len(values) > MAX_VALUES_PER_FILE:
         raise ValueError(f"holds {len(values)} different values: is it an image?")
-    return LabelMap(labels, values, spacing, _placement(properties))
+    known = not issubclass(reader, Tiff3DIO) or path.with_suffix(".json").is_file()
+    return LabelMap(labels, values, spacing, _placement(properties), known)
 
 
 def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

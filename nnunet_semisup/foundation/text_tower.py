@@ -73,7 +73,7 @@ def weights_location(model: str) -> str | None:
         import open_clip  # noqa: F401
     except ImportError as error:
         raise unavailable(
-            model, f"{error.name} is not installed (pip install 'nnunet-semisup[text]')"
+            model, f"{error.name} is not installed (pip install open_clip_torch transformers)"
         ) from error
     named = os.environ.get(VARIABLE)
     if not named:

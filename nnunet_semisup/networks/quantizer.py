@@ -181,4 +181,4 @@ class VectorQuantizer(nn.Module):
 
     def _back(self, codes: Tensor, x: Tensor, spatial: torch.Size) -> Tensor:
         maps = codes.transpose(1, 2).reshape(codes.shape[0], self.code_dim, *spatial)
-        return x + self.mix * (self.project_out(maps) - x)
+        return torch.lerp(x, self.project_out(maps).to(x.dtype), self.mix.to(x.dtype))

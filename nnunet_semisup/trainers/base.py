@@ -51,7 +51,7 @@ class SemiSupervisedTrainer(
     """
 
     unlabeled_batch_size: int | None = None
-    """Unlabeled patches a step on each GPU; ``None``: as many as labeled ones."""
+    """Unlabeled patches a step on each GPU; ``None``: as labeled ones (2 at least for CutMix)."""
     seed: int | None = None
     """Seeds weights, patches and perturbations; ``None`` draws one and records it."""
     ema_decay: float = 0.99

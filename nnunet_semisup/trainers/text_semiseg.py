@@ -46,11 +46,11 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     two_decoders: ClassVar[bool] = True
 
     unlabeled_weight: float = 0.1
-    """Greatest weight of the cross supervision, lambda in [0], section 2.4."""
+    """Greatest weight of the cross supervision, lambda in [0], section 2.4; 0: labels alone."""
     rampup_length: float = 1.0
     """lambda rises over the whole training ([0], section 2.4)."""
     mix_weight: float = 1.0
-    """Weight of the mixed images' loss ([0], eq. 9); 0 leaves the mixed pass out."""
+    """Weight of the loss on all mixed images together ([0], eq. 9); 0 leaves that pass out."""
     mix_start: float = 0.2
     """Fraction of training before the mixed pass begins (released code: 6,000 of 30,000 steps)."""
 

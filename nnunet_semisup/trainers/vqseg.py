@@ -65,7 +65,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     quantizer_warmup: float = 0.05
     """Fraction of training over which quantized features replace continuous ones."""
     codebook_fit: bool = True
-    """Fit the codes to the tokens in closed form during that warm-up (networks/codebook_fit.py)."""
+    """Fit the codes to the tokens in closed form during that warm-up."""
     reconstruction_weight: float = 1.0
     """Weight of the L1 reconstruction ([0], section 3.3)."""
     commitment_weight: float = 0.1
@@ -133,6 +133,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         """As the base; also prepares the diagnostics."""
         super().initialize()
         self.foundation: dinov2.FrozenDINOv2 | None = None
+        self.quantizer_mix = 0.0
         self.diagnostics = CodebookDiagnostics(self.student.quantizers, self.device)
 
     def on_train_start(self) -> None:
@@ -177,12 +178,15 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     def update_quantizers(self, image: Tensor) -> None:
         """Sets the warm-up's mix and, every so often, fits the codes and sets the temperature.
 
-        A fit needs eigenvalues, for which the host waits; no other step does.
+        Neither is undone where a continued run has more epochs, of which it has done a smaller
+        fraction. A fit needs eigenvalues, for which the host waits; no other step does.
         """
         step = self.current_epoch * self.num_iterations_per_epoch + self.iteration
-        mix = linear_rampup(self.progress, self.quantizer_warmup)
+        before = self.quantizer_mix
+        self.quantizer_mix = max(before, linear_rampup(self.progress, self.quantizer_warmup))
         due = step % self.calibrate_every == 0
-        if due and self.codebook_fit and self.progress <= self.quantizer_warmup:
+        warming_up = before < 1 and self.progress <= self.quantizer_warmup
+        if due and self.codebook_fit and warming_up:
             with torch.no_grad():
                 stages = self.student.tokens(image)
             # torch before 2.10 would keep the weights' casts of this pass, which have no gradient.
@@ -190,7 +194,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
             for quantizer, tokens in zip(self.student.quantizers, stages, strict=True):
                 quantizer.fit(*moments(tokens))
         for quantizer in self.student.quantizers:
-            quantizer.mix.fill_(mix)
+            quantizer.mix.fill_(self.quantizer_mix)
             if due and self.qpm_mode == "calibrated":
                 quantizer.calibrate(self.qpm_perplexity)
 
@@ -240,10 +244,12 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         return self.diagnostics.finish_epoch(self, unlabeled)
 
     def extra_state(self) -> dict[str, Any]:
-        return {**super().extra_state(), "diagnostics": self.diagnostics.state_dict()}
+        own = {"diagnostics": self.diagnostics.state_dict(), "quantizer_mix": self.quantizer_mix}
+        return {**super().extra_state(), **own}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         super().load_extra_state(state)
+        self.quantizer_mix = state.get("quantizer_mix", 0.0)
         self.diagnostics.load_state_dict(state["diagnostics"])
         if self.local_rank != 0:
             self.diagnostics.reset()  # A checkpoint has the counts of the first rank only.

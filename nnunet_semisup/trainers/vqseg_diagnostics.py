@@ -72,7 +72,8 @@ class CodebookDiagnostics:
             values[f"code_perplexity_{index}"] = float(entropy.exp())
             used.append((counts > 0).cpu())
         values.update(self.effect(trainer, unlabeled))
-        if values["sensitivity"] < SENSITIVE and trainer.qpm_epsilon > 0:
+        warmed_up = trainer.quantizer_mix >= 1 and trainer.qpm_epsilon > 0
+        if warmed_up and 0 < values["sensitivity"] < SENSITIVE:
             trainer.print_to_log_file(
                 f"Swapping codes changes the foreground by {values['sensitivity']:.2%} only: "
                 "the perturbation has little effect."

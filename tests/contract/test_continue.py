@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisup.errors import DivergedError, UserError
 from nnunet_semisup.registry import METHODS, find_method
@@ -206,7 +206,7 @@ def test_labels_that_other_folds_hide_are_not_used_silently(
 
 def test_images_that_are_not_preprocessed_are_told(build, datasets, capsys):
     name = datasets("labels3d").name
-    image = Path(os.environ["nnUNet_raw"], name, "imagesUn", "late_0000.nii.gz")
+    image = Path(nnUNet_raw, name, "imagesUn", "late_0000.nii.gz")
     image.touch()
     try:
         build(PSEUDO_LABEL, "labels3d")

@@ -34,6 +34,31 @@ def test_codes_are_fitted_during_the_warmup_only(build, kind, fit, epoch, moves)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def test_more_epochs_do_not_bring_the_warmup_back(build, tmp_path):
+    file = str(tmp_path / "checkpoint_latest.pth")
+    trainer = build(VQSEG, "labels3d", num_epochs=10, calibrate_every=1)
+    step_at(trainer, 5)
+    trainer.save_checkpoint(file)
+    longer = build(VQSEG, "labels3d", num_epochs=1000, calibrate_every=1)
+    longer.load_checkpoint(file)
+    assert longer.progress < longer.quantizer_warmup
+    before, after = step_at(longer, 6)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert [float(q.mix) for q in longer.student.quantizers] == [1.0] * len(after)
+
+
+def test_a_perturbation_without_effect_is_told_after_the_warmup(build, capsys):
+    trainer = build(VQSEG, "labels3d", num_epochs=10)
+    trainer.diagnostics.effect = lambda *_: {"sensitivity": 0.001}
+    _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+    for epoch in (0, 5):
+        step_at(trainer, epoch)
+        capsys.readouterr()
+        trainer.end_epoch(unlabeled)
+        told = "changes the foreground by 0.10% only" in capsys.readouterr().out
+        assert told == (epoch == 5)
+
+
 def test_the_fit_lowers_the_error_of_quantizing(build):
     errors = []
     for fit in (False, True):

@@ -44,5 +44,22 @@ def test_a_command_says_so_without_a_traceback(capsys):
     assert "fewer processes than 1 (-np)" in message
 
 
+def _no_space(value):
+    raise OSError(28, "No space left on device", f"file{value}")
+
+
+@pytest.mark.parametrize(("function", "traceback"), [(_no_space, False), (_double, True)])
+@pytest.mark.parametrize("num_processes", [0, 1])
+def test_a_command_ends_with_the_case_that_failed(capsys, num_processes, function, traceback):
+    with pytest.raises(SystemExit) as error:
+        run_command(lambda: run_parallel(function, {"x": (-1,)}, num_processes, "", False) and None)
+    assert error.value.code == 1
+    told = capsys.readouterr().err
+    assert ("Traceback" in told) == traceback
+    *_, last, advice = told.splitlines()
+    assert last.startswith("error: case x failed: ")
+    assert advice == "Run the same command again to go on."
+
+
 def test_nothing_to_do():
     assert run_parallel(_double, {}, 4, "test") == {}

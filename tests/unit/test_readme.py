@@ -15,6 +15,9 @@ from nnunet_semisup.cli.info import methods_table
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+)
 PREFIX = "nnUNetv2_semisup_"
 
 
@@ -62,10 +65,18 @@ def test_own_commands_are_shown():
     }
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+def anchors(path):
+    """What the headings of a page can be linked by."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_and_pictures_exist(name):
-    targets = re.findall(r"\]\(([^)]+)\)", DOCUMENTS[name])
-    headings = re.findall(r"^#+ (.+)$", DOCUMENTS[name], flags=re.MULTILINE)
-    anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
-    local = [t for t in targets if not t.startswith("http") and t not in anchors]
-    assert [t for t in local if not (ROOT / t).is_file()] == []
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.is_file(), target
+            assert not anchor or anchor in anchors(linked), target

@@ -140,6 +140,11 @@ def test_other_plans_name_gives_a_folder_of_its_own(made):
         (("-c", "2d", "3d_fullres", "3d_lowres", "-np", "1", "2"), "give one number"),
         (("-np", "0"), "none below 1"),
         (("-npfp", "0"), "-npfp 0 is too small"),
+        (("-gpu_memory_target", "0"), "-gpu_memory_target 0: give GB, more than 0"),
+        (("-overwrite_target_spacing", "1", "1"), "-overwrite_target_spacing 1 1: give three"),
+        (("-overwrite_target_spacing", "1", "1", "0"), "give three positive numbers in mm"),
+        (("-overwrite_target_spacing", "1", "1", "inf"), "give three positive numbers in mm"),
+        (("-overwrite_target_spacing", "1", "a", "1"), "give three positive numbers in mm"),
         (("-d", "504", "999"), "999"),
         (
             ("-c", "2d", "3d_fulres"),
@@ -229,7 +234,7 @@ def test_key_of_the_splits_alone(made, capsys):
     splits = [{"train": ["lab_000"], "val": [], "unlabeled": ["lab_001"]}]
     (raw.folder / "splits_final.json").write_text(json.dumps(splits))
     assert plan("-c", "2d") == 0
-    assert "has no imagesUn" in capsys.readouterr().out
+    assert "has no images in imagesUn" in capsys.readouterr().out
     assert (preprocessed / "nnUNetPlans_2d").is_dir()
     assert json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8")) == splits
 

@@ -234,7 +234,7 @@ def test_key_of_the_splits_alone_needs_no_preprocessing(planned, capsys):
     (planned.preprocessed / "splits_final.json").write_text(json.dumps(splits))
     before = planned.snapshot()
     assert run() == {}
-    assert "has no imagesUn" in capsys.readouterr().out
+    assert "has no images in imagesUn" in capsys.readouterr().out
     assert planned.snapshot() == before
 
 

@@ -11,6 +11,8 @@ import pytest
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
+from nnunet_semisup.data.lock import alone_in
+from nnunet_semisup.data.preprocessing import check_unlabeled, preprocess_checked
 from nnunet_semisup.errors import UserError
 from tests.helpers import write_image
 from tests.unit.data.shared import IDS, check, folder_of, run, stamp_of
@@ -179,3 +181,22 @@ def test_sigkill_leaves_a_folder_that_the_next_run_completes(planned, preprocess
     assert preprocessed_ids == ["unl_001", "unl_002"]
     assert check(planned) == IDS
     assert not list(planned.preprocessed.glob("*partial"))
+
+
+def test_two_commands_do_not_work_in_one_folder(planned):
+    with alone_in(folder_of(planned)):
+        before = planned.snapshot()
+        with pytest.raises(UserError, match="Another command is writing to") as caught:
+            run()
+        assert planned.snapshot() == before
+        assert str(folder_of(planned)) in str(caught.value)
+    assert run() == {"3d_fullres": IDS}
+    assert not list(planned.preprocessed.glob("*.lock"))
+
+
+def test_what_another_command_made_meanwhile_is_kept(planned, preprocessed_ids):
+    checked = check_unlabeled(501, ["3d_fullres"], num_processes=[0], show_progress=False)
+    run()
+    assert preprocessed_ids == IDS
+    preprocess_checked(checked, show_progress=False)
+    assert preprocessed_ids == IDS

@@ -173,8 +173,14 @@ def test_patients_of_the_testing_folder_as_unlabeled_data(roots, tree, tmp_path)
 
 
 def test_frames_of_one_patient_may_look_alike(roots, tree, capsys, monkeypatch):
+    """They are not searched; two patients who look alike are named."""
+
+    def similar(thumbnails, paths, read, mapper, patients, *_):
+        assert patients[4] == patients[5] == "patient090" != patients[3]
+        return [(3, 4, 0.98)]
+
     place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
-    monkeypatch.setattr(place, lambda *_: [(4, 5, 0.99), (3, 4, 0.98)])
+    monkeypatch.setattr(place, similar)
     assert tree.convert("--drop-duplicates") == 0
     assert report_of(roots["raw"] / MADE)["dropped"] == ["patient090_frame01"]
     out = capsys.readouterr().out

@@ -1,3 +1,4 @@
+import json
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +9,7 @@ from skimage.feature import match_template
 from nnunet_semisup.dataset_conversion import duplicates
 from nnunet_semisup.dataset_conversion.duplicates import (
     FACTOR,
+    Pairs,
     _box_sum,
     _Searchable,
     confirm,
@@ -16,6 +18,7 @@ from nnunet_semisup.dataset_conversion.duplicates import (
 )
 from tests.unit.dataset_conversion.trees import texture
 from tests.unit.dataset_conversion.trees_common import smooth
+from tests.unit.dataset_conversion.trees_generic import WHAT, convert, made, scan, write
 
 
 def test_correlation_equals_the_reference():
@@ -125,3 +128,87 @@ def test_only_the_most_similar_of_very_many_pairs_are_compared(monkeypatch):
         "6 pairs of images look alike when they are made small; only the 3 most similar were "
         "compared in detail"
     ]
+
+
+PATIENTS = ["a", "a", "b", None, None, "b", "a"]
+SUBSETS = ["labeled", "test", "test", "labeled", "labeled", "labeled", "labeled"]
+
+
+@pytest.mark.parametrize("subsets", [None, SUBSETS])
+def test_number_of_pairs_is_that_of_the_wanted_ones(subsets):
+    pairs = Pairs(PATIENTS, subsets)
+    wanted = [pair for pair in combinations(range(7), 2) if pairs.wanted(*pair)]
+    assert pairs.number == len(wanted) == (17 if subsets is None else 7)
+    assert (0, 1) not in wanted
+    assert (3, 4) in wanted or subsets is not None
+
+
+def search(monkeypatch, subsets=(), patients=PATIENTS):
+    """The pairs that were screened of seven equal images, those that were found, and the notes."""
+    thumbnails = [thumbnail(texture(0, (60, 60, 60)))] * 7
+    screened, notes = [], []
+    compare = duplicates._compare
+    monkeypatch.setattr(
+        duplicates,
+        "_compare",
+        lambda prepared, i, j, factors: screened.append((i, j)) or compare(prepared, i, j, factors),
+    )
+    found = duplicates.near_duplicates(
+        thumbnails,
+        [],
+        lambda path: None,
+        lambda _, candidates: [1.0] * len(candidates),
+        patients,
+        subsets,
+        notes.append,
+    )
+    assert sorted(screened) == [(i, j) for i, j, _ in found]
+    return [(i, j) for i, j, _ in found], notes
+
+
+def test_pairs_of_one_patient_are_not_even_screened(monkeypatch):
+    found, notes = search(monkeypatch)
+    pairs = Pairs(PATIENTS)
+    assert found == [pair for pair in combinations(range(7), 2) if pairs.wanted(*pair)]
+    assert notes == []
+
+
+def test_of_too_many_pairs_those_across_subsets_are_screened(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_SCREENED_SCANS", 17)
+    assert len(search(monkeypatch, SUBSETS)[0]) == 17, "the limit itself is not too many"
+    monkeypatch.setattr(duplicates, "MOST_SCREENED_SCANS", 16)
+    found, notes = search(monkeypatch, SUBSETS)
+    pairs = Pairs(PATIENTS, SUBSETS)
+    assert found == [pair for pair in combinations(range(7), 2) if pairs.wanted(*pair)]
+    assert notes == [
+        "there are 17 pairs of images, and at most 16 are searched for images of the same scan at "
+        "another crop or brightness: only the 7 across two subsets were. Exact copies were "
+        "searched among all images"
+    ]
+
+
+@pytest.mark.parametrize("subsets", [(), SUBSETS, ["labeled"] * 7])
+def test_far_too_many_pairs_are_not_screened(monkeypatch, subsets):
+    monkeypatch.setattr(duplicates, "MOST_SCREENED_SCANS", 6)
+    found, (note,) = search(monkeypatch, subsets)
+    assert found == []
+    assert note.startswith("there are 17 pairs of images, and at most 6 are searched")
+    assert "this search is left out. Exact copies were searched among all images" in note
+    assert ("(7 of them across two subsets)" in note) == (subsets is SUBSETS)
+    monkeypatch.setattr(duplicates, "MOST_SCREENED_SCANS", 17)
+    assert len(search(monkeypatch, subsets)[0]) == 17
+
+
+def test_report_says_what_was_not_searched_and_copies_are_found(
+    roots, folders, capsys, monkeypatch
+):
+    monkeypatch.setattr(duplicates, "MOST_SCREENED_SCANS", 5)
+    assert convert(folders.root, *WHAT) == 0
+    report = json.loads((made(roots) / "conversion_report.json").read_text(encoding="utf-8"))
+    (warning,) = report["warnings"]
+    assert warning.startswith("there are 10 pairs of images, and at most 5 are searched")
+    assert "(6 of them across two subsets): this search is left out" in warning
+    assert f"warning: {warning}" in capsys.readouterr().out
+    write(scan(0), folders.image("p4"))
+    assert convert(folders.root, *WHAT, "--overwrite") == 2
+    assert "p1 (labeled) and p4 (unlabeled) hold the same image" in capsys.readouterr().err

@@ -95,10 +95,6 @@ FAULTS = {
         copy_across,
         "AAAA (labeled) and DDDD (unlabeled) hold the same image, voxel for voxel",
     ),
-    "label copied": (
-        lambda d: write_nrrd(ball(0), d.label("EEEE")),
-        "AAAA (labeled) and EEEE (validation) hold the same label, voxel for voxel",
-    ),
     "no labeled case": (
         lambda d: d.write_split(labeled=["XXXX"]),
         "none of the 1 labeled cases is on disk",
@@ -151,6 +147,23 @@ def test_copy_is_dropped_on_request(roots, download, capsys):
         json.loads((made / "dataset.json").read_text(encoding="utf-8"))["semisup"]["num_unlabeled"]
         == 1
     )
+
+
+def test_one_label_for_two_images_is_only_a_warning(roots, download, capsys):
+    """The challenge's own scans have such a pair."""
+    write_nrrd(ball(0), download.label("EEEE"))
+    assert convert(download) == 0
+    assert (
+        "warning: AAAA (labeled) and EEEE (validation) hold the same label, voxel for voxel; "
+        "compare their images: one scan may be there twice, or one label may be wrong"
+    ) in capsys.readouterr().out
+    write_nrrd(ball(0), download.label("CCCC"))
+    kept = ("--keep-hidden-labels", "--overwrite")
+    assert convert(download, *kept) == 0
+    assert "CCCC (unlabeled) hold the same label" in capsys.readouterr().out
+    assert convert(download, *kept, "--drop-duplicates") == 0
+    report = roots["raw"] / "Dataset501_LA2018" / "conversion_report.json"
+    assert json.loads(report.read_text(encoding="utf-8"))["dropped"] == ["CCCC"]
 
 
 def test_shifted_copy_is_only_a_warning(roots, download, capsys):

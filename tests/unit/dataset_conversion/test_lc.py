@@ -65,6 +65,23 @@ def test_png_tree(roots, png, capsys):
     assert splits == [{"train": ["a_1", "a_2"], "val": ["c_1"]}]
 
 
+def test_numbered_slices_are_a_case_each_in_every_folder(roots, png, tmp_path):
+    """Only the folders with masks tell that the numbers are no channels."""
+    for folder, cases in PNG.items():
+        for kind in ("image", "mask"):
+            for case in cases:
+                path = png / folder / kind / f"{case}.png"
+                path.rename(path.with_name(f"{case[0]}_{int(case[2]) - 1:04d}.png"))
+    for number in range(3):
+        write(texture(9 + number, SLICE), tmp_path / "more" / f"z_{number:04d}.png")
+        write(texture(19 + number, SLICE), tmp_path / "more" / f"y_{number:04d}.png")
+    more = ("--extra-unlabeled", str(tmp_path / "more"))
+    assert run(png, "--label-map", "255:1", *more) == 0
+    further = [f"{patient}_{number:04d}_0000" for patient in "yz" for number in range(3)]
+    assert names(made(roots) / "imagesUn") == ["b_0000_0000", "b_0001_0000", *further]
+    assert names(made(roots) / "imagesTs") == ["d_0000_0000"]
+
+
 def test_further_slices_without_a_mask(roots, png, tmp_path):
     write(texture(9, SLICE), tmp_path / "more" / "z_1.png")
     more = ("--extra-unlabeled", str(tmp_path / "more"))

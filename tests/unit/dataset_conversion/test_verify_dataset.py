@@ -189,6 +189,15 @@ def test_images_that_look_alike_get_a_line_each_unless_many(made, capsys, monkey
         assert line.count(" and ") == 11
 
 
+def test_one_label_for_two_images_is_a_warning(made, capsys):
+    shutil.copy(made / "labelsTr" / "lab_000.nii.gz", made / "labelsTs" / "tst_000.nii.gz")
+    assert verify() == 0
+    assert (
+        "warning: lab_000 (labeled) and tst_000 (test) hold the same label, voxel for voxel; "
+        "compare their images"
+    ) in capsys.readouterr().out
+
+
 def test_test_images_need_no_labels(made):
     shutil.rmtree(made / "labelsTs")
     assert verify() == 0

@@ -1,12 +1,14 @@
 import hashlib
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.formats import holds_written
 from nnunet_semisup.dataset_conversion.verify import inspect_case
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
@@ -34,6 +36,17 @@ def test_written_volume_reads_back(tmp_path, dtype):
     assert array_sha256(found.array) == array_sha256(volume.array)
     assert found.geometry.mismatches(GEOMETRY) == []
     assert found.geometry.same_origin(GEOMETRY)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.625])
+def test_origin_far_from_small_voxels_reads_back(tmp_path, step):
+    """NIfTI keeps 32 bits of an origin, which may be less than a thousandth of such a voxel."""
+    far = Geometry((24, 20, 88), (step,) * 3, (1e4 / 3, -7.0, -1234.567), GEOMETRY.direction)
+    volume = Volume(texture(0), far)
+    write_nifti(volume, tmp_path / "a.nii.gz")
+    assert holds_written(tmp_path / "a.nii.gz", volume)
+    moved = replace(far, origin=(far.origin[0], -7.0, far.origin[2] + 0.1))
+    assert holds_written(tmp_path / "a.nii.gz", Volume(texture(0), moved)) is False
 
 
 def test_bytes_depend_on_the_content_alone(tmp_path):

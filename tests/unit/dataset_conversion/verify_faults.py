@@ -60,6 +60,14 @@ def drop_labels(made):
     edit(made / "dataset.json", lambda c: c["labels"].update(extra=5))
 
 
+def stack_channels(made):
+    """One file a case, with the channels in a fourth dimension."""
+    for number, path in enumerate(sorted(made.glob("images*/*_0000.nii.gz"))):
+        path.with_name(path.name.replace("_0000", "_0001")).unlink()
+        image = SimpleITK.GetImageFromArray(noise(number, (2, *SHAPE)), isVector=False)
+        SimpleITK.WriteImage(image, str(path))
+
+
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FAULTS = {
     "truncated unlabeled": (
@@ -167,6 +175,10 @@ FAULTS = {
     "two dimensions": (
         lambda d: volume(d / "imagesUn" / "unl_000_0000.nii.gz", noise()[0], (1, 1)),
         "has 2 dimensions; 3 are expected",
+    ),
+    "channels in a fourth dimension": (
+        stack_channels,
+        "the images hold their channels in a fourth dimension. nnU-Net reads such files, but",
     ),
     "unit": (
         lambda d: [

@@ -194,6 +194,28 @@ def test_tiff_volumes_take_their_spacing_from_the_file_beside(folders, cube):
     assert case.classes["heart"].values["HD95"] == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize(
+    ("removed", "spacing", "warning"),
+    [
+        (("reference",), 4.0, "that of the prediction was taken: a"),
+        (("prediction",), 4.0, "that of the reference was taken: a"),
+        (("reference", "prediction"), 1.0, "1 was taken: a"),
+    ],
+)
+def test_tiff_volumes_without_the_file_beside(folders, cube, removed, spacing, warning):
+    """nnU-Net's gt_segmentations have none, its predictions have."""
+    folders.dataset_json(HEART, file_ending=".tif")
+    for folder in (folders.reference, folders.prediction):
+        Tiff3DIO().write_seg(cube, str(folder / "a.tif"), {"spacing": [4.0, 1.0, 1.0]})
+    for role in removed:
+        (getattr(folders, role) / "a.json").unlink()
+    evaluation = run(folders)
+    assert evaluation.cases[0].spacing == (spacing, 1.0, 1.0)
+    (told,) = evaluation.warnings
+    assert told.startswith("no JSON file with the spacing beside")
+    assert told.endswith(warning)
+
+
 def test_suspicious_input_is_told(folders, cube):
     folders.dataset_json(HEART)
     folders.case("a", cube, cube * 7)

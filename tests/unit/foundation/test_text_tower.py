@@ -161,7 +161,7 @@ class TestUnavailable:
         monkeypatch.setattr(builtins, "__import__", refuse)
         with pytest.raises(UserError) as caught:
             text_tower.weights_location("clip")
-        self.check(str(caught.value), "pip install 'nnunet-semisup[text]'")
+        self.check(str(caught.value), "pip install open_clip_torch transformers")
 
     @pytest.mark.parametrize(
         ("make", "model", "reason"),

@@ -80,6 +80,16 @@ class TestForward:
             quantizer.mix.fill_(mix)
             torch.testing.assert_close(quantizer(x).features, x + mix * (full - x))
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_nothing_of_the_continuous_features_is_left_by_rounding(self, dtype):
+        quantizer, x = make(), features()
+        codes = torch.randn(x.shape[0], x[0, 0].numel(), quantizer.code_dim)
+        decoded = [
+            quantizer._back(codes, (x + shift).to(dtype), x.shape[2:]) for shift in (0.0, 100.0)
+        ]
+        assert decoded[0].dtype == dtype
+        assert torch.equal(*decoded)
+
     @pytest.mark.parametrize("factor", [0.0, 1e-4, 1e6])
     def test_finite_for_features_of_any_size(self, factor):
         quantizer, x = make(), (factor * features()).requires_grad_()

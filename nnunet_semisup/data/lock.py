@@ -1,0 +1,39 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nnunet_semisup.errors import UserError
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds ``folder``'s lock, a file ``<folder>.lock`` beside it, which is removed at the end.
+
+    The lock of a killed process is free. A file system without locks gives none.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
+    path = folder.with_name(f"{folder.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"Another command is writing to {folder} (it holds {path}). Wait until it has ended, "
+            "then run this one again."
+        ) from None
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
