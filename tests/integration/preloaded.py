@@ -6,11 +6,11 @@ Neither nnU-Net nor this package's trainers are imported before the fork: they r
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
 
 from nnunet_semisup import _discovery
 
@@ -30,6 +30,7 @@ def as_if_started(line: Sequence[str], environment: Mapping[str, str], output: s
 
     What the package's ``.pth`` file does to the environment when Python starts is done here.
     """
+    multiprocessing.set_start_method(None, force=True)  # what Python's default is, not this fork's
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
@@ -49,7 +50,7 @@ def run_preloaded(
 
     Returns its exit code, negative for a signal.
     """
-    context = get_context("forkserver")
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LIBRARIES))
     process = context.Process(target=as_if_started, args=(line, environment, output))
     process.start()
