@@ -51,19 +51,20 @@ def find_unlabeled(
     labeled_folder = join(dataset_folder, identifier)
     folder = unlabeled_folder(dataset_folder, identifier)
     images = check_preprocessed(dataset_folder, plans_manager, configuration)
+    raw = unlabeled_ids(plans_manager.dataset_name)
     known = UnlabeledDataset.get_identifiers(labeled_folder) if isdir(labeled_folder) else []
-    _refuse_outdated(images, known, plans_manager, configuration)
+    _refuse_outdated(images, known, raw, plans_manager, configuration)
     cases = dict.fromkeys(images, str(folder))
     splits_file = join(dataset_folder, SPLITS_FILE)
     if isfile(splits_file) and isdir(labeled_folder):
         listed = unlabeled_of_fold(splits_file, fold, known)
         cases.update(dict.fromkeys(listed, labeled_folder))
     name = plans_manager.dataset_name
-    if not cases or (not images and unlabeled_ids(name)):
+    if not cases or (not images and raw):
         what = "Unlabeled images that are not preprocessed" if cases else "No unlabeled case"
         raise UserError(
             f"{what} for {name}, configuration {configuration}, fold {fold}. "
-            f"{_how_to_provide(plans_manager, configuration, splits_file)}"
+            f"{_how_to_provide(len(raw), plans_manager, configuration, splits_file)}"
         )
     return cases
 
@@ -78,7 +79,7 @@ def differences_to_raw(
         plans_manager: current plans.
         configuration: name of the configuration.
     """
-    new = sorted((unlabeled_ids(plans_manager.dataset_name) or frozenset()) - set(cases))
+    new = sorted(unlabeled_ids(plans_manager.dataset_name) - set(cases))
     if not new:
         return []
     return [
@@ -88,7 +89,11 @@ def differences_to_raw(
 
 
 def _refuse_outdated(
-    images: Collection[str], labeled: Iterable[str], plans_manager: PlansManager, configuration: str
+    images: Collection[str],
+    labeled: Iterable[str],
+    raw: Collection[str],
+    plans_manager: PlansManager,
+    configuration: str,
 ) -> None:
     """Refuses preprocessed images of which the user has labels now, or which were taken away."""
     name, command = plans_manager.dataset_name, _command(plans_manager, configuration)
@@ -98,8 +103,7 @@ def _refuse_outdated(
             "training would use images of validation cases. Remove these images from "
             f"{IMAGES_UNLABELED} if they are still there, then run: {command}"
         )
-    there = unlabeled_ids(name)
-    if there and (gone := sorted(set(images) - there)):
+    if raw and (gone := sorted(set(images) - set(raw))):
         raise UserError(
             f"Preprocessed unlabeled cases of {name} are no longer in {IMAGES_UNLABELED} "
             f"({_named(gone)}). Put them back, or remove what was made of them: {command}"
@@ -119,10 +123,12 @@ def _command(plans_manager: PlansManager, configuration: str) -> str:
     return command
 
 
-def _how_to_provide(plans_manager: PlansManager, configuration: str, splits_file: str) -> str:
-    """What to do where a fold has no unlabeled case."""
+def _how_to_provide(
+    number: int, plans_manager: PlansManager, configuration: str, splits_file: str
+) -> str:
+    """What to do where a fold has no unlabeled case; ``number`` of images in ``imagesUn``."""
     name, command = plans_manager.dataset_name, _command(plans_manager, configuration)
-    if number := len(unlabeled_ids(name) or ()):
+    if number:
         what = "1 case that is" if number == 1 else f"{number} cases that are"
         where = f"{IMAGES_UNLABELED} holds {what} not preprocessed for {configuration}"
         return f"{where}. Run: {command}"
@@ -157,10 +163,7 @@ def check_preprocessed(
     stamp = read_stamp(stamp_path)
     if stamp is None and not folder.exists():
         return []
-    remedy = (
-        f"Run: nnUNetv2_semisup_preprocess -d {plans_manager.dataset_name[7:10]} "
-        f"-c {configuration_name} -plans_name {plans_manager.plans_name}"
-    )
+    remedy = f"Run: {_command(plans_manager, configuration_name)}"
     if stamp is None:
         raise UserError(
             f"{folder} has no {stamp_path.name} beside it, so its origin is unknown. Move the "

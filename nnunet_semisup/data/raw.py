@@ -122,8 +122,8 @@ def read_labels_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def unlabeled_ids(dataset_name: str) -> frozenset[str] | None:
-    """Ids of the cases in ``imagesUn`` of a raw data set; ``None`` where it cannot be looked at.
+def unlabeled_ids(dataset_name: str) -> frozenset[str]:
+    """Ids of the cases in ``imagesUn`` of a raw data set; empty where it cannot be looked at.
 
     Args:
         dataset_name: ``DatasetXXX_Name`` in ``nnUNet_raw``, which need not be set.
@@ -131,12 +131,12 @@ def unlabeled_ids(dataset_name: str) -> frozenset[str] | None:
     from nnunetv2.paths import nnUNet_raw
 
     if not nnUNet_raw.get():
-        return None
+        return frozenset()
     raw = Path(nnUNet_raw, dataset_name)
     try:
         file_ending = read_dataset_json(raw)["file_ending"]
     except UserError:
-        return None
+        return frozenset()
     return frozenset(list_images(raw / IMAGES_UNLABELED, file_ending).cases)
 
 
