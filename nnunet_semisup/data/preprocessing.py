@@ -111,7 +111,7 @@ class CheckedPreprocessing:
 
     folders: DatasetFolders
     plans_manager: PlansManager
-    stamps: Mapping[str, Stamp | None]
+    configurations: Sequence[str]
     processes: Mapping[str, int]
     cases: Sequence[UnlabeledCase]
 
@@ -144,7 +144,7 @@ def check_unlabeled(
     report(checked)
     if not checked.cases:
         _refuse_left_over(folders, plans_manager, stamps)
-    return CheckedPreprocessing(folders, plans_manager, stamps, processes, checked.cases)
+    return CheckedPreprocessing(folders, plans_manager, tuple(stamps), processes, checked.cases)
 
 
 def preprocess_checked(
@@ -160,14 +160,14 @@ def preprocess_checked(
         return {}
     folders, cases = checked.folders, checked.cases
     dataset_json = read_dataset_json(folders.preprocessed)
-    for name in checked.stamps:
+    for name in checked.configurations:
         job = _Job(folders.preprocessed, checked.plans_manager, name, dataset_json, verbose)
         if _is_finished(job, cases):
             print(f"{name}: 0 cases to preprocess, {len(cases)} already done.")
             continue
         with alone_in(job.folder):
             _preprocess_configuration(job, cases, checked.processes[name], show_progress)
-    return {name: [case.identifier for case in cases] for name in checked.stamps}
+    return {name: [case.identifier for case in cases] for name in checked.configurations}
 
 
 def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> dict[str, int]:
