@@ -23,11 +23,12 @@ def semantic_alignment(
 ) -> Tensor:
     """``mean over b, k of |v_bk - t_k|^2`` with unit vectors ([0], equation 4).
 
-    ``v_bk`` is the features' mean under the predicted probability of class ``k``. Deviates from
-    [0], which averages the product of both over the whole map, so that a small class has a short
-    vector: here the mean is the mask's own, both sides have unit length, and a class that an image
-    does not show (:func:`shown_classes`) is left out: softmax gives it some probability everywhere,
-    so that its mean would be the background's. Gradients flow into all three tensors.
+    ``v_bk`` is the features' mean over the voxels predicted as class ``k``, weighted by its
+    probability. Deviates from [0], which averages the product of features and probability over the
+    whole map: here the mean is the class's own, so that a small class has no short vector; other
+    voxels do not count, since the little probability that softmax leaves in each of them outweighs
+    a small class together; both sides have unit length; and a class that no voxel of an image is
+    predicted as is left out. Gradients flow into all three tensors.
 
     Args:
         features: ``(B, D, *grid)``.
@@ -37,41 +38,37 @@ def semantic_alignment(
         valid: ``(B, 1, *spatial)`` bool; voxels where it is false do not count.
 
     Returns:
-        A scalar in [0, 4]; 0 where no class is shown at all.
+        A scalar in [0, 4]; 0 where no class is predicted at all.
     """
     probs = probabilities(logits, regions)
-    shown = shown_classes(probs, regions, valid).to(probs.dtype)
+    counted = predicted_classes(probs, regions)
     if valid is not None:
-        probs = probs * valid
+        counted = counted & valid
     pool: Any = F.adaptive_avg_pool3d if probs.ndim == 5 else F.adaptive_avg_pool2d
-    masks = pool(probs, features.shape[2:]).flatten(2)
+    masks = pool(probs * counted, features.shape[2:]).flatten(2)
     mass = masks.sum(-1)
     prototypes = masks @ features.flatten(2).transpose(1, 2) / (mass.unsqueeze(-1) + EPSILON)
     prototypes = F.normalize(prototypes, dim=-1, eps=EPSILON)
     distance = (prototypes - F.normalize(text, dim=-1, eps=EPSILON)).square().sum(-1)
+    shown = counted.flatten(2).any(-1).to(distance.dtype)
     return (distance * shown).sum() / shown.sum().clamp_min(1.0)
 
 
-def shown_classes(probs: Tensor, regions: bool, valid: Tensor | None = None) -> Tensor:
-    """Which classes an image is predicted to show, in at least one voxel.
+def predicted_classes(probs: Tensor, regions: bool) -> Tensor:
+    """Which class each voxel is predicted as.
 
     Args:
-        probs: ``(B, K, *spatial)`` at the logits' resolution.
+        probs: ``(B, K, *spatial)``.
         regions: channels are decided one by one (above 0.5) instead of by the greatest.
-        valid: ``(B, 1, *spatial)`` bool; voxels where it is false do not count.
 
     Returns:
-        ``(B, K)`` bool.
+        ``(B, K, *spatial)`` bool.
     """
     predicted = hard_labels(probs, regions)
     if regions:
-        predicted = predicted.bool()
-    else:
-        classes = torch.arange(probs.shape[1], device=probs.device)
-        predicted = predicted == classes.view(1, -1, *[1] * (probs.ndim - 2))
-    if valid is not None:
-        predicted = predicted & valid
-    return predicted.flatten(2).any(-1)
+        return predicted.bool()
+    classes = torch.arange(probs.shape[1], device=probs.device)
+    return predicted == classes.view(1, -1, *[1] * (probs.ndim - 2))
 
 
 @float32

@@ -5,15 +5,15 @@
 Per step, with f1, f2 the two decoders after the text interaction (TMR) and t the class texts:
     labeled    x_l:  L_seg(f1(x_l, t), y) + L_seg(f2(x_l, t), y)
     unlabeled  x_u:  lambda (L_seg(f1(x_u, t), y2) + L_seg(f2(x_u, t), y1)),  yk = argmax fk(x_u, t)
-    mixed      x_m:  L_seg(f_worse(x_m, t), y_m), foregrounds of x_l and x_u exchanged by y and by
-                     y_better; better and worse by the labeled loss
+    mixed      x_m:  L_seg(f_worse(x_m, t), y_m), added over both kinds of x_m: foregrounds of x_l
+                     and x_u exchanged by y and by y_better; better and worse by the labeled loss
     every pass:      alignment of the predicted classes' features with t (CSA)
 
 Deviates from [0]: the plan's U-Net instead of V-Net, 2D as well as 3D; several classes and regions;
 schedules in fractions of training; nnU-Net's loss with deep supervision on labeled patches; the
 alignment is normalised and weighted (losses/text_alignment.py). Equation 2 is read as networks/
 multiplanar.py says. Deviates from the released code: one interaction for both decoders, no largest
-component, the mixed pass aligns the worse decoder only.
+component, the mixed pass aligns the worse decoder only, and its losses are added, not joined.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     rampup_length: float = 1.0
     """lambda rises over the whole training ([0], section 2.4)."""
     mix_weight: float = 1.0
-    """Weight of the loss on all mixed images together ([0], eq. 9); 0 leaves that pass out."""
+    """Weight of the two mixed images' losses ([0], eq. 8 and 9); 0 leaves that pass out."""
     mix_start: float = 0.2
     """Fraction of training before the mixed pass begins (released code: 6,000 of 30,000 steps)."""
 
@@ -93,10 +93,10 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
         better = int(decided.read())
         image, label = self.mixed(labeled, unlabeled, pseudo[better])
         logits, visual = self.network(image, text, (1 - better,))
-        loss = self.segmentation_loss(self.full_resolution(logits[0]), label)
+        used = (label.weight > 0).any(1, keepdim=True)
         yield {
-            "mixed": self.mix_weight * loss,
-            **self.alignment_terms("mixed", logits, visual, text),
+            "mixed": self.mix_weight * self.mixed_loss(self.full_resolution(logits[0]), label),
+            **self.alignment_terms("mixed", logits, visual, text, used),
         }
 
     def second_is_better(self, losses: Tensor) -> Tensor:
@@ -122,6 +122,21 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
             unlabeled.image[:pairs],
             PseudoLabel(*(part[:pairs] for part in pseudo)),
         )
+
+    def mixed_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
+        """The losses of the two kinds of mixed images, added ([0], eq. 8).
+
+        Args:
+            logits: ``(2 B, C, *spatial)``, images with labeled foreground first.
+            label: of the same images.
+        """
+        kinds = zip(logits.chunk(2), label.target.chunk(2), label.weight.chunk(2), strict=True)
+        return torch.stack(
+            [
+                self.segmentation_loss(one, PseudoLabel(target, weight))
+                for one, target, weight in kinds
+            ]
+        ).sum()
 
     def segmentation_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
         """Cross entropy plus soft Dice at full resolution, on the voxels with weight."""

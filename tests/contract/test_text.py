@@ -15,6 +15,7 @@ import torch
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.foundation.text_features import TextFeatures
+from nnunet_semisup.losses.consistency import PseudoLabel
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers.batches import unwrap
 
@@ -234,6 +235,38 @@ class TestMixing:
         assert not any("mixed" in terms for terms in self.groups(trainer))
         trainer.current_epoch = 1
         assert any("mixed" in terms for terms in self.groups(trainer))
+
+    def test_losses_of_the_two_kinds_are_added(self, build):
+        trainer = build(SEMISEG, "labels3d", start=False)
+        logits, target = torch.randn(4, 3, 4, 4, 4), torch.randint(0, 3, (4, 1, 4, 4, 4))
+        weight = torch.rand(4, 1, 4, 4, 4).round()
+        one, other = (
+            trainer.segmentation_loss(logits[half], PseudoLabel(target[half], weight[half]))
+            for half in (slice(0, 2), slice(2, 4))
+        )
+        assert not torch.isclose(one, other)
+        got = trainer.mixed_loss(logits, PseudoLabel(target, weight))
+        torch.testing.assert_close(got, one + other)
+
+    def test_padding_is_left_out_of_the_mixed_alignment(self, build, monkeypatch):
+        trainer = build(SEMISEG, "labels3d", mix_start=0.0)
+        labeled, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+        unlabeled.valid[:, :, :4] = False
+        seen = {}
+
+        def recorded(name, logits, visual, text, valid=None):
+            seen[name] = valid
+            return {}
+
+        monkeypatch.setattr(trainer, "alignment_terms", recorded)
+        list(trainer.compute_losses(labeled, unlabeled))
+        assert torch.equal(seen["unlabeled"], unlabeled.valid)
+        own = (labeled.target[0] > 0) if isinstance(labeled.target, list) else labeled.target > 0
+        expected = own | unlabeled.valid
+        count = unlabeled.valid.shape[0]
+        assert torch.equal(seen["mixed"][:count], expected)
+        assert not seen["mixed"][:count].all()
+        assert seen["mixed"][count:].all()
 
     def test_weights_of_zero_leave_passes_out(self, build):
         trainer = build(SEMISEG, "labels3d", mix_start=0.0, mix_weight=0.0)

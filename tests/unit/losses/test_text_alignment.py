@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.text_alignment import semantic_alignment, shown_classes
+from nnunet_semisup.losses.text_alignment import predicted_classes, semantic_alignment
 
 
 def reference(features, logits, text, regions):
-    """Equation 4 voxel by voxel, at the features' resolution, over the classes that are shown."""
+    """Equation 4 voxel by voxel, at the features' resolution: each class over its own voxels."""
     probs = torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
     total, count = 0.0, 0
     for b in range(len(features)):
         for k in range(len(text)):
-            if not ((probs[b, k] > 0.5) if regions else (probs[b].argmax(0) == k)).any():
+            predicted = (probs[b, k] > 0.5) if regions else (probs[b].argmax(0) == k)
+            if not predicted.any():
                 continue
-            weights, vectors = probs[b, k].flatten(), features[b].flatten(1).T
+            weights, vectors = probs[b, k][predicted], features[b][:, predicted].T
             mean = sum(w * v for w, v in zip(weights, vectors, strict=True)) / weights.sum()
             total += (F.normalize(mean, dim=0) - F.normalize(text[k], dim=0)).square().sum()
             count += 1
@@ -92,14 +93,34 @@ def test_absent_classes_pull_nothing_although_softmax_gives_them_mass(regions):
     assert torch.equal(features.grad, full)
 
 
-def test_a_class_is_shown_where_one_valid_voxel_is_predicted_as_it():
-    probs = spread((0,), 3).softmax(1)
-    probs[0, :, 2, 5] = torch.tensor([0.2, 0.1, 0.7])
+def test_a_small_class_is_not_outweighed_by_what_softmax_leaves_elsewhere():
+    """64 voxels of a lesion at 0.95 weigh 61, the 0.01 in each of 80,000 others more than 800."""
+    size, text = 48, F.normalize(torch.randn(2, 5), dim=-1)
+    label = torch.zeros(1, size, size, size, dtype=torch.long)
+    label[:, 8:12, 8:12, 8:12] = 1
+    features = text[label[:, ::4, ::4, ::4]].movedim(-1, 1)
+    probs = torch.where(label == 1, 0.95, 0.01)
+    logits = torch.stack([(1 - probs).log(), probs.log()], 1)
+    assert float(semantic_alignment(features, logits, text, False)) < 1e-4
+
+
+def test_a_class_is_counted_where_a_valid_voxel_is_predicted_as_it():
+    text, features = torch.randn(3, 5), torch.randn(1, 5, 16, 16)
+    logits = spread((0,), 3)
+    logits[0, :, 2, 5] = torch.tensor([0.0, 0.0, 2.0])
+    predicted = predicted_classes(logits.softmax(1), False)
+    assert predicted[0, 2].nonzero().tolist() == [[2, 5]]
+    assert predicted.sum(1).eq(1).all()
     valid = torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    assert shown_classes(probs, False, valid).tolist() == [[True, False, True]]
+    with_it = semantic_alignment(features, logits, text, False, valid)
     valid[0, 0, 2, 5] = False
-    assert shown_classes(probs, False, valid).tolist() == [[True, False, False]]
-    assert shown_classes(probs, False, valid & False).tolist() == [[False] * 3]
+    without = semantic_alignment(features, logits, text, False, valid)
+
+    def distance(vector, k):
+        return (F.normalize(vector, dim=0) - F.normalize(text[k], dim=0)).square().sum()
+
+    lesion = distance(features[0, :, 2, 5], 2)
+    torch.testing.assert_close(2 * with_it - without, lesion, atol=1e-3, rtol=1e-3)
 
 
 def test_regions_may_all_be_absent():
