@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,5 +35,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Windows removes no open file; there, releasing the lock does.
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
         lock.release()

@@ -47,11 +47,15 @@ SPATIAL = (
 )
 
 
+EMPTY = 1e-3
+"""Normalised intensity below which a voxel counts as 0: resampling leaves ripples around zeros."""
+
+
 class _MarkEmptyVoxels(BasicTransform):
     """Marks voxels with 0 in every channel as outside (-1), as nnU-Net's cropping mask does."""
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        outside = (data_dict["image"] == 0).all(0, keepdim=True)
+        outside = (data_dict["image"].abs() < EMPTY).all(0, keepdim=True)
         data_dict["segmentation"] = data_dict["segmentation"].masked_fill(outside, -1)
         return data_dict
 

@@ -9,6 +9,8 @@ import threading
 from multiprocessing.connection import wait
 from types import FrameType
 
+import torch
+
 GRACE_SECONDS = 15.0
 """How long a worker goes on after SIGTERM."""
 
@@ -21,10 +23,14 @@ def prepare_worker() -> None:
     finishing the step and saving. So Ctrl-C is ignored, SIGTERM acts after
     :data:`GRACE_SECONDS`, and a worker whose training process is gone (killed, out of memory) ends
     instead of staying behind.
+
+    A worker has one thread: a forked one that opens a parallel region waits forever where its
+    training process had threads at the time of the fork.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

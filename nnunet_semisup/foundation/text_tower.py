@@ -55,6 +55,7 @@ MODELS = {
     ),
 }
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_CONFIGURATION = "open_clip_config.json"
 _ENDINGS = (".safetensors", ".bin", ".pth")
 _LOADING = (RuntimeError, ValueError, OSError, KeyError, ImportError, pickle.UnpicklingError)
 
@@ -77,13 +78,10 @@ def weights_location(model: str) -> str | None:
         ) from error
     named = os.environ.get(VARIABLE)
     if not named:
-        try:
-            return hub.find(MODELS[model].repository, _WEIGHTS)
-        except hub.UnavailableError as error:
-            raise unavailable(model, str(error)) from error
+        return _on_hub(model)
     if os.path.isdir(named):
-        if not os.path.isfile(os.path.join(named, "open_clip_config.json")):
-            raise unavailable(model, f"{VARIABLE} names {named}, without open_clip_config.json")
+        if not os.path.isfile(os.path.join(named, _CONFIGURATION)):
+            raise unavailable(model, f"{VARIABLE} names {named}, without {_CONFIGURATION}")
         if not any(name.endswith(_ENDINGS) for name in os.listdir(named)):
             raise unavailable(
                 model, f"{VARIABLE} names {named}, without weights ({', '.join(_ENDINGS)})"
@@ -100,9 +98,24 @@ def weights_location(model: str) -> str | None:
     return named
 
 
+def _on_hub(model: str) -> str | None:
+    """Path of the cached weights; refuses those whose other parts are out of reach."""
+    repository = MODELS[model].repository
+    try:
+        path = hub.find(repository, _WEIGHTS)
+        if path is None or MODELS[model].from_file:
+            return path
+        config = hub.find(repository, (_CONFIGURATION,))
+    except hub.UnavailableError as error:
+        raise unavailable(model, str(error)) from error
+    if config is not None:
+        _check_language_model(model, os.path.dirname(config))
+    return path
+
+
 def _check_language_model(model: str, folder: str) -> None:
     """Refuses a folder whose text tower open_clip would have to look up on a hub out of reach."""
-    path = os.path.join(folder, "open_clip_config.json")
+    path = os.path.join(folder, _CONFIGURATION)
     try:
         with open(path, encoding="utf-8") as file:
             language_model = json.load(file)["model_cfg"]["text_cfg"].get("hf_model_name")
@@ -158,20 +171,18 @@ def load_text_tower(model: str) -> TextTower:
     return TextTower(clip, tokenizer)
 
 
-def local_tokenizer(model: str) -> Any | None:
-    """open_clip's tokenizer of ``model``, or ``None`` where it would have to come from the hub.
+def load_tokenizer(model: str) -> Any:
+    """open_clip's tokenizer of ``model``, a small download where it comes from the hub.
 
     Args:
         model: key of :data:`MODELS`, for which :func:`weights_location` raises nothing.
 
     Raises:
-        UserError: the folder that the variable names holds none.
+        UserError: it cannot be had.
     """
     import open_clip
 
     name = _named_folder() or MODELS[model].name
-    if name.startswith("hf-hub:"):
-        return None
     try:
         return open_clip.get_tokenizer(name)
     except _LOADING as error:

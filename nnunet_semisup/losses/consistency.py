@@ -67,7 +67,8 @@ def weighted_cross_entropy(logits: Tensor, label: PseudoLabel, regions: bool) ->
 def weighted_soft_dice(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
     """``1 - Dice`` of the foreground over the whole batch, voxels weighted; mean over the channels.
 
-    Channels with neither prediction nor target give 0. Sums run over the batch, because a
+    Channels without target give about 1 and hardly any gradient, as in nnU-Net's soft Dice; 0 only
+    where their summed probability is far below 1e-5. Sums run over the batch, because a
     pseudo-labeled patch often has no foreground at all.
 
     Args:

@@ -79,7 +79,7 @@ def semantic_alignment_official(
 
     Sigmoid instead of softmax, features divided by their norm along the last spatial axis (one
     decoder's only), the mean over all voxels of the grid, no normalisation of the prototypes, and
-    the mean over channels. With unit texts it is below 1/128 and hardly trains anything.
+    the mean over channels, which makes it small beside the other losses.
 
     Args:
         features: ``(B, D, *grid)``.

@@ -31,7 +31,7 @@ from nnunet_semisup.trainers.data_streams import DataStreams, fold_folder
 from nnunet_semisup.trainers.ema import EMATeacher
 from nnunet_semisup.trainers.hyperparameters import (
     CONFIG_NAME,
-    declared,
+    defaults,
     read_overrides,
     read_recorded,
     require_range,
@@ -80,11 +80,11 @@ class SemiSupervisedTrainer(
             if self.continues:
                 folder = fold_folder(type(self).__name__, plans, configuration, fold)
                 given = {**read_recorded(type(self), folder), **given}
-            values = {**self._defaults(), **given}
+            values = {**defaults(type(self)), **given}
             self.check_hyperparameters(values)
             self.check_inputs(values, plans, configuration, fold, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for name, value in given.items():
+        for name, value in values.items():
             setattr(self, name, value)
         self.set_threads()
         self._hosts = None
@@ -96,10 +96,6 @@ class SemiSupervisedTrainer(
         self.interruption = Interruption()
         self._train_losses: list[Tensor] = []
         self._resume_random: dict[str, Any] | None = None
-
-    @classmethod
-    def _defaults(cls) -> dict[str, Any]:
-        return {name: getattr(cls, name) for name in declared(cls) if hasattr(cls, name)}
 
     @classmethod
     def check_hyperparameters(cls, values: dict[str, Any]) -> None:
@@ -263,7 +259,6 @@ class SemiSupervisedTrainer(
     def on_train_start(self) -> None:
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
         super().on_train_start()
-        self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if self.local_rank == 0:
             if self._resume_random is None and not self.disable_checkpointing:
                 set_aside(self.output_folder, self.print_to_log_file)

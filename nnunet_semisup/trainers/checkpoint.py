@@ -56,6 +56,22 @@ def set_aside(folder: str, log: Callable[[str], None]) -> None:
             log(f"An earlier run's {path.name} is kept as {kept.name}")
 
 
+def furthest(filename: str) -> str:
+    """``filename``, or the latest checkpoint beside a final one where that has come further.
+
+    ``--c`` prefers ``checkpoint_final.pth``, which a run that is continued with more epochs leaves
+    as it is until it ends.
+    """
+    latest = Path(filename).with_name("checkpoint_latest.pth")
+    if Path(filename).name != "checkpoint_final.pth" or not latest.is_file():
+        return filename
+    done = [
+        torch.load(path, map_location="cpu", weights_only=False, mmap=True)["current_epoch"]
+        for path in (filename, latest)
+    ]
+    return str(latest) if done[1] >= done[0] else filename
+
+
 def random_states(device: torch.device) -> dict[str, Any]:
     """The states of python's, numpy's and torch's generators, the device's included."""
     states: dict[str, Any] = {
@@ -65,6 +81,8 @@ def random_states(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -75,6 +93,8 @@ def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
     torch.random.set_rng_state(states["torch"].cpu())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+    if device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"].cpu())
 
 
 class Checkpoints(_Host):
@@ -175,6 +195,19 @@ class Checkpoints(_Host):
             "random": random_states(self.device),
         }
 
+    def read_checkpoint(self, filename: str) -> dict[str, Any]:
+        """The content of ``filename``, or of the one to continue from in its place.
+
+        Raises:
+            UserError: it does not exist.
+        """
+        if not isfile(filename):
+            raise UserError(f"There is no checkpoint {filename}. Train first, without --c.")
+        if self.continues:
+            filename = furthest(filename)
+        state: dict[str, Any] = torch.load(filename, map_location=self.device, weights_only=False)
+        return state
+
     @exit_code_two_in_commands()
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Restores a run bit by bit (on one machine and device).
@@ -188,9 +221,7 @@ class Checkpoints(_Host):
         """
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
-            if not isfile(checkpoint):
-                raise UserError(f"There is no checkpoint {checkpoint}. Train first, without --c.")
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+            checkpoint = self.read_checkpoint(checkpoint)
         state = checkpoint.get(KEY)
         if state is None or state["trainer"] != type(self).__name__:
             written_by = checkpoint["trainer_name"] if state is None else state["trainer"]
@@ -214,6 +245,7 @@ class Checkpoints(_Host):
                 self._best_ema = value
         self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        self.use_new_weight_decay()
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
 

@@ -166,9 +166,8 @@ def check_text(values: Mapping[str, Any], dataset_json: dict[str, Any], dataset_
     elif model in text_tower.MODELS:
         texts = [t for given in class_texts(dataset_json, dataset_name).values() for t in given]
         text_tower.weights_location(model)
-        tokenizer = text_tower.local_tokenizer(model)
-        if tokenizer is not None:
-            text_tower.token_ids(tokenizer, [_prompt(values, text) for text in texts])
+        tokenizer = text_tower.load_tokenizer(model)
+        text_tower.token_ids(tokenizer, [_prompt(values, text) for text in texts])
 
 
 def _prompt(values: Mapping[str, Any], text: str) -> str:

@@ -10,10 +10,12 @@ import ast
 import inspect
 import json
 import os
+import sys
 import types
+import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin
 
 from nnunet_semisup.errors import UserError
 
@@ -87,13 +89,28 @@ def declared(cls: type) -> dict[str, Any]:
     for base in reversed(cls.__mro__):
         if base.__module__.split(".")[0] in ("builtins", "nnunetv2"):
             continue
-        hints = get_type_hints(base)
-        for name in inspect.get_annotations(base):
-            if name[0] != "_" and hasattr(base, name) and get_origin(hints[name]) is not ClassVar:
-                found[name] = hints[name]
+        for name, kind in _annotations(base).items():
+            if name[0] != "_" and hasattr(base, name) and get_origin(kind) is not ClassVar:
+                found[name] = kind
     if not getattr(cls, "use_teacher", True):
         found = {name: kind for name, kind in found.items() if name not in OF_THE_TEACHER}
     return {**STOCK, **found}
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """The class's own annotations as types.
+
+    nnU-Net forgets the modules of ``nnUNet_extTrainer``; what they import is found in methods.
+    """
+    module = sys.modules.get(cls.__module__)
+    methods = (value for value in vars(cls).values() if inspect.isfunction(value))
+    names = vars(module) if module else next((m.__globals__ for m in methods), {})
+    return inspect.get_annotations(cls, globals={**vars(typing), **names}, eval_str=True)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """The values that a trainer class itself gives its hyper-parameters, nnU-Net's included."""
+    return {name: getattr(cls, name) for name in declared(cls) if hasattr(cls, name)}
 
 
 def convert(name: str, text: str, kind: Any) -> Any:

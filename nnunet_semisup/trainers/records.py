@@ -63,3 +63,9 @@ class Records(_Host):
                 setattr(self, name, value)
             elif self.overrides[name] != value:
                 self.print_to_log_file(f"{name} was {value} and is now {self.overrides[name]}")
+
+    def use_new_weight_decay(self) -> None:
+        """Puts a weight decay that is set anew in place of the loaded optimizer's."""
+        if "weight_decay" in self.overrides:
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = self.weight_decay

@@ -17,9 +17,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.trainers.checkpoint import KEY, remove_leftovers, set_aside
+from nnunet_semisup.trainers.checkpoint import KEY, furthest, remove_leftovers, set_aside
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
-from nnunet_semisup.trainers.hyperparameters import read_overrides
+from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.records import Records
 
 
@@ -35,6 +35,7 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
 
     seed: int | None = None
     """Seeds the weights and, with ``nnUNet_n_proc_DA=0``, the patches; ``None`` as stock."""
+    _continues = False
     _continued = False
 
     def __init__(
@@ -47,8 +48,9 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
     ) -> None:
         with exit_code_two_in_commands():
             self.overrides = read_overrides(type(self))
+        self._continues = bool(plans.get("continue_training"))
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for name, value in self.overrides.items():
+        for name, value in {**defaults(type(self)), **self.overrides}.items():
             setattr(self, name, value)
         self.set_threads()
 
@@ -67,11 +69,14 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As nnU-Net, with the hyper-parameters of the run; its epochs have seeds of their own."""
+        if self._continues and isinstance(filename_or_checkpoint, str):
+            filename_or_checkpoint = furthest(filename_or_checkpoint)
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
         self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
         super().load_checkpoint(filename_or_checkpoint)
+        self.use_new_weight_decay()
         self._set_seed(self.current_epoch)
         self._continued = True
 

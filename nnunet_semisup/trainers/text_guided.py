@@ -127,7 +127,8 @@ class TextGuidance(SemiSupervisedTrainer):
             if features.shape[-1] != TEXT_DIM or self.text_reading != predictor.interaction.reading:
                 predictor.set_text(features.shape[-1], self.text_reading)
             predictor.text_features.copy_(features)
-            if all(size == 1 for size in predictor.grid):
+            single = all(size == 1 for size in predictor.grid)
+            if single and self.text_reading != "visual_query":
                 self.print_to_log_file(
                     "The bottleneck is a single voxel: text acts through the alignment only"
                 )
@@ -244,7 +245,7 @@ class TextGuidance(SemiSupervisedTrainer):
         """As the base; a training that has ended is loaded without its text model."""
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str) and isfile(checkpoint):
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
+            checkpoint = self.read_checkpoint(checkpoint)
         self._loading = None if isinstance(checkpoint, str) else checkpoint
         try:
             super().load_checkpoint(checkpoint)

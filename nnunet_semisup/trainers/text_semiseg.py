@@ -32,7 +32,7 @@ from nnunet_semisup.losses.consistency import (
     weighted_soft_dice,
 )
 from nnunet_semisup.losses.schedules import sigmoid_rampup
-from nnunet_semisup.mixing.cognitive import exchange_foreground, labels_of_target
+from nnunet_semisup.mixing.cognitive import exchange_foreground, foreground, labels_of_target
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.host import HostBool
 from nnunet_semisup.trainers.hyperparameters import require_range
@@ -91,12 +91,11 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
             return
 
         better = int(decided.read())
-        image, label = self.mixed(labeled, unlabeled, pseudo[better])
+        image, label, valid = self.mixed(labeled, unlabeled, pseudo[better])
         logits, visual = self.network(image, text, (1 - better,))
-        used = (label.weight > 0).any(1, keepdim=True)
         yield {
             "mixed": self.mix_weight * self.mixed_loss(self.full_resolution(logits[0]), label),
-            **self.alignment_terms("mixed", logits, visual, text, used),
+            **self.alignment_terms("mixed", logits, visual, text, valid),
         }
 
     def second_is_better(self, losses: Tensor) -> Tensor:
@@ -112,16 +111,22 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
 
     def mixed(
         self, labeled: Labeled, unlabeled: Unlabeled, pseudo: PseudoLabel
-    ) -> tuple[Tensor, PseudoLabel]:
-        """Labeled and unlabeled patches with exchanged foregrounds ([0], eq. 5 and 6)."""
-        label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+    ) -> tuple[Tensor, PseudoLabel, Tensor]:
+        """Labeled and unlabeled patches with exchanged foregrounds ([0], eq. 5 and 6).
+
+        Returns:
+            The ``(2 B, C, *spatial)`` images, those with labeled foreground first, their labels,
+            and ``(2 B, 1, *spatial)`` bool, false in padding of the unlabeled patches.
+        """
         pairs = min(labeled.image.shape[0], unlabeled.image.shape[0])
-        return exchange_foreground(
-            labeled.image[:pairs],
-            PseudoLabel(*(part[:pairs] for part in label)),
-            unlabeled.image[:pairs],
-            PseudoLabel(*(part[:pairs] for part in pseudo)),
+        label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+        own = PseudoLabel(*(part[:pairs] for part in label))
+        theirs = PseudoLabel(*(part[:pairs] for part in pseudo))
+        image, mixed = exchange_foreground(
+            labeled.image[:pairs], own, unlabeled.image[:pairs], theirs
         )
+        kept = foreground(own) | unlabeled.valid[:pairs]
+        return image, mixed, torch.cat([kept, torch.ones_like(kept)])
 
     def mixed_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
         """The losses of the two kinds of mixed images, added ([0], eq. 8).

@@ -39,6 +39,7 @@ from nnunet_semisup.networks.vq_unet import (
     stage_tokens,
 )
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.trainers.data_streams import is_trained
 from nnunet_semisup.trainers.hyperparameters import require_one_of, require_range
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.vqseg_diagnostics import CodebookDiagnostics
@@ -95,7 +96,24 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         for name in ("qpm_perplexity", "calibrate_every", "usage_tokens"):
             require_range(values, name, 1.0, float("inf"))
         require_range(values, "alignment_temperature", 1e-3, float("inf"))
-        if values["foundation_model"] == "dinov2":
+
+    @classmethod
+    def check_inputs(
+        cls,
+        values: dict[str, Any],
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+    ) -> None:
+        """As the base; also refuses a foundation model whose weights cannot be had.
+
+        A fold that is already trained needs none (``--val``).
+        """
+        super().check_inputs(values, plans, configuration, fold, dataset_json)
+        if values["foundation_model"] == "dinov2" and not is_trained(
+            cls.__name__, plans, configuration, fold
+        ):
             dinov2.weights_location()
 
     @staticmethod

@@ -35,6 +35,40 @@ def test_what_was_set_is_taken_over(build, method, tmp_path):
     assert (again.num_epochs, again.initial_lr, again.seed) == (7, 0.002, 11)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+def test_weight_decay_and_rate_set_anew_reach_the_optimizer(build, method, tmp_path):
+    file = saved(build(method, "labels3d"), tmp_path)
+    again = build(method, "labels3d", weight_decay=1e-3, initial_lr=0.003)
+    again.load_checkpoint(file)
+    again.current_epoch = 0
+    again.on_train_epoch_start()
+    groups = again.optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {1e-3}
+    assert {group["lr"] for group in groups} == {0.003}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+def test_a_finished_run_that_got_more_epochs_continues_where_it_stopped(build, method):
+    """nnU-Net offers the final checkpoint, from before the new epochs."""
+    trainer = build(method, "labels3d")
+    files = {name: f"{trainer.output_folder}/checkpoint_{name}.pth" for name in ("final", "latest")}
+
+    def continued_from(file, continues=True):
+        plans = {**trainer.plans_manager.plans, "continue_training": continues}
+        again = type(trainer)(plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cpu"))
+        again.load_checkpoint(file)
+        return again.current_epoch
+
+    for name, epoch in (("final", 1), ("latest", 4)):
+        trainer.current_epoch = epoch
+        trainer.save_checkpoint(files[name])
+    assert continued_from(files["final"]) == 5
+    assert continued_from(files["final"], continues=False) == 2, "what --val asks for"
+    trainer.current_epoch = 0
+    trainer.save_checkpoint(files["latest"])
+    assert continued_from(files["final"]) == 2, "left behind by a run killed at its very end"
+
+
 def test_what_is_set_anew_counts_and_is_logged(build, tmp_path, capsys):
     file = saved(build(PSEUDO_LABEL, "labels3d", num_epochs=7), tmp_path)
     again = build(PSEUDO_LABEL, "labels3d", start=False, num_epochs=9)

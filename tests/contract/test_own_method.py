@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 from nnunet_semisup.trainers import Labeled, SemiSupervisedTrainer, Unlabeled
 from nnunet_semisup.trainers.checkpoint import KEY
+from nnunet_semisup.trainers.hyperparameters import declared
 from tests.project import ROOT
 
 
@@ -125,3 +127,42 @@ def test_the_documented_method_trains(build, documented, kind):
     assert any(
         not torch.equal(p, q) for p, q in zip(trainer.student.parameters(), before, strict=True)
     )
+
+
+OF_ONES_OWN = """
+from __future__ import annotations
+
+from typing import ClassVar, Optional
+
+from nnunet_semisup.trainers import {base}
+
+Kind = int
+
+class {name}({base}):
+    use_teacher: ClassVar[bool] = False
+    steps: Kind = 5
+    rate: Optional[float] = None
+    num_epochs: int = 7
+    initial_lr: float = 0.002
+    weight_decay = 1e-4
+
+    def method(self):
+        return None
+"""
+
+
+@pytest.mark.parametrize("base", ["SemiSupervisedTrainer", "nnUNetTrainerSupervised"])
+def test_attributes_are_read_as_they_are_written(build, folder, monkeypatch, base):
+    """nnU-Net's own among them, and with annotations that are not evaluated."""
+    name = f"OfOnesOwn{base}"
+    (folder / "written.py").write_text(OF_ONES_OWN.format(base=base, name=name), encoding="utf-8")
+    cls = recursive_find_trainer_class_by_name(name)
+    assert "written" not in sys.modules
+    assert declared(cls)["steps"] is int
+    assert "use_teacher" not in declared(cls)
+    trainer = build(cls, "labels3d", start=False)
+    assert (trainer.num_epochs, trainer.initial_lr, trainer.weight_decay) == (2, 0.002, 1e-4)
+    monkeypatch.setenv("nnUNet_semisup_set", "steps=9,rate=0.5,weight_decay=0.1")
+    plans = {**trainer.plans_manager.plans, "continue_training": False}
+    again = cls(plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cpu"))
+    assert (again.num_epochs, again.steps, again.rate, again.weight_decay) == (7, 9, 0.5, 0.1)

@@ -16,6 +16,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.foundation.text_features import TextFeatures
 from nnunet_semisup.losses.consistency import PseudoLabel
+from nnunet_semisup.mixing.cognitive import foreground, labels_of_target
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers.batches import unwrap
 
@@ -248,8 +249,9 @@ class TestMixing:
         got = trainer.mixed_loss(logits, PseudoLabel(target, weight))
         torch.testing.assert_close(got, one + other)
 
-    def test_padding_is_left_out_of_the_mixed_alignment(self, build, monkeypatch):
-        trainer = build(SEMISEG, "labels3d", mix_start=0.0)
+    @pytest.mark.parametrize("kind", ["labels3d", "ignore3d"])
+    def test_padding_is_left_out_of_the_mixed_alignment(self, build, monkeypatch, kind):
+        trainer = build(SEMISEG, kind, mix_start=0.0)
         labeled, unlabeled = trainer._to_device(next(trainer.dataloader_train))
         unlabeled.valid[:, :, :4] = False
         seen = {}
@@ -261,8 +263,8 @@ class TestMixing:
         monkeypatch.setattr(trainer, "alignment_terms", recorded)
         list(trainer.compute_losses(labeled, unlabeled))
         assert torch.equal(seen["unlabeled"], unlabeled.valid)
-        own = (labeled.target[0] > 0) if isinstance(labeled.target, list) else labeled.target > 0
-        expected = own | unlabeled.valid
+        label = labels_of_target(labeled.target, trainer.label_manager.ignore_label, False)
+        expected = foreground(label) | unlabeled.valid
         count = unlabeled.valid.shape[0]
         assert torch.equal(seen["mixed"][:count], expected)
         assert not seen["mixed"][:count].all()

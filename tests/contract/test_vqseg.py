@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers.batches import Unlabeled
 
@@ -121,3 +123,21 @@ def test_a_step_with_alignment(build, kind):
     gradients = [p.grad for p in trainer.student.encoder.parameters() if p.grad is not None]
     assert any(bool(g.abs().sum() > 0) for g in gradients)
     assert all(p.grad is None for p in trainer.foundation.parameters())
+
+
+def test_a_trained_fold_needs_no_foundation_model(build, monkeypatch, tmp_path):
+    monkeypatch.setenv(dinov2.VARIABLE, str(tmp_path / "missing.pth"))
+    with pytest.raises(UserError, match="which is not a file"):
+        build(VQSEG, "labels3d", start=False, foundation_model="dinov2")
+    assert not list(tmp_path.glob("results*/**/*.txt"))
+
+    trained = build(VQSEG, "labels3d")
+    trained.save_checkpoint(f"{trained.output_folder}/checkpoint_final.pth")
+    monkeypatch.setenv("nnUNet_semisup_set", "foundation_model=dinov2")
+    type(trained)(
+        {**trained.plans_manager.plans, "continue_training": False},
+        "3d_fullres",
+        0,
+        trained.dataset_json,
+        torch.device("cpu"),
+    )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +193,20 @@ def test_two_commands_do_not_work_in_one_folder(planned):
         assert str(folder_of(planned)) in str(caught.value)
     assert run() == {"3d_fullres": IDS}
     assert not list(planned.preprocessed.glob("*.lock"))
+
+
+def test_a_lock_file_that_cannot_be_removed_is_released(planned, monkeypatch):
+    """Windows removes no file that is open."""
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with alone_in(folder_of(planned)):
+            pass
+    with alone_in(folder_of(planned)):
+        pass
 
 
 def test_what_another_command_made_meanwhile_is_kept(planned, preprocessed_ids):

@@ -55,15 +55,6 @@ class TestWeights:
         path.touch()
         assert weights_location() == str(path)
 
-    def test_the_trainer_refuses_before_it_starts(self):
-        from nnunet_semisup.trainers.hyperparameters import declared
-        from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
-
-        names = declared(nnUNetTrainerVQSeg)
-        values = {n: getattr(nnUNetTrainerVQSeg, n, None) for n in names}
-        with pytest.raises(UserError, match=dinov2.VARIABLE):
-            nnUNetTrainerVQSeg.check_hyperparameters({**values, "foundation_model": "dinov2"})
-
 
 def test_frozen_features_of_random_weights():
     """One instance for all of it: the model has 22 million parameters."""

@@ -109,24 +109,25 @@ class TestPrompts:
         assert not torch.equal(one, other)
 
 
-class TestLocalTokenizer:
+class TestTokenizer:
     def test_is_the_models_own(self, tower):
         """That of a folder; the tower's fixture names one."""
         model = "biomedclip" if tower.from_transformers else "clip"
-        tokenizer = text_tower.local_tokenizer(model)
+        tokenizer = text_tower.load_tokenizer(model)
         assert torch.equal(tokenizer(TEXTS), tower.tokenizer(TEXTS))
 
     def test_clip_ships_its_own_and_biomedclip_does_not(self, monkeypatch, no_network):
         pytest.importorskip("open_clip")
         monkeypatch.delenv(VARIABLE, raising=False)
-        assert text_tower.local_tokenizer("clip")(["heart"]).shape == (1, 77)
-        assert text_tower.local_tokenizer("biomedclip") is None
+        assert text_tower.load_tokenizer("clip")(["heart"]).shape == (1, 77)
+        with pytest.raises(UserError, match="The text model 'biomedclip'"):
+            text_tower.load_tokenizer("biomedclip")
 
     def test_folder_without_one(self, monkeypatch, tmp_path, biomedclip_folder, no_network):
         shutil.copy(biomedclip_folder / "open_clip_config.json", tmp_path)
         monkeypatch.setenv(VARIABLE, str(tmp_path))
         with pytest.raises(UserError, match=str(tmp_path)):
-            text_tower.local_tokenizer("biomedclip")
+            text_tower.load_tokenizer("biomedclip")
 
 
 def with_config(folder, text):
@@ -198,6 +199,32 @@ class TestUnavailable:
         config["model_cfg"]["text_cfg"]["hf_model_name"] = "some/bert"
         path.write_text(json.dumps(config), encoding="utf-8")
         monkeypatch.setenv(VARIABLE, str(folder))
+        with pytest.raises(UserError) as caught:
+            text_tower.weights_location("biomedclip")
+        self.check(str(caught.value), "has hf_model_name some/bert")
+
+    def test_cached_weights_whose_language_model_is_not_cached(
+        self, monkeypatch, tmp_path, biomedclip_folder, no_network
+    ):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        name = text_tower.MODELS["biomedclip"].repository.replace("/", "--")
+        cached = tmp_path / "hub" / f"models--{name}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs" / "main").write_text("1")
+        folder = cached / "snapshots" / "1"
+        folder.mkdir(parents=True)
+        (folder / "open_clip_pytorch_model.bin").touch()
+        with pytest.raises(UserError) as caught:
+            text_tower.weights_location("biomedclip")
+        self.check(str(caught.value), "HF_HUB_OFFLINE")
+        text = (biomedclip_folder / "open_clip_config.json").read_text(encoding="utf-8")
+        config = json.loads(text)
+        (folder / "open_clip_config.json").write_text(text, encoding="utf-8")
+        assert text_tower.weights_location("biomedclip") == str(
+            folder / "open_clip_pytorch_model.bin"
+        )
+        config["model_cfg"]["text_cfg"]["hf_model_name"] = "some/bert"
+        (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
         with pytest.raises(UserError) as caught:
             text_tower.weights_location("biomedclip")
         self.check(str(caught.value), "has hf_model_name some/bert")

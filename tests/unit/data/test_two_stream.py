@@ -1,0 +1,70 @@
+"""Batches of both streams: data loading processes, and what nnU-Net masks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+from scipy import ndimage
+
+from nnunet_semisup.data.two_stream import weak_transforms
+
+AFTER_THREADS = """
+import torch
+from nnunet_semisup.data.two_stream import LABELED, NumberedLoader, augmenter
+
+class Patches:
+    def generate_train_batch(self):
+        image = torch.zeros(2, 1, 48, 48, 48)
+        return {"data": image, "target": image.clone(), "keys": ["a", "b"]}
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    torch.randn(512, 512) @ torch.randn(512, 512)
+    torch.zeros(2**20).add_(1)
+    batches = augmenter(NumberedLoader(Patches(), Patches(), 0, LABELED, 0, 1), 1, False)
+    print(next(batches)["unlabeled_valid"].all().item())
+    batches._finish()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, workers are not forked")
+def test_workers_of_a_process_with_threads_give_batches(tmp_path):
+    """A forked worker that opens a parallel region of its own would wait forever."""
+    script = tmp_path / "script.py"
+    script.write_text(AFTER_THREADS)
+    environment = {"OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_what_nnunet_masks_is_marked_after_resampling_too():
+    """nnU-Net sets the outside to 0, then resamples with splines that leave ripples there."""
+    axes = np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij")
+    inside = sum(a**2 for a in axes) < 0.5
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=inside.shape), 2)
+    image = np.where(inside, 1.0 + smooth / smooth.std(), 0.0)[None]
+    size, spacing = (48, 48, 48), ((1.5,) * 3, (1.0,) * 3)
+    resampled = resample_data_or_seg_to_shape(image, size, *spacing, order=3, order_z=0)
+    outside = resample_data_or_seg_to_shape(
+        (~inside)[None].astype(float), size, *spacing, order=0, order_z=0
+    )
+    far = torch.from_numpy(ndimage.distance_transform_edt(outside[0] > 0.5) > 10)[None]
+    within = torch.from_numpy(outside < 0.5)
+    resampled = torch.from_numpy(np.asarray(resampled)).float()
+    assert (resampled == 0)[far].float().mean() < 0.5, "resampling left the zeros as they were"
+
+    transforms = weak_transforms(ComposeTransforms([MaskImageTransform([0])]))
+    drawn = transforms(image=resampled.clone(), segmentation=torch.zeros(1, *size))
+    marked = drawn["segmentation"] < 0
+    assert marked[far].float().mean() > 0.99
+    assert marked[within].float().mean() < 0.01
+    assert torch.equal(drawn["image"] == 0, marked | (resampled == 0))
