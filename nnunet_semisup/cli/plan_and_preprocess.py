@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser with exactly the arguments and defaults of ``nnUNetv2_plan_and_preprocess``."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_plan_and_preprocess",
-        description="nnUNetv2_plan_and_preprocess, followed by checking and preprocessing the "
-        "unlabeled images in imagesUn for the same configurations.",
+        description="Checks the unlabeled images in imagesUn, does what "
+        "nnUNetv2_plan_and_preprocess does, then preprocesses them for the same configurations.",
     )
     add_dataset_argument(parser)
     _add_fingerprint_arguments(parser)
