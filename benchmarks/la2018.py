@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import re
-import resource
+import signal
 import subprocess
 import sys
 import time
@@ -195,13 +195,13 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
         command.append("--c")
     started = time.time()
     with open(run.results / "log.txt", "a", encoding="utf-8") as log:
-        code = subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT).returncode
-    used = {
-        "seconds": time.time() - started,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-    }
-    (run.results / "used.json").write_text(json.dumps(used))
-    print(f"{run.results.name}: code {code}, {used['seconds']:.0f} s", flush=True)
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None and interruption.signal_number is None:
+            time.sleep(1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    print(f"{run.results.name}: code {code}, {time.time() - started:.0f} s", flush=True)
 
 
 def seconds_per_step(run: Run) -> float:

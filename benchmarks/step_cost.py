@@ -38,6 +38,7 @@ from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.networks import quantizer as quantizer_module
 from nnunet_semisup.networks.vq_unet import ReconstructionDecoder
 from nnunet_semisup.registry import METHODS
+from nnunet_semisup.trainers import batches as batches_module
 from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.ema import EMATeacher
@@ -302,7 +303,7 @@ def take_apart(options: argparse.Namespace) -> dict[str, float]:
         (ReconstructionDecoder, "forward", "reconstruction (forward)"),
         (quantizer_module.VectorQuantizer, "forward", "quantizer (forward, teacher's too)"),
         (quantizer_module, "perturb", "QPM"),
-        (pseudo_label_module, "strong_view", "strong view and mixing"),
+        (batches_module, "strong_view", "strong view and mixing"),
         (pseudo_label_module, "sample_boxes", "strong view and mixing"),
         (pseudo_label_module, "paste", "strong view and mixing"),
     ]

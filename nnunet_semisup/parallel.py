@@ -50,13 +50,20 @@ def run_parallel(
 
 
 def map_cases(
-    function: Callable[[Job], Result], jobs: Sequence[Job], num_processes: int, description: str
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    names: Sequence[str],
+    num_processes: int,
+    description: str,
 ) -> list[Result]:
     """``[function(job) for job in jobs]``; as :func:`run_parallel`, but 1 is this process too.
 
-    Errors of the user pass through unchanged.
+    Errors of the user pass through unchanged; others name the case, by its place in ``names``.
     """
-    arguments = {f"{i + 1} of {len(jobs)}": (job,) for i, job in enumerate(jobs)}
+    arguments = {
+        f"{name} ({number} of {len(jobs)})": (job,)
+        for number, (job, name) in enumerate(zip(jobs, names, strict=True), 1)
+    }
     spawned = 0 if num_processes <= 1 or len(jobs) <= 1 else num_processes
     return list(run_parallel(function, arguments, spawned, description).values())
 
@@ -91,8 +98,7 @@ def _in_processes(
             except BrokenProcessPool as error:
                 raise WorkerError(
                     "A background process was killed, most likely because memory ran out. Run the "
-                    f"command again with fewer processes than {num_processes} (-np); finished "
-                    "cases are kept."
+                    f"command again with fewer processes than {num_processes} (-np)."
                 ) from error
             except UserError:
                 raise

@@ -24,7 +24,7 @@ def run_command(command: Callable[[], int | None]) -> None:
     except CaseError as error:
         if not isinstance(error.__cause__, OSError):
             traceback.print_exception(error.__cause__)
-        print(f"error: {error}\nRun the same command again to go on.", file=sys.stderr)
+        print(f"error: {error}\nSettle that, then run the same command again.", file=sys.stderr)
         sys.exit(1)
     except WorkerError as error:
         print(f"error: {error}", file=sys.stderr)

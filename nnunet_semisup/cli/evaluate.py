@@ -106,7 +106,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table and write the files.
 
     Raises:
-        UserError: arguments or files are unusable; nothing has been written then.
+        UserError: arguments or label files are unusable, and nothing has been written then; or
+            images do not fit, and the results have been written.
     """
     check_folders(arguments.reference, arguments.prediction)
     output = arguments.output or arguments.prediction / REPORT_NAME
@@ -129,17 +130,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(format_report(evaluation))
     for warning in evaluation.warnings:
         print(f"warning: {warning}")
-    written = [output]
+    write_report(evaluation, output)
+    print(f"written: {output}")
+    if arguments.chart:
+        chart = output.with_suffix(".png")
+        write_chart(evaluation, chart)
+        print(f"written: {chart}")
     if arguments.overlays is not None:
         target = arguments.overlays_folder or arguments.prediction / "overlays"
         count = None if arguments.overlays == ALL_CASES else arguments.overlays
         write_overlays(evaluation, images, target, count, arguments.num_processes)
-        written.append(target)
-    if arguments.chart:
-        written.append(output.with_suffix(".png"))
-        write_chart(evaluation, written[-1])
-    write_report(evaluation, output)
-    print(f"written: {', '.join(map(str, written))}")
+        print(f"written: {target}")
 
 
 def _check_arguments(arguments: argparse.Namespace, output: Path) -> None:
@@ -172,12 +173,24 @@ def _overlays_problems(arguments: argparse.Namespace) -> list[str]:
         )
     if arguments.images is None:
         problems.append("--overlays needs the folder of the images: add --images DIR")
-    if folder is not None and folder.exists() and not folder.is_dir():
-        problems.append(f"--overlays-folder '{folder}' is a file: give a folder")
-    elif folder is None and not os.access(arguments.prediction, os.W_OK):
+    if folder is None:
+        if not os.access(arguments.prediction, os.W_OK):
+            problems.append(
+                f"'{arguments.prediction}' cannot be written to: give a place with "
+                "--overlays-folder"
+            )
+        return problems
+    inputs = (arguments.reference, arguments.prediction, arguments.images)
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if folder.resolve() in (given.resolve() for given in inputs if given is not None):
         problems.append(
-            f"'{arguments.prediction}' cannot be written to: give a place with --overlays-folder"
+            f"--overlays-folder '{folder}' has labels, predictions or images, which pictures of "
+            "the same names would replace: give another folder"
         )
+    elif not existing.is_dir():
+        problems.append(f"--overlays-folder: '{existing}' is a file: give a folder")
+    elif not os.access(existing, os.W_OK):
+        problems.append(f"--overlays-folder: '{existing}' cannot be written to: give another place")
     return problems
 
 

@@ -189,7 +189,8 @@ def _verify(
     on_disk = {**collected.unlabeled, **collected.cases}
     cases = _cases(on_disk, split, options.keep_hidden_labels)
     inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
-    facts = map_cases(inspect, cases, options.num_processes, "verifying")
+    names = [case.id for case in cases]
+    facts = map_cases(inspect, cases, names, options.num_processes, "verifying")
     for found in facts:
         name = f"case {found.case.id}"
         collected.findings.faults += [f"{name}: {text}" for text in found.faults]

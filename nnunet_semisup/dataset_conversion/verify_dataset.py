@@ -91,7 +91,8 @@ def verify_dataset(
     inspect = partial(
         inspect_case, form=form, allow_empty=allow_empty or bool(settings.get("allow_empty"))
     )
-    facts = map_cases(inspect, listing.cases, num_processes, "verifying")
+    names = [case.id for case in listing.cases]
+    facts = map_cases(inspect, listing.cases, names, num_processes, "verifying")
     for found in facts:
         findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
         findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]

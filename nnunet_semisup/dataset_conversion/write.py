@@ -119,7 +119,7 @@ def write_cases(
         (folder / name).mkdir(exist_ok=True)
     light = [replace(f, thumbnail=None) for f in facts]
     write = partial(write_case, form=form, folder=folder, link=link)
-    map_cases(write, light, num_processes, "writing")
+    map_cases(write, light, [f.case.id for f in facts], num_processes, "writing")
 
 
 def _folders(case: Case) -> Iterable[str]:

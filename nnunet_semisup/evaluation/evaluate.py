@@ -89,7 +89,8 @@ def evaluate_folders(
 def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluation:
     """Compute the metrics of what :func:`find_inputs` found; see :func:`evaluate_folders`."""
     jobs = [_Job(pair, inputs.scheme, inputs.reader) for pair in inputs.pairs]
-    outcomes = map_cases(_evaluate_case, jobs, num_processes, "Evaluating")
+    names = [pair.name for pair in inputs.pairs]
+    outcomes = map_cases(_evaluate_case, jobs, names, num_processes, "Evaluating")
     problems = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -
         if not given.is_file():
             raise UserError(f"--dataset-json '{given}' is not a file. Give a dataset.json.")
         return [given]
-    places = (prediction, reference, reference.resolve().parent)
+    places = (prediction, reference, Path(os.path.abspath(reference)).parent)
     return [p / "dataset.json" for p in places if (p / "dataset.json").is_file()]
 
 
@@ -250,10 +251,10 @@ def _choose_reader(content: dict[str, Any], ending: str, examples: Sequence[Path
     fitting = [c for c in LIST_OF_IO_CLASSES if ending.lower() in c.supported_file_endings]
     if not fitting:
         raise UserError(f"nnU-Net has no reader for the file ending '{ending}' of dataset.json.")
-    # Only .tif has readers for different kinds of files: 2D images and volumes.
-    if len(fitting) > 1 and ending.lower().startswith(".tif"):
-        return next((c for c in fitting if any(_readable(c, p) for p in examples)), fitting[0])
-    return fitting[0]
+    if len(fitting) == 1:
+        return fitting[0]
+    # One ending may have files of several kinds: 2D tif and volumes, NIfTI that ITK refuses.
+    return next((c for p in examples for c in fitting if _readable(c, p)), fitting[0])
 
 
 def _readable(reader: Reader, path: Path) -> bool:
@@ -278,6 +279,11 @@ def _warnings(found: Sequence[Path], scheme: LabelScheme, extra: Sequence[str]) 
     if not found:
         warnings.append("no dataset.json found: every nonzero value of the files is a class")
     for other in found[1:]:
-        if _parse_labels(read_labels_json(other), other).classes != scheme.classes:
+        try:
+            same = _parse_labels(read_labels_json(other), other).classes == scheme.classes
+        except UserError as error:
+            warnings.append(f"'{found[0]}' is used; '{other}' is of no use: {error}")
+            continue
+        if not same:
             warnings.append(f"'{found[0]}' is used, '{other}' declares other labels")
     return warnings

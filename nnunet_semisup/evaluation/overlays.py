@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +107,14 @@ def write_overlays(
             )
             for result in results
         ]
-        problems = [p for p in map_cases(_write_overlay, jobs, num_processes, "Overlays") if p]
+        names = [result.name for result in results]
+        outcomes = map_cases(_write_overlay, jobs, names, num_processes, "Overlays")
+        problems = [problem for problem in outcomes if problem]
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
             raise UserError(
-                f"{len(problems)} images do not fit:\n{listed}\nNothing was written; check --images"
+                f"{len(problems)} images do not fit:\n{listed}\n"
+                "No picture was drawn; check --images"
             )
         folder.mkdir(parents=True, exist_ok=True)
         for job in jobs:
@@ -138,13 +141,10 @@ def draw_overlay(
         classes: the classes to draw.
         title: title of the figure.
     """
-    masks = [
-        (
-            class_mask(reference, c).reshape(image.shape),
-            class_mask(prediction, c).reshape(image.shape),
-        )
-        for c in classes
-    ]
+    maps = [replace(m, labels=m.labels.reshape(image.shape)) for m in (reference, prediction)]
+    # Of all classes at once: a mask of the volume for each class would take much memory.
+    any_class = SegmentationClass("", tuple({value for c in classes for value in c.values}))
+    masks = [class_mask(m, any_class) for m in maps]
     axis, indices = _slices(image.shape, reference.spacing, masks)
     box = _view(image.shape, masks)
     in_plane = [a for a in range(image.ndim) if a != axis]
@@ -159,9 +159,9 @@ def draw_overlay(
         ax.imshow(
             image[at], cmap="gray", vmin=window[0], vmax=window[1], aspect=pixel[0] / pixel[1]
         )
-        for number, pair in enumerate(masks):
-            for mask, style in zip(pair, _styles(number, len(masks)), strict=True):
-                _contour(ax, mask[at], *style)
+        for number, c in enumerate(classes):
+            for m, style in zip(maps, _styles(number, len(classes)), strict=True):
+                _contour(ax, class_mask(replace(m, labels=m.labels[at]), c), *style)
         _frame(ax, [box[a] for a in in_plane], upright=axis in (1, 2))
         ax.set_title("" if index is None else f"slice {index} of axis {axis}", fontsize=9)
     figure.suptitle(title, fontsize=11)
@@ -180,6 +180,8 @@ def _write_overlay(job: _Job) -> str | None:
     prediction = read_label_map(job.pair.prediction, job.reader)
     if image.shape != reference.labels.shape:
         return f"{job.pair.name}: image has size {image.shape}, labels {reference.labels.shape}"
+    # Of 3D tif the prediction may be what knows the spacing.
+    reference = replace(reference, spacing=job.result.spacing)
     figure = draw_overlay(image, reference, prediction, job.classes, _title(job.result))
     figure.savefig(job.target, format="png")
     return None
@@ -208,7 +210,7 @@ def _number(value: float) -> str:
 def _slices(
     shape: tuple[int, ...],
     spacing: tuple[float, ...],
-    masks: Sequence[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
+    masks: Sequence[npt.NDArray[np.bool_]],
 ) -> tuple[int | None, list[int | None]]:
     """Axis and indices of the slices, ``None`` for a 2D image.
 
@@ -218,8 +220,8 @@ def _slices(
         return None, [None]
     axis = next(a for a, s in enumerate(spacing) if s >= max(spacing) * (1 - SPACING_TOLERANCE))
     others = tuple(a for a in range(len(shape)) if a != axis)
-    for which in (0, 1):
-        hits = np.flatnonzero(np.any([pair[which].any(axis=others) for pair in masks], axis=0))
+    for mask in masks:
+        hits = np.flatnonzero(mask.any(axis=others))
         if len(hits):
             break
     else:
@@ -229,12 +231,9 @@ def _slices(
     return axis, list(dict.fromkeys(indices))
 
 
-def _view(
-    shape: tuple[int, ...],
-    masks: Sequence[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
-) -> Box:
+def _view(shape: tuple[int, ...], masks: Sequence[npt.NDArray[np.bool_]]) -> Box:
     """Range of each axis to show: all labels with a margin, the whole axis without labels."""
-    drawn = np.any([mask for pair in masks for mask in pair], axis=0)
+    drawn = masks[0] | masks[1]
     box = []
     for axis, size in enumerate(shape):
         hits = np.flatnonzero(drawn.any(axis=tuple(a for a in range(len(shape)) if a != axis)))

@@ -58,7 +58,7 @@ def test_a_command_ends_with_the_case_that_failed(capsys, num_processes, functio
     assert ("Traceback" in told) == traceback
     *_, last, advice = told.splitlines()
     assert last.startswith("error: case x failed: ")
-    assert advice == "Run the same command again to go on."
+    assert advice == "Settle that, then run the same command again."
 
 
 def test_nothing_to_do():

@@ -89,7 +89,6 @@ def nothing(folders):
     [
         (bad_size, ["--chart"], "a: reference has size"),
         (missing, [], "a.nii.gz"),
-        (broken_image, ["--images", "IMAGES", "--overlays", "--chart"], "not readable"),
         (missing_image, ["--images", "IMAGES", "--overlays"], "a_0000.nii.gz"),
         (nothing, ["--overlays"], "--images"),
         (nothing, ["--images", "IMAGES"], "--overlays"),
@@ -103,16 +102,38 @@ def nothing(folders):
             ["--images", "IMAGES", "--overlays", "--overlays-folder", __file__],
             "--overlays-folder",
         ),
+        *[
+            (
+                nothing,
+                ["--images", "IMAGES", "--overlays", "--overlays-folder", folder],
+                "which pictures of the same names would replace",
+            )
+            for folder in ("REFERENCE", "PREDICTION", "IMAGES")
+        ],
         (nothing, ["--dataset-json", "missing.json"], "missing.json"),
     ],
 )
 def test_bad_input_exits_with_2_and_writes_nothing(ready, capsys, damage, options, message):
     damage(ready)
     before = ready.written()
-    options = [ready.images if option == "IMAGES" else option for option in options]
+    named = {n.upper(): getattr(ready, n) for n in ("images", "reference", "prediction")}
+    options = [named.get(option, option) for option in options]
     assert exit_code(ready, *options) == 2
     assert message in capsys.readouterr().err
     assert ready.written() == before
+
+
+def test_results_outlive_pictures_that_cannot_be_drawn(ready, capsys):
+    broken_image(ready)
+    before = ready.written()
+    options = ["--images", ready.images, "--overlays", "--chart"]
+    assert exit_code(ready, *options) == 2
+    printed = capsys.readouterr()
+    assert "not readable" in printed.err
+    assert "No picture was drawn" in printed.err
+    report = ready.prediction / "semisup_evaluation.json"
+    assert set(ready.written()) - set(before) == {report, report.with_suffix(".png")}
+    assert f"written: {report}" in printed.out
 
 
 @pytest.mark.parametrize(

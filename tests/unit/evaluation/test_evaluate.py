@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from skimage import io
 
@@ -297,3 +299,33 @@ def test_statistic_of_nothing_and_of_one_value():
     assert math.isnan(statistic([math.nan]).mean)
     assert statistic([2.0, math.nan]).mean == 2.0
     assert math.isnan(statistic([2.0]).std)
+
+
+def test_nifti_that_itk_refuses_is_read_as_nnunet_reads_it(folders, cube):
+    """Axes that are not orthogonal: nnU-Net falls back to its reader for nibabel."""
+    folders.dataset_json(HEART)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[0, 1] = 0.3
+    for folder in (folders.reference, folders.prediction):
+        nibabel.save(nibabel.Nifti1Image(cube, affine), folder / "a.nii.gz")
+    evaluation = evaluate_folders(folders.reference, folders.prediction)
+    assert evaluation.inputs.reader is NibabelIO
+    assert evaluation.cases[0].classes["heart"].values["Dice"] == 1
+
+
+def test_a_dataset_json_that_is_not_used_may_be_of_another_kind(folders, cube):
+    folders.dataset_json(HEART)
+    folders.dataset_json({"0": "background", "1": "heart"}, folder=folders.reference.parent)
+    folders.case("a", cube, cube)
+    evaluation = evaluate_folders(folders.reference, folders.prediction)
+    assert any("is of no use" in warning for warning in evaluation.warnings)
+
+
+def test_the_dataset_json_beside_a_linked_folder_is_found(folders, cube, tmp_path):
+    folders.case("a", cube, cube)
+    raw = tmp_path / "Dataset501_X"
+    raw.mkdir()
+    folders.dataset_json(HEART, folder=raw)
+    (raw / "labelsTr").symlink_to(folders.reference, target_is_directory=True)
+    evaluation = evaluate_folders(raw / "labelsTr", folders.prediction)
+    assert [c.name for c in evaluation.classes] == ["heart"]
