@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nnunet_semisup.losses.activation import hard_labels
+
 MAX_CODES = 256
 """Codes a panel in the picture of the evolution; of a larger codebook every n-th is drawn."""
 
@@ -73,7 +75,7 @@ def plot_code_maps(
     from matplotlib.figure import Figure
 
     rows = min(4, image.shape[0])
-    labels = (probs > 0.5).float().sum(1) if regions else probs.argmax(1).float()
+    labels = hard_labels(probs, regions).sum(1).float()
     colours = np.random.default_rng(0).permutation(int(indices.max()) + 1)
     panels: list[tuple[str, Any, dict[str, Any]]] = [
         ("image", image[:, 0].numpy(), {"cmap": "gray"}),

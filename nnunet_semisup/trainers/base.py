@@ -1,4 +1,4 @@
-"""The base of every semi-supervised trainer; the only file that knows nnU-Net's training loop.
+"""The base of every semi-supervised trainer, with nnU-Net's training loop as it needs it.
 
 A method declares its networks and implements :meth:`SemiSupervisedTrainer.compute_losses`, from a
 labeled and an unlabeled batch to named, already weighted loss terms. Everything else (transfer,
@@ -11,7 +11,7 @@ import functools
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from os.path import join
 from typing import Any, ClassVar, cast
 
@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup import __version__
 from nnunet_semisup.errors import exit_code_two_in_commands
+from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
 from nnunet_semisup.trainers.checkpoint import Checkpoints, remove_leftovers, set_aside
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
@@ -38,12 +39,13 @@ from nnunet_semisup.trainers.hyperparameters import (
 )
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.trainers.predicting import Predicting
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
 
 
 class SemiSupervisedTrainer(
-    Checkpoints, Stopping, DataStreams, Records, ComputeSettings, nnUNetTrainer
+    Checkpoints, Stopping, DataStreams, Predicting, Records, ComputeSettings, nnUNetTrainer
 ):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
@@ -150,7 +152,7 @@ class SemiSupervisedTrainer(
         """Called once a step, when the gradients of all terms are there; default nothing."""
 
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
-        """Diagnostics at the end of an epoch, given its last unlabeled batch; default none."""
+        """Diagnostics of the epoch, given its last unlabeled batch, no gradients; default none."""
         return {}
 
     # What a method can use.
@@ -162,29 +164,28 @@ class SemiSupervisedTrainer(
         return step / (self.num_epochs * self.num_iterations_per_epoch)
 
     @property
+    def current_unlabeled_weight(self) -> float:
+        """``unlabeled_weight`` times its ramp at this step."""
+        return self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
+
+    @property
     def regions(self) -> bool:
         """Whether outputs are overlapping regions (sigmoid) rather than labels (softmax)."""
         return bool(self.label_manager.has_regions)
 
     @property
+    def training_network(self) -> Any:
+        """What :meth:`build_training_network` gave: the student with what only training needs."""
+        return unwrap(self._trained)
+
+    @property
     def student(self) -> Any:
-        """The student's predicting network, unwrapped."""
-        network = unwrap(self.network)
-        return getattr(network, "predictor", network)
+        """The student's predicting network."""
+        return getattr(self.training_network, "predictor", self.training_network)
 
     def supervised_loss(self, output: Any, target: Any) -> Tensor:
         """nnU-Net's own loss on the labeled batch."""
         return self.loss(output, target)
-
-    def full_resolution(self, output: Any) -> Tensor:
-        """The output at the patch's resolution."""
-        return output[0] if isinstance(output, (list, tuple)) else output
-
-    @torch.no_grad()
-    def teacher_logits(self, image: Tensor) -> Tensor:
-        """``(B, C, *spatial)`` logits of the teacher at full resolution, without gradient."""
-        assert self._teacher_network is not None
-        return self.full_resolution(self._teacher_network(image))
 
     # nnU-Net's life cycle.
 
@@ -212,6 +213,7 @@ class SemiSupervisedTrainer(
             self.network = DistributedDataParallel(
                 self.network.module, device_ids=devices, find_unused_parameters=True
             )
+        self._trained = self.network
         self.set_memory_order(self.network)
         self._masked_channels = self.masked_channels()
         self._teacher_network: nn.Module | None = None
@@ -224,36 +226,6 @@ class SemiSupervisedTrainer(
         if self._teacher_network is not None:
             self.set_precision(self._teacher_network)
         torch.manual_seed(seed)
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Sets it on the student; the teacher only ever gives full resolution in training."""
-        self.student.decoder.deep_supervision = enabled
-        if self.teacher is not None:
-            decoder: Any = self.teacher.module.decoder
-            decoder.deep_supervision = False
-
-    @contextmanager
-    def predicting(self, deep_supervision: bool) -> Iterator[None]:
-        """Inside, ``self.network`` is the network whose weights predict."""
-        if self.teacher is None or not self.predict_with_teacher:
-            yield
-            return
-        training, self.network = self.network, self._teacher_network
-        decoder: Any = self.teacher.module.decoder
-        decoder.deep_supervision = deep_supervision
-        try:
-            yield
-        finally:
-            self.network = training
-            decoder.deep_supervision = False
-
-    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """nnU-Net's sliding-window validation with the weights that predict."""
-        with self.predicting(deep_supervision=False):
-            if isinstance(self.network, DistributedDataParallel):
-                # Its buffers are exchanged at each pass, which ranks without cases never make.
-                self.network = self.network.module
-            super().perform_actual_validation(save_probabilities)
 
     @exit_code_two_in_commands()
     def on_train_start(self) -> None:
@@ -274,7 +246,7 @@ class SemiSupervisedTrainer(
             "hyperparameters": self.hyperparameters(),
             "batch_size": self.batch_size,
             "unlabeled_batch_size": self.unlabeled_patches,
-            "unlabeled_cases": sorted(self.unlabeled_folders()),
+            "unlabeled_cases": sorted(self.unlabeled_folders),
         }
 
     def run_training(self) -> None:
@@ -327,7 +299,8 @@ class SemiSupervisedTrainer(
             return
         extra: dict[str, float] = {}
         if batch is not None and not self.has_diverged():
-            extra = self.end_epoch(self._to_device(batch)[1])
+            with torch.no_grad(), self._autocast():
+                extra = self.end_epoch(self._to_device(batch)[1])
         self.monitor.finish_epoch(self.current_epoch, extra)
         if self.local_rank == 0:
             self.monitor.write(self.output_folder)

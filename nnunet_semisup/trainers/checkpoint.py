@@ -15,7 +15,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import DivergedError, UserError, exit_code_two_in_commands
-from nnunet_semisup.trainers.batches import unwrap
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -142,7 +141,7 @@ class Checkpoints(_Host):
 
     def has_diverged(self) -> bool:
         """Whether a weight in training is NaN or Inf; waits for the device."""
-        finite = [p.isfinite().all() for p in unwrap(self.network).parameters()]
+        finite = [p.isfinite().all() for p in self.training_network.parameters()]
         return not bool(torch.stack(finite).all())
 
     def refuse_broken_weights(self) -> None:
@@ -187,7 +186,7 @@ class Checkpoints(_Host):
             "version": __version__,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
-            "training_network": unwrap(self.network).state_dict(),
+            "training_network": self.training_network.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "iteration": self.iteration,
             "train_losses": [float(loss) for loss in self._train_losses],
@@ -265,7 +264,7 @@ class Checkpoints(_Host):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`extra_state` gave; methods extend it."""
         try:
-            unwrap(self.network).load_state_dict(state["training_network"])
+            self.training_network.load_state_dict(state["training_network"])
         except RuntimeError as error:
             raise UserError(
                 "The checkpoint's network has other parts than the one that these hyper-parameters "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from os.path import isfile, join
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ class DataStreams(_Host):
         """Unlabeled patches a step on this rank."""
         return self.unlabeled_batch_size or self.batch_size
 
+    @cached_property
     def unlabeled_folders(self) -> dict[str, str]:
         """Case id to folder of every unlabeled case of this fold."""
         return find_unlabeled(
@@ -120,7 +122,7 @@ class DataStreams(_Host):
         validation = self.get_validation_transforms(scales, **targets)
         labeled_cases, validation_cases = self.get_tr_and_val_datasets()
         labeled = self._loader(labeled_cases, self.batch_size, initial_size, training)
-        folders = self.unlabeled_folders()
+        folders = self.unlabeled_folders
         self.print_to_log_file(
             f"{len(labeled_cases.identifiers)} labeled and {len(folders)} unlabeled cases"
         )

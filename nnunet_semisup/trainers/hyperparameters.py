@@ -51,6 +51,8 @@ OF_THE_MACHINE = ("cpu_threads",)
 OF_THE_TEACHER = ("ema_decay", "predict_with_teacher")
 """What a trainer without a teacher does not have."""
 
+FRACTIONS = ("oversample_foreground_percent",)
+
 NOT_NEGATIVE = ("initial_lr", "weight_decay", "oversample_foreground_percent", "seed")
 
 
@@ -188,6 +190,11 @@ def read_overrides(cls: type, text: str | None = None) -> dict[str, Any]:
             for name in names
             if values.get(name) is not None and not values[name] >= least
         ]
+    faults += [
+        f"{VARIABLE}: {name}={values[name]} is a fraction, at most 1."
+        for name in FRACTIONS
+        if values.get(name, 0) > 1
+    ]
     if faults:
         raise UserError("\n".join(faults))
     return values

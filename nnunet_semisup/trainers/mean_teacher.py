@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnunet_semisup.losses.consistency import squared_difference
-from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 
@@ -26,7 +25,7 @@ class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         yield {"supervised": self.supervised_loss(self.network(labeled.image), labeled.target)}
 
-        weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
+        weight = self.current_unlabeled_weight
         if weight > 0:
             target = self.teacher_logits(unlabeled.image)
             student = self.full_resolution(self.network(unlabeled.strong_view()))

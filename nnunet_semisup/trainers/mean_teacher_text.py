@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnunet_semisup.losses.consistency import squared_difference
-from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_semisup.trainers.text_guided import TextGuidance
@@ -29,7 +28,7 @@ class nnUNetTrainerMeanTeacherText(TextGuidance, nnUNetTrainerMeanTeacher):
         }
         del logits, visual  # Memory for the next pass.
 
-        weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
+        weight = self.current_unlabeled_weight
         if weight > 0:
             target = self.teacher_logits(unlabeled.image)
             (logits,), visual = self.network(unlabeled.strong_view(), text, (0,))

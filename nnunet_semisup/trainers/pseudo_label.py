@@ -22,7 +22,6 @@ from nnunet_semisup.losses.consistency import (
     weighted_cross_entropy,
     weighted_soft_dice,
 )
-from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.mixing.cutmix import paste, sample_boxes
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
@@ -75,11 +74,6 @@ class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):
         """As the base, but two at least by default: CutMix needs another patch to paste from."""
         least = 2 if self.cutmix_probability > 0 else 1
         return self.unlabeled_batch_size or max(least, self.batch_size)
-
-    @property
-    def current_unlabeled_weight(self) -> float:
-        """The unlabeled terms' weight at this step."""
-        return self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
 
     def teacher_label(self, unlabeled: Unlabeled) -> PseudoLabel:
         """The teacher's labels of the weak view."""

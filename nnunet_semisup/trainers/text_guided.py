@@ -1,4 +1,4 @@
-"""Class texts for any trainer: the interaction at the bottleneck and the semantic alignment.
+"""Class texts for trainers with the plan's network: interaction and semantic alignment.
 
 [0] Text-SemiSeg, MICCAI 2025, arXiv 2507.12382: TMR (section 2.1) and CSA (section 2.2).
 
@@ -207,7 +207,6 @@ class TextGuidance(SemiSupervisedTrainer):
         if self.class_text is not None:
             self.student.text_features.copy_(self.class_text.current())
 
-    @torch.no_grad()
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
         """Measures what the texts do to the first patch of the epoch's last unlabeled batch.
 
@@ -223,12 +222,11 @@ class TextGuidance(SemiSupervisedTrainer):
         # Another seed than the one that text_model=random draws its vectors with.
         generator = torch.Generator().manual_seed(self.seed + 1)
         other = torch.randn(student.text_features.shape, generator=generator).to(self.device)
-        *skips, visual = student.encoder(unlabeled.image[:1])
         added, logits = [], []
         for text in (student.text_features, F.normalize(other, dim=-1)):
-            features = student.interact(visual, text)
-            added.append((features - visual).float())
-            logits.append(self.full_resolution(student.decoder([*skips, features])).float())
+            features, visual = student.encode(unlabeled.image[:1], text)
+            added.append((features[-1] - visual).float())
+            logits.append(self.full_resolution(student.decoder(features)).float())
         return {
             **result,
             "text_interaction": _relative(added[0], visual.float()),

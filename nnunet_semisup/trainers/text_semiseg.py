@@ -31,9 +31,8 @@ from nnunet_semisup.losses.consistency import (
     weighted_cross_entropy,
     weighted_soft_dice,
 )
-from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.mixing.cognitive import exchange_foreground, foreground, labels_of_target
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled, unwrap
+from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.trainers.host import HostBool
 from nnunet_semisup.trainers.hyperparameters import require_range
 from nnunet_semisup.trainers.text_guided import TextGuidance
@@ -80,7 +79,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
         logits, visual = self.network(unlabeled.image, text, (0, 1))
         outputs = [self.full_resolution(one) for one in logits]
         pseudo = [pseudo_label(one, self.regions, None, unlabeled.valid) for one in outputs]
-        weight = self.unlabeled_weight * sigmoid_rampup(self.progress, self.rampup_length)
+        weight = self.current_unlabeled_weight
         yield {
             "consistency_1": weight * self.segmentation_loss(outputs[0], pseudo[1]),
             "consistency_2": weight * self.segmentation_loss(outputs[1], pseudo[0]),
@@ -152,5 +151,4 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Sets it on both decoders."""
         super().set_deep_supervision_enabled(enabled)
-        network: Any = unwrap(self.network)
-        network.second_decoder.deep_supervision = enabled
+        self.training_network.second_decoder.deep_supervision = enabled

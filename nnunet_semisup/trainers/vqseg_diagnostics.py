@@ -12,9 +12,8 @@ from torch import Tensor
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
-from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.losses.activation import hard_labels, probabilities
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
-from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.monitor import default_style
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SENSITIVE = 0.01
 
 def foreground(probs: Tensor, regions: bool) -> Tensor:
     """``(B, *spatial)`` bool, from probabilities ``(B, C, *spatial)``."""
-    return (probs > 0.5).any(1) if regions else probs.argmax(1) > 0
+    return (hard_labels(probs, regions) > 0).any(1)
 
 
 class CodebookDiagnostics:
@@ -95,11 +94,10 @@ class CodebookDiagnostics:
         either of them has foreground; 0 where neither has.
         """
         share = torch.full((), trainer.qpm_epsilon or 0.7, device=self.device)
-        with trainer._autocast():
-            clean, swapped = (
-                trainer.student(unlabeled.image, epsilon, trainer.qpm_mode, details=True)
-                for epsilon in (None, share)
-            )
+        clean, swapped = (
+            trainer.student(unlabeled.image, epsilon, trainer.qpm_mode, details=True)
+            for epsilon in (None, share)
+        )
         values: dict[str, float] = {}
         for index, (quantizer, result) in enumerate(
             zip(self.quantizers, clean.quantized, strict=True)
@@ -127,9 +125,8 @@ class CodebookDiagnostics:
         snapshot = {"epoch": epoch, "codes": quantizer.codebook.cpu(), "used": used[0]}
         self.snapshots = [s for s in self.snapshots if s["epoch"] < epoch] + [snapshot]
         folder = Path(trainer.output_folder)
-        with trainer._autocast():
-            # Only this rank draws: a distributed forward would wait for the others.
-            output, image, _ = unwrap(trainer.network)(unlabeled.image, details=True)
+        # Only this rank draws: a distributed forward would wait for the others.
+        output, image, _ = trainer.training_network(unlabeled.image, details=True)
         logits = trainer.full_resolution(output.logits)
         with atomic_path(folder / "semisup_code_maps.png") as temporary:
             plot_code_maps(

@@ -1,4 +1,4 @@
-"""A training step queues work and never waits for the device to finish it."""
+"""A training step queues work and never waits for the device, but in nnU-Net's gradient scaler."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_semisup.registry import find_method
@@ -52,6 +53,25 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+COPIES = {torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.tolist}
+
+
+class Copies(TorchFunctionMode):
+    """Collects where a tensor is asked to come to the host; on the CPU no operator is called."""
+
+    def __init__(self, waits):
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        to_host = function is torch.Tensor.to and "cpu" in (*args[1:], *kwargs.values())
+        if (function in COPIES or to_host) and not self.waits.allowed:
+            stack = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename]
+            self.waits.places.append(f"{function.__name__}: {stack[-1].filename}")
+        return function(*args, **kwargs)
+
+
 @pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
 @pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
 def test_a_step_does_not_wait(build, method, kind, monkeypatch):
@@ -70,9 +90,14 @@ def test_a_step_does_not_wait(build, method, kind, monkeypatch):
             waits.allowed = False
 
     monkeypatch.setattr(HostBool, "read", read_in_the_background)
-    with waits:
+    with waits, Copies(waits):
         trainer.train_step(batch)
     assert waits.places == []
+    trainer.grad_scaler = torch.amp.GradScaler("cpu")
+    batch = next(trainer.dataloader_train)
+    with waits, Copies(waits):
+        trainer.train_step(batch)
+    assert len(waits.places) <= 1, "nnU-Net's scaler reads whether a step overflowed"
 
 
 @pytest.mark.parametrize(("epoch", "names"), [(0, {"_linalg_eigh"}), (30, set())])
@@ -100,6 +125,12 @@ class ReadInBackward(torch.autograd.Function):
 def test_waiting_is_noticed():
     values = torch.arange(4.0)
     weight = torch.ones(4, requires_grad=True)
+    waits = Waits([weight])
+    with waits, Copies(waits):
+        weight.detach().cpu()
+        values.tolist()
+        values.to("cpu")
+    assert [place.split(":")[0] for place in waits.places] == ["cpu", "tolist", "to"]
     with Waits([weight]) as waits:
         values[values > 1]
         torch.unique(values)

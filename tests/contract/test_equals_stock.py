@@ -56,6 +56,22 @@ def test_losses_and_weights_equal_stock_step_by_step(
                 assert torch.equal(ours.student.state_dict()[name], weight), name
 
 
+def test_the_lower_bound_equals_stock_step_by_step(build, datasets):
+    ours = build(next(m for m in METHODS if not m.uses_unlabeled), "labels3d")
+    stock = stock_trainer(datasets, "labels3d")
+    stock.network.load_state_dict(ours.network.state_dict())
+    for epoch in range(2):
+        for trainer in (ours, stock):
+            trainer.current_epoch = epoch
+            trainer.on_train_epoch_start()
+        for _ in range(2):
+            batch = next(ours.dataloader_train)
+            loss = ours.train_step(copy.deepcopy(batch))["loss"]
+            assert float(loss) == float(stock.train_step(batch)["loss"])
+            for name, weight in stock.network.state_dict().items():
+                assert torch.equal(ours.network.state_dict()[name], weight), name
+
+
 def test_the_lower_bound_is_stock_with_a_budget(build):
     method = next(m for m in METHODS if not m.uses_unlabeled)
     trainer = build(method, "labels3d", start=False, num_epochs=7, initial_lr=0.005)

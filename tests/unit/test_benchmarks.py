@@ -31,7 +31,7 @@ def test_can_be_imported(path, monkeypatch):
 def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
     script = load(ROOT / "benchmarks" / "step_cost.py", monkeypatch)
     options = argparse.Namespace(
-        device="cpu", patch=[16, 16, 16], features=[4, 8], batch=2, steps=1, warmup=0,
+        device="cpu", patch=[16, 16, 16], features=[4, 8, 8], batch=2, steps=1, warmup=0,
         compile="off", amp="off",
     )  # fmt: skip
     with script.data_folders(), script.precision(options):

@@ -8,12 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from scipy import ndimage
 
-from nnunet_semisup.data.two_stream import weak_transforms
+from nnunet_semisup.data.two_stream import LABELED, NumberedLoader, weak_transforms
 
 AFTER_THREADS = """
 import torch
@@ -32,6 +35,28 @@ if __name__ == "__main__":
     print(next(batches)["unlabeled_valid"].all().item())
     batches._finish()
 """
+
+
+class Drawn:
+    """A loader of patches whose last half is padding, which nnU-Net marks by -1."""
+
+    def generate_train_batch(self):
+        target = torch.zeros(2, 1, 4, 4)
+        target[:, :, 2:] = -1
+        return {"data": torch.ones(2, 1, 4, 4), "target": target, "keys": ["a", "b"]}
+
+
+def test_padding_is_not_valid():
+    batch = next(NumberedLoader(Drawn(), Drawn(), 0, LABELED, 0, 1))
+    assert batch["unlabeled_valid"][:, :, :2].all()
+    assert not batch["unlabeled_valid"][:, :, 2:].any()
+
+
+def test_the_weak_view_is_the_spatial_part_of_the_augmentation():
+    spatial = SpatialTransform((8, 8), 0, False, p_rotation=0.5)
+    parts = [spatial, GammaTransform(0.5, 0, 0, 1), MirrorTransform((0, 1))]
+    kept = weak_transforms(ComposeTransforms(parts)).transforms
+    assert kept == [spatial, parts[2]]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, workers are not forked")

@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_semisup import trainers
 from nnunet_semisup.registry import METHODS
 
-FOR_OWN_TRAINERS = {"Labeled", "SemiSupervisedTrainer", "Unlabeled"}
+FOR_OWN_TRAINERS = {"Labeled", "SemiSupervisedTrainer", "Terms", "TextGuidance", "Unlabeled"}
 OPTIONAL = {"h5py", "huggingface_hub", "open_clip", "timm", "transformers"}
 
 

@@ -162,6 +162,13 @@ class TestReadOverrides:
         with pytest.raises(UserError, match=f"{name}=-0.1 must be at least 0"):
             read_overrides(Method, f"{name}=-0.1")
 
+    def test_a_share_of_foreground_is_no_percentage(self):
+        """nnU-Net's name says percent, its default is 0.33."""
+        name = "oversample_foreground_percent"
+        with pytest.raises(UserError, match=f"{name}=33.0 is a fraction, at most 1"):
+            read_overrides(Method, f"{name}=33")
+        assert read_overrides(Method, f"{name}=1") == {name: 1.0}
+
     @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
     def test_no_trainer_takes_a_negative_seed(self, method):
         trainer = getattr(trainers, method.trainer)
