@@ -54,7 +54,7 @@ def test_padding_is_not_valid():
 
 def test_the_weak_view_is_the_spatial_part_of_the_augmentation():
     spatial = SpatialTransform((8, 8), 0, False, p_rotation=0.5)
-    parts = [spatial, GammaTransform(0.5, 0, 0, 1), MirrorTransform((0, 1))]
+    parts = [spatial, GammaTransform((0.7, 1.5), 0, 0, 0, 1), MirrorTransform((0, 1))]
     kept = weak_transforms(ComposeTransforms(parts)).transforms
     assert kept == [spatial, parts[2]]
 
