@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
 
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
@@ -27,6 +28,31 @@ KEY = "nnunet_semisup"
 
 LAST_STEPS = 10
 """Steps at an epoch's end that must all have failed for a training to count as diverged."""
+
+
+def stock_content(trainer: Any, predictor: nn.Module, next_epoch: int) -> dict[str, Any]:
+    """What nnU-Net itself writes into a checkpoint.
+
+    Args:
+        trainer: whose state it is. Where its predicting network is the plan's, the checkpoint names
+            nnUNetTrainer, so that stock nnU-Net can predict from it.
+        predictor: the network whose weights predict.
+        next_epoch: with which a continued run begins.
+    """
+    cls = type(trainer)
+    plain = cls.build_network_architecture is nnUNetTrainer.build_network_architecture
+    scaler = trainer.grad_scaler
+    return {
+        "network_weights": predictor.state_dict(),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": None if scaler is None else scaler.state_dict(),
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": next_epoch,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": nnUNetTrainer.__name__ if plain else cls.__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+    }
 
 
 def save_atomically(checkpoint: dict[str, Any], filename: str) -> None:
@@ -102,12 +128,6 @@ class Checkpoints(_Host):
     ``network_weights`` predict; optimizer aside, everything else sits under :data:`KEY`.
     """
 
-    @property
-    def predicts_with_plain_network(self) -> bool:
-        """Whether the predicting network is the plan's, so that stock nnU-Net can predict."""
-        own: Any = type(self).build_network_architecture
-        return own is nnUNetTrainer.build_network_architecture
-
     def save_checkpoint(self, filename: str) -> None:
         """Writes ``filename`` atomically; stock nnU-Net can predict from it."""
         self._save(filename, self.current_epoch + 1)
@@ -122,21 +142,8 @@ class Checkpoints(_Host):
             return False
         teaches = self.teacher is not None and self.predict_with_teacher
         predictor = self.teacher.module if teaches else self.student
-        plain = "nnUNetTrainer" if self.predicts_with_plain_network else type(self).__name__
-        scaler = None if self.grad_scaler is None else self.grad_scaler.state_dict()
-        checkpoint = {
-            "network_weights": predictor.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": scaler,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": next_epoch,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": plain,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            KEY: self.extra_state(),
-        }
-        save_atomically(checkpoint, filename)
+        stock = stock_content(self, predictor, next_epoch)
+        save_atomically({**stock, KEY: self.extra_state()}, filename)
         return True
 
     def has_diverged(self) -> bool:

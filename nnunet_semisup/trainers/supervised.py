@@ -7,7 +7,6 @@ ignored. It exists so that a comparison can run stock nnU-Net at the same number
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,16 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup import __version__
-from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.trainers.checkpoint import KEY, furthest, remove_leftovers, set_aside
+from nnunet_semisup.trainers.batches import unwrap
+from nnunet_semisup.trainers.checkpoint import (
+    KEY,
+    furthest,
+    remove_leftovers,
+    save_atomically,
+    set_aside,
+    stock_content,
+)
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.records import Records
@@ -93,15 +99,10 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
-        with atomic_path(Path(filename)) as temporary:
-            super().save_checkpoint(str(temporary))
-            checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)
-            build = type(self).build_network_architecture
-            if build is nnUNetTrainer.build_network_architecture:
-                checkpoint["trainer_name"] = nnUNetTrainer.__name__
-            checkpoint[KEY] = {
-                "version": __version__,
-                "trainer": type(self).__name__,
-                "configuration": self.hyperparameters(),
-            }
-            torch.save(checkpoint, temporary)
+        own = {
+            "version": __version__,
+            "trainer": type(self).__name__,
+            "configuration": self.hyperparameters(),
+        }
+        stock = stock_content(self, unwrap(self.network), self.current_epoch + 1)
+        save_atomically({**stock, KEY: own}, filename)
