@@ -12,7 +12,7 @@ class UserError(ValueError):
     """Bad input from the user.
 
     The message says what was given, what is allowed and what to do next. It is raised before
-    anything is written.
+    anything is written that depends on that input.
     """
 
 

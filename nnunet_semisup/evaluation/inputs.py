@@ -200,7 +200,8 @@ def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -
         if not given.is_file():
             raise UserError(f"--dataset-json '{given}' is not a file. Give a dataset.json.")
         return [given]
-    places = (prediction, reference, Path(os.path.abspath(reference)).parent)
+    beside = (Path(os.path.abspath(reference)).parent, reference.resolve().parent)
+    places = dict.fromkeys((prediction, reference, *beside))
     return [p / "dataset.json" for p in places if (p / "dataset.json").is_file()]
 
 

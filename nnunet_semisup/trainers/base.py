@@ -66,6 +66,7 @@ class SemiSupervisedTrainer(
     """Fraction of training over which that weight rises (Laine and Aila's sigmoid ramp-up)."""
     use_teacher: ClassVar[bool] = True
     network: Any
+    _trained: Any = None
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class SemiSupervisedTrainer(
     @property
     def training_network(self) -> Any:
         """What :meth:`build_training_network` gave: the student with what only training needs."""
-        return unwrap(self._trained)
+        return unwrap(self.network if self._trained is None else self._trained)
 
     @property
     def student(self) -> Any:

@@ -105,7 +105,7 @@ def _annotations(cls: type) -> dict[str, Any]:
     nnU-Net forgets the modules of ``nnUNet_extTrainer``; what they import is found in methods.
     """
     module = sys.modules.get(cls.__module__)
-    methods = (value for value in vars(cls).values() if inspect.isfunction(value))
+    methods = (inspect.unwrap(m) for m in vars(cls).values() if inspect.isfunction(m))
     names = vars(module) if module else next((m.__globals__ for m in methods), {})
     return inspect.get_annotations(cls, globals={**vars(typing), **names}, eval_str=True)
 

@@ -16,7 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_semisup.errors import UserError
+from nnunet_semisup.errors import UserError, exit_code_two_in_commands
 from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.class_texts import TEMPLATE
 from nnunet_semisup.losses.text_alignment import semantic_alignment
@@ -223,13 +223,15 @@ class TextGuidance(SemiSupervisedTrainer):
         generator = torch.Generator().manual_seed(self.seed + 1)
         other = torch.randn(student.text_features.shape, generator=generator).to(self.device)
         added, logits = [], []
-        for text in (student.text_features, F.normalize(other, dim=-1)):
-            features, visual = student.encode(unlabeled.image[:1], text)
-            added.append((features[-1] - visual).float())
-            logits.append(self.full_resolution(student.decoder(features)).float())
+        # Half precision would round away what texts change.
+        with torch.autocast(self.device.type, enabled=False):
+            for text in (student.text_features, F.normalize(other, dim=-1)):
+                features, visual = student.encode(unlabeled.image[:1], text)
+                added.append(features[-1] - visual)
+                logits.append(self.full_resolution(student.decoder(features)))
         return {
             **result,
-            "text_interaction": _relative(added[0], visual.float()),
+            "text_interaction": _relative(added[0], visual),
             "text_share": _relative(added[1] - added[0], added[0]),
             "text_sensitivity": _relative(logits[1] - logits[0], logits[0]),
         }
@@ -239,12 +241,13 @@ class TextGuidance(SemiSupervisedTrainer):
         state["text"] = None if self.class_text is None else self.class_text.state_dict()
         return state
 
+    @exit_code_two_in_commands()
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As the base; a training that has ended is loaded without its text model."""
         checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str) and isfile(checkpoint):
+        if isinstance(checkpoint, str):
             checkpoint = self.read_checkpoint(checkpoint)
-        self._loading = None if isinstance(checkpoint, str) else checkpoint
+        self._loading = checkpoint
         try:
             super().load_checkpoint(checkpoint)
         finally:

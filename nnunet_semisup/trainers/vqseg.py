@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.losses.alignment import patchwise_infonce
 from nnunet_semisup.losses.quantization import usage_entropy
@@ -108,7 +109,8 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
     ) -> None:
         """As the base; also refuses a foundation model whose weights cannot be had.
 
-        A fold that is already trained needs none (``--val``).
+        Where the fold is already trained, that is left to the start of a training: ``--val`` needs
+        none.
         """
         super().check_inputs(values, plans, configuration, fold, dataset_json)
         if values["foundation_model"] == "dinov2" and not is_trained(
@@ -154,6 +156,7 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         self.quantizer_mix = 0.0
         self.diagnostics = CodebookDiagnostics(self.student.quantizers, self.device)
 
+    @exit_code_two_in_commands()
     def on_train_start(self) -> None:
         """As the base; loads the foundation model first."""
         if not self.was_initialized:

@@ -134,6 +134,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Optional
 
+import torch
+from torch import Tensor
+
 from nnunet_semisup.trainers import {base}
 
 Kind = int
@@ -146,8 +149,16 @@ class {name}({base}):
     initial_lr: float = 0.002
     weight_decay = 1e-4
 
+    queue: Tensor | None = None
+
+    @torch.no_grad()
     def method(self):
         return None
+
+    def configure_optimizers(self):
+        network = getattr(self, "training_network", self.network)
+        self.seen = list(getattr(self, "student", network).parameters())
+        return super().configure_optimizers()
 """
 
 
@@ -166,3 +177,5 @@ def test_attributes_are_read_as_they_are_written(build, folder, monkeypatch, bas
     plans = {**trainer.plans_manager.plans, "continue_training": False}
     again = cls(plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cpu"))
     assert (again.num_epochs, again.steps, again.rate, again.weight_decay) == (7, 9, 0.5, 0.1)
+    trainer.initialize()
+    assert {id(p) for p in trainer.seen} == {id(p) for p in trainer.network.parameters()}

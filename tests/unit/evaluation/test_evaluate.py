@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import nibabel
 import numpy as np
@@ -329,3 +330,6 @@ def test_the_dataset_json_beside_a_linked_folder_is_found(folders, cube, tmp_pat
     (raw / "labelsTr").symlink_to(folders.reference, target_is_directory=True)
     evaluation = evaluate_folders(raw / "labelsTr", folders.prediction)
     assert [c.name for c in evaluation.classes] == ["heart"]
+    shutil.move(raw / "dataset.json", folders.reference.parent / "dataset.json")
+    evaluation = evaluate_folders(raw / "labelsTr", folders.prediction)
+    assert [c.name for c in evaluation.classes] == ["heart"], "beside the link's target"
