@@ -324,7 +324,7 @@ def near_duplicates(
     thumbnails: Sequence[np.ndarray],
     paths: Sequence[Path],
     read: Callable[[Path], Volume],
-    mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate]], list[float]],
+    mapper: Callable[[Callable[[Candidate], float], Sequence[Candidate], list[str]], list[float]],
     patients: Sequence[str | None] = (),
     subsets: Sequence[str] = (),
     note: Callable[[str], None] = lambda text: None,
@@ -336,7 +336,7 @@ def near_duplicates(
         thumbnails: one an image.
         paths: the images' files, in the same order.
         read: reads a file.
-        mapper: applies a function to candidates, perhaps in parallel.
+        mapper: applies a function to candidates, perhaps in parallel, given their names.
         patients: of each image, in the same order, ``None`` where it is not known; two images of
             one are alike for that reason and not looked at.
         subsets: of each image; see :func:`affordable`.
@@ -361,7 +361,8 @@ def near_duplicates(
         likely = sorted(candidates, key=lambda c: -c.score)[:MOST_CONFIRMED]
         candidates = sorted(likely, key=lambda c: (c.first, c.second))
     threshold = PICTURE_THRESHOLD if flat else CONFIRMATION_THRESHOLD
-    scores = mapper(partial(confirm_files, paths=paths, read=read), candidates)
+    names = [f"{paths[c.first].name} and {paths[c.second].name}" for c in candidates]
+    scores = mapper(partial(confirm_files, paths=paths, read=read), candidates, names)
     return [
         (candidate.first, candidate.second, score)
         for candidate, score in zip(candidates, scores, strict=True)

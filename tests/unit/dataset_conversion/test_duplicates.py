@@ -119,7 +119,7 @@ def test_only_the_most_similar_of_very_many_pairs_are_compared(monkeypatch):
         thumbnails,
         [],
         lambda path: None,
-        lambda _, candidates: looked_at.extend(candidates) or [1.0] * len(candidates),
+        lambda _, candidates, names: looked_at.extend(candidates) or [1.0] * len(candidates),
         note=notes.append,
     )
     assert [(first, second) for first, second, _ in found] == [(0, 1), (0, 2), (0, 3)]
@@ -157,7 +157,7 @@ def search(monkeypatch, subsets=(), patients=PATIENTS):
         thumbnails,
         [],
         lambda path: None,
-        lambda _, candidates: [1.0] * len(candidates),
+        lambda _, candidates, names: [1.0] * len(candidates),
         patients,
         subsets,
         notes.append,
