@@ -1,5 +1,6 @@
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_only_the_most_similar_of_very_many_pairs_are_compared(monkeypatch):
     looked_at, notes = [], []
     found = duplicates.near_duplicates(
         thumbnails,
-        [],
+        [Path(f"{number}.nii.gz") for number in range(len(thumbnails))],
         lambda path: None,
         lambda _, candidates, names: looked_at.extend(candidates) or [1.0] * len(candidates),
         note=notes.append,
@@ -155,7 +156,7 @@ def search(monkeypatch, subsets=(), patients=PATIENTS):
     )
     found = duplicates.near_duplicates(
         thumbnails,
-        [],
+        [Path(f"{number}.nii.gz") for number in range(len(thumbnails))],
         lambda path: None,
         lambda _, candidates, names: [1.0] * len(candidates),
         patients,
