@@ -26,6 +26,7 @@ class Method:
             this package can predict.
         needs: what training takes besides the images.
         uses_unlabeled: whether unlabeled cases are drawn at all.
+        has_teacher: whether a moving average of the student teaches it.
     """
 
     trainer: str
@@ -38,6 +39,7 @@ class Method:
     predicts_as: str
     needs: str
     uses_unlabeled: bool = True
+    has_teacher: bool = True
 
 
 METHODS: tuple[Method, ...] = (
@@ -52,6 +54,7 @@ METHODS: tuple[Method, ...] = (
         predicts_as="nnUNetTrainer",
         needs="-",
         uses_unlabeled=False,
+        has_teacher=False,
     ),
     Method(
         trainer="nnUNetTrainerMeanTeacher",
@@ -96,6 +99,7 @@ METHODS: tuple[Method, ...] = (
         cost="7.5",
         predicts_as="nnUNetTrainerTextSemiSeg",
         needs="CLIP or BiomedCLIP text weights, or a file of their features",
+        has_teacher=False,
     ),
     Method(
         trainer="nnUNetTrainerMeanTeacherText",

@@ -60,7 +60,7 @@ def training_settings(settings: Settings, trainer: str) -> str:
         # Networks this small are no faster on both threads of a core.
         values["cpu_threads"] = f"{max(1, (os.cpu_count() or 1) // 2)}"
         values["channels_last"] = "True"
-    if find_method(trainer).uses_unlabeled:
+    if find_method(trainer).has_teacher:
         # A teacher that averages over the 100 steps of the default would lag in so short a run.
         values["ema_decay"] = f"{max(0.0, min(0.99, 1 - 10 / settings.steps)):.3f}"
     overrides = [text for name, text in settings.overrides if name == trainer]

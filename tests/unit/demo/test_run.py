@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from nnunet_semisup import trainers
 from nnunet_semisup.demo import run
 from nnunet_semisup.demo.phantom import Counts
 from nnunet_semisup.demo.settings import Layout, Settings, claim
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.registry import METHODS
 from nnunet_semisup.trainers.hyperparameters import read_overrides
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
@@ -135,6 +137,16 @@ def test_trainers_accept_the_budget():
     assert "ema_decay" not in run.training_settings(settings, "nnUNetTrainerSupervised")
     assert values["num_epochs"] * values["num_iterations_per_epoch"] == 60
     assert values["seed"] == 5
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_trainer_takes_what_the_demo_sets(method, device):
+    text = run.training_settings(Settings(device=device), method.trainer)
+    values = read_overrides(getattr(trainers, method.trainer), text)
+    assert ("ema_decay" in values) is method.has_teacher
+    teaches = getattr(getattr(trainers, method.trainer), "use_teacher", False)
+    assert teaches is method.has_teacher
 
 
 @pytest.mark.parametrize("text", ["", "ema_decay=0.5", "nnUNetTrainerVQSeg:", ":a=1"])
