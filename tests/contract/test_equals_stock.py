@@ -30,6 +30,21 @@ def stock_trainer(datasets, kind):
     return trainer
 
 
+def train_alike(ours, stock, network):
+    """Two epochs of two steps on the same batches; ``network`` is what stock trains, in ours."""
+    for epoch in range(2):
+        for trainer in (ours, stock):
+            trainer.current_epoch = epoch
+            trainer.on_train_epoch_start()
+        for _ in range(2):
+            batch = next(ours.dataloader_train)
+            loss = ours.train_step(copy.deepcopy(batch))["loss"]
+            expected = stock.train_step({k: batch[k] for k in ("data", "target")})["loss"]
+            assert float(loss) == float(expected)
+            for name, weight in stock.network.state_dict().items():
+                assert torch.equal(network.state_dict()[name], weight), name
+
+
 @pytest.mark.parametrize("method", PLAIN, ids=lambda m: m.trainer)
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("deep_supervision", [True, False])
@@ -43,33 +58,14 @@ def test_losses_and_weights_equal_stock_step_by_step(
         stock.loss = stock._build_loss()
         stock.set_deep_supervision_enabled(False)
     stock.network.load_state_dict(ours.student.state_dict())
-    for epoch in range(2):
-        for trainer in (ours, stock):
-            trainer.current_epoch = epoch
-            trainer.on_train_epoch_start()
-        for _ in range(2):
-            batch = next(ours.dataloader_train)
-            loss = ours.train_step(copy.deepcopy(batch))["loss"]
-            expected = stock.train_step({k: batch[k] for k in ("data", "target")})["loss"]
-            assert float(loss) == float(expected)
-            for name, weight in stock.network.state_dict().items():
-                assert torch.equal(ours.student.state_dict()[name], weight), name
+    train_alike(ours, stock, ours.student)
 
 
 def test_the_lower_bound_equals_stock_step_by_step(build, datasets):
     ours = build(next(m for m in METHODS if not m.uses_unlabeled), "labels3d")
     stock = stock_trainer(datasets, "labels3d")
     stock.network.load_state_dict(ours.network.state_dict())
-    for epoch in range(2):
-        for trainer in (ours, stock):
-            trainer.current_epoch = epoch
-            trainer.on_train_epoch_start()
-        for _ in range(2):
-            batch = next(ours.dataloader_train)
-            loss = ours.train_step(copy.deepcopy(batch))["loss"]
-            assert float(loss) == float(stock.train_step(batch)["loss"])
-            for name, weight in stock.network.state_dict().items():
-                assert torch.equal(ours.network.state_dict()[name], weight), name
+    train_alike(ours, stock, ours.network)
 
 
 def test_the_lower_bound_is_stock_with_a_budget(build):
