@@ -40,6 +40,7 @@ from nnunet_semisup.trainers.hyperparameters import (
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
 from nnunet_semisup.trainers.predicting import Predicting
+from nnunet_semisup.trainers.preflight import check_before_training
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
 
@@ -85,6 +86,10 @@ class SemiSupervisedTrainer(
                 given = {**read_recorded(type(self), folder), **given}
             values = {**defaults(type(self)), **given}
             self.check_hyperparameters(values)
+            deep_supervision = values.get("enable_deep_supervision", True)
+            check_before_training(
+                type(self).__name__, plans, configuration, fold, dataset_json, deep_supervision
+            )
             self.check_inputs(values, plans, configuration, fold, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in values.items():

@@ -26,6 +26,7 @@ from nnunet_semisup.trainers.checkpoint import (
 )
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
+from nnunet_semisup.trainers.preflight import check_before_training
 from nnunet_semisup.trainers.records import Records
 
 
@@ -54,9 +55,15 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
     ) -> None:
         with exit_code_two_in_commands():
             self.overrides = read_overrides(type(self))
-        self._continues = bool(plans.get("continue_training"))
+            self._continues = bool(plans.get("continue_training"))
+            values = {**defaults(type(self)), **self.overrides}
+            # What a continued run was started with is in its checkpoint, and it has started.
+            deep_supervision = not self._continues and values.get("enable_deep_supervision", True)
+            check_before_training(
+                type(self).__name__, plans, configuration, fold, dataset_json, deep_supervision
+            )
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for name, value in {**defaults(type(self)), **self.overrides}.items():
+        for name, value in values.items():
             setattr(self, name, value)
         self.set_threads()
 
