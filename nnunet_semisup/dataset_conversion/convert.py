@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
@@ -19,6 +20,7 @@ from nnunet_semisup.dataset_conversion.consistency import (
     check_unlabeled_left,
     find_duplicates,
     judge_duplicates,
+    nothing_labeled,
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
@@ -49,12 +51,18 @@ class Options:
     extra: str = "ignore"
     allow_partial: bool = False
     allow_empty: bool = False
+    allow_constant_channels: bool = False
     overwrite: bool = False
     dry_run: bool = False
     link: str = "copy"
     num_processes: int = 1
     report: Path | None = None
     command: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> Accepted:
+        """Return what the checks of single cases let pass."""
+        return Accepted(self.allow_constant_channels, self.allow_empty)
 
 
 @dataclass
@@ -188,7 +196,7 @@ def _verify(
     """Read every case that is on disk, in the split's order, and add what is wrong."""
     on_disk = {**collected.unlabeled, **collected.cases}
     cases = _cases(on_disk, split, options.keep_hidden_labels)
-    inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
+    inspect = partial(inspect_case, form=form, accepted=options.accepted)
     names = [case.id for case in cases]
     facts = map_cases(inspect, cases, names, options.num_processes, "verifying")
     for found in facts:
@@ -200,6 +208,7 @@ def _verify(
         collected.findings.warnings.append(contradiction)
     collected.findings.warnings += [text for _, text in spacing_outliers(facts)]
     collected.findings.warnings += absent_labels(facts, form)
+    collected.findings.faults += nothing_labeled(facts, form)
     return facts
 
 
@@ -236,6 +245,7 @@ def _settings(
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,
         "allow_empty": options.allow_empty,
+        "allow_constant_channels": options.allow_constant_channels,
         "link": options.link,
         "assumptions": dict(form.assumptions),
     }
