@@ -149,6 +149,8 @@ def _run(args: argparse.Namespace) -> None:
     refuse_unknown_configurations(args.c, planner, args.overwrite_plans_name, args.d)
     progress = not args.no_pbar
     checked = _check(args.d, args.npfp, progress)
+    for warning in (text for outcome in checked for text in outcome.warnings):
+        print(f"warning: {warning}")
     extract_fingerprints(
         args.d,
         args.fpe,

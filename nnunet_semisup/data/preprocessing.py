@@ -181,7 +181,9 @@ def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> d
 
 
 def report(checked: CheckedDataset) -> None:
-    """Print what a check found: notes and the number of cases."""
+    """Print what a check found: warnings, notes and the number of cases."""
+    for warning in checked.warnings:
+        print(f"warning: {warning}")
     for note in checked.notes:
         print(f"note: {note}")
     if checked.cases:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from nnunet_semisup.data.inspection import spacing_fault
+from nnunet_semisup.data.orientation import PlacedScan, axis_codes
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.label_meaning import (
@@ -189,6 +190,17 @@ def find_duplicates(
     )
     found = [Duplicate(readable[i], readable[j], "acquisition", score) for i, j, score in similar]
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
+
+
+def placed_scans(facts: Sequence[CaseFacts]) -> list[PlacedScan]:
+    """Return where the axes of every case point that could be read."""
+    return [
+        PlacedScan(
+            found.case.id, found.case.subset.image_folder, axis_codes(found.geometry.direction)
+        )
+        for found in facts
+        if found.geometry
+    ]
 
 
 def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:

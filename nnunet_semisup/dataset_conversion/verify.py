@@ -68,6 +68,7 @@ class FileFacts:
 class CaseFacts:
     """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not.
 
+    ``turned_to`` are the axes to bring image and label to, if these are not theirs.
     ``label_names`` are the names that the label file gives the values that occur in it.
     """
 
@@ -79,6 +80,7 @@ class CaseFacts:
     label_names: dict[int, str] = field(default_factory=dict)
     meaning: Meaning | None = None
     thumbnail: np.ndarray | None = None
+    turned_to: str = ""
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
