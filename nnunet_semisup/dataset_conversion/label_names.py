@@ -30,7 +30,6 @@ LAYERED = 1001
 """First value of a file whose segments lie in layers, where values do not tell them apart."""
 
 _NIFTI_ENDINGS = (".nii", ".nii.gz")
-_ITK_ENDINGS = (".nrrd", ".mha", ".mhd")
 _MITK_KEY = "org.mitk.multilabel.segmentation.labelgroups"
 _SHOWN = 10
 
@@ -129,8 +128,8 @@ def _segments(path: Path) -> list[_Segment]:
             return []
         if name.endswith(_NIFTI_ENDINGS):
             return _of_nifti(path)
-        if name.endswith(_ITK_ENDINGS):
-            return _of_itk(path)
+        if name.endswith(".nrrd"):
+            return _of_nrrd(path)
     except Exception:  # whatever is wrong with the file is named when it is read as a whole
         return []
     return []
@@ -149,7 +148,7 @@ def _of_nifti(path: Path) -> list[_Segment]:
     return segments
 
 
-def _of_itk(path: Path) -> list[_Segment]:
+def _of_nrrd(path: Path) -> list[_Segment]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
