@@ -212,11 +212,12 @@ def _against_number(value: int, name: str, target: int, stated: int, by_user: bo
 
 
 def _unknown(unknown: Mapping[int, str], labels: LabelNames) -> str:
-    first = next(iter(unknown.values()))
+    choices = [f"{name}:NEW" for name in dict.fromkeys(unknown.values())]
+    example = ",".join(choices[:3]) + ",..." * (len(choices) > 3)
     return (
         f"its header names {_shown(unknown)}, and the labels of the data set are "
         f"{listed(labels)}. Use the same names (upper case, blanks and _ do not matter), or say "
-        f"what they are: --label-map '{first}:NEW', where NEW is a value, 0 for the background"
+        f"what they are: --label-map '{example}', where NEW is a value, 0 for the background"
     )
 
 

@@ -8,7 +8,9 @@ import pytest
 from nnunet_semisup.dataset_conversion.formats import read_label
 from nnunet_semisup.dataset_conversion.label_names import LAYERED, named_values, plain
 from nnunet_semisup.dataset_conversion.volume import UnusableFileError
-from tests.unit.dataset_conversion.trees import read
+from tests.unit.dataset_conversion.trees import SPACING as LA_SPACING
+from tests.unit.dataset_conversion.trees import ball, read
+from tests.unit.dataset_conversion.trees import convert as convert_la
 from tests.unit.dataset_conversion.trees_generic import LABELED, content, convert, made
 from tests.unit.dataset_conversion.trees_names import (
     LIVER_FIRST,
@@ -227,3 +229,15 @@ def test_labels_that_differ_in_nothing_that_counts_are_refused(tmp_path, roots, 
     names = "background,liver,Li-ver,LIVER"
     assert convert(folders.root, *CT, *SEG, "--label-names", names) == 2
     assert "the labels 'liver' and 'LIVER' differ in upper case" in capsys.readouterr().err
+
+
+def test_in_a_published_form_names_are_compared_and_move_nothing(download, roots, capsys):
+    """LA has one label, 255 in the files. Another name for it is told, the background's is not."""
+    write_nrrd(ball(0), download.label("AAAA"), slicer({255: "background"}), LA_SPACING)
+    assert convert_la(download) == 2
+    told = capsys.readouterr().err
+    assert "case AAAA: " in told
+    assert "its header names the value 255 'background', which is 0 in the data" in told
+    write_nrrd(ball(0), download.label("AAAA"), slicer({255: "LA"}), LA_SPACING)
+    assert convert_la(download, "--dry-run") == 0
+    assert "names that no label of the data set has: AAAA (LA)" in capsys.readouterr().out

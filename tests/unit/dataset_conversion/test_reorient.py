@@ -9,6 +9,7 @@ import SimpleITK
 
 from nnunet_semisup.cli.verify import main as verify_main
 from nnunet_semisup.dataset_conversion import verify_dataset as module
+from tests.unit.dataset_conversion.trees import convert as convert_la
 from tests.unit.dataset_conversion.trees_generic import LABELED, UNLABELED, WHAT, convert, made
 from tests.unit.dataset_conversion.verify_faults import edit
 
@@ -110,3 +111,10 @@ def test_verify_names_the_cases_and_both_ways_out_work(roots, turned, capsys, mo
     capsys.readouterr()
     assert [verify(monkeypatch, number) for number in (501, 502)] == [0, 0]
     assert "orientation" not in capsys.readouterr().out
+
+
+def test_every_data_set_can_be_turned(roots, download, capsys):
+    turn(download.image("CCCC"), "RAS")
+    assert convert_la(download, "--reorient") == 0
+    folder = roots["raw"] / "Dataset501_LA2018"
+    assert {axes(path) for path in folder.glob("images*/*")} == {"LPS"}
