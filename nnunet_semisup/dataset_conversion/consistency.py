@@ -14,6 +14,7 @@ from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.label_meaning import (
     contradictions,
+    renumbered,
     silent_files,
     unknown_names,
 )
@@ -325,10 +326,11 @@ def compare_names(facts: Sequence[CaseFacts], form: DatasetForm, findings: Findi
                 f"{len(unknown)} label files have names that no label of the data set has: "
                 f"{listed(unknown)}. Check that they mean the same"
             )
-    elif not any(isinstance(choice, int) for choice in form.label_choices):
-        maps = {case: found.meaning.label_map for case, found in told.items() if found.meaning}
-        if silent := silent_files(names, maps, form.label_map):
-            findings.warnings.append(silent)
+        return
+    maps = {case: found.meaning.label_map for case, found in told.items() if found.meaning}
+    by_hand = any(isinstance(choice, int) for choice in form.label_choices)
+    silent = None if by_hand else silent_files(names, maps, form.label_map)
+    findings.warnings += filter(None, (renumbered(names, maps, form.label_map), silent))
 
 
 def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:

@@ -110,6 +110,12 @@ def in_one_layer(volume: Volume, path: Path) -> Volume:
     return Volume(label, volume.geometry)
 
 
+def layer_names(path: Path) -> list[str]:
+    """Return the names of a file's segments if these lie in layers; none for any other file."""
+    segments = _segments(path)
+    return [segment.name for segment in segments] if _are_layered(segments) else []
+
+
 def listed(items: Iterable[str]) -> str:
     """Return the first ten items as text, and how many more there are."""
     shown = list(items)

@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
-from nnunet_semisup.dataset_conversion.label_names import named_values
+from nnunet_semisup.dataset_conversion.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
@@ -151,7 +151,7 @@ def _read(
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
     array = volume.array
-    if fault := _layout_fault(volume, *layout):
+    if fault := _layout_fault(path, volume, *layout):
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
@@ -163,13 +163,15 @@ def _read(
     return volume
 
 
-def _layout_fault(volume: Volume, dimensions: int, components: int) -> str | None:
+def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) -> str | None:
     """Why a volume cannot be looked at any further."""
     found = len(volume.geometry.size)
     if found != dimensions:
         return f"has {found} dimensions; {dimensions} are expected"
     if volume.components != components:
-        return f"has {volume.components} values a voxel; {components} expected"
+        layers = layer_names(path)
+        why = f": its segments lie in layers ({listed(layers)}); save them in one" if layers else ""
+        return f"has {volume.components} values a voxel; {components} expected{why}"
     return None if volume.array.size else "holds no voxel"
 
 

@@ -94,10 +94,13 @@ def test_layers_that_overlap_are_refused_by_the_names_of_the_segments(tmp_path):
         read_label(path)
 
 
-def test_each_case_is_mapped_by_its_own_header(tmp_path, roots):
+def test_each_case_is_mapped_by_its_own_header(tmp_path, roots, capsys):
     """In p2 the value 1 is the spleen. The names decide, not the numbers."""
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *ORGANS, *SEG) == 0
+    told = capsys.readouterr().out
+    assert "warning: in 1 label files the names decide against the order of the labels: " in told
+    assert ": p2 (1 'spleen' becomes 2, 2 'liver' becomes 1)." in told
     for case in LABELED:
         source = read(folders.labels / f"{case}.seg.nrrd")
         expected = swapped(source) if case == "p2" else source
@@ -238,6 +241,11 @@ def test_in_a_published_form_names_are_compared_and_move_nothing(download, roots
     told = capsys.readouterr().err
     assert "case AAAA: " in told
     assert "its header names the value 255 'background', which is 0 in the data" in told
+    layers = [ball(0, 1), ball(9, 1)]
+    write_layers(layers, ["atrium", "wall"], download.label("AAAA"))
+    assert convert_la(download) == 2
+    told = capsys.readouterr().err
+    assert "2 values a voxel; 1 expected: its segments lie in layers (atrium, wall)" in told
     write_nrrd(ball(0), download.label("AAAA"), slicer({255: "LA"}), LA_SPACING)
     assert convert_la(download, "--dry-run") == 0
     assert "names that no label of the data set has: AAAA (LA)" in capsys.readouterr().out
