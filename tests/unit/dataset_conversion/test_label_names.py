@@ -38,8 +38,8 @@ def swapped(label):
 
 @pytest.mark.parametrize("code", [0, 4, 30])
 def test_a_label_table_in_a_nifti_extension_is_read_whatever_its_code(tmp_path, code):
-    """TotalSegmentator 2.18.0 uses the code 0, Caret and Workbench 30; nibabel 5.4.2 has no name for
-    30 and its ``get_content`` raises NotImplementedError there, ``content`` is the bytes."""
+    """TotalSegmentator 2.18.0 uses the code 0, Caret and Workbench 30. nibabel 5.4.2 does not know
+    30, and its ``get_content`` raises NotImplementedError; ``content`` is the bytes."""
     path = tmp_path / "a.nii.gz"
     write_nifti(organs(0), path, {0: "???", 1: "liver", 2: "spleen"}, code)
     assert named_values(path) == {0: "???", 1: "liver", 2: "spleen"}
