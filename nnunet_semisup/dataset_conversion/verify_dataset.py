@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.orientation import ADVICE, turned_warning
 from nnunet_semisup.data.plans import single_outputs
 from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
 from nnunet_semisup.data.rules import STRICT, Accepted
@@ -24,9 +25,11 @@ from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.consistency import (
     MOST_SIMILAR_LISTED,
     absent_labels,
+    compare_names,
     describe_many,
     find_duplicates,
     nothing_labeled,
+    placed_scans,
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.formats import (
@@ -245,6 +248,9 @@ def _check_together(
         elif pair.kind != "acquisition":
             findings.warnings.append(f"{pair.describe()}; compare their images")
     findings.warnings += absent_labels(facts, form)
+    if turned := turned_warning(placed_scans(facts), ADVICE):
+        findings.warnings.append(turned)
+    compare_names(facts, form, findings)
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
         place.append(text)
