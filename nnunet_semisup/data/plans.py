@@ -106,9 +106,10 @@ def single_output_fault(plans_manager: PlansManager, configuration: str) -> str 
         configuration: name of one of theirs.
     """
     settings = plans_manager.get_configuration(configuration)
-    stages = len(settings.pool_op_kernel_sizes)
-    if stages > 2:
+    strides = settings.network_arch_init_kwargs.get("strides")
+    if strides is None or len(strides) > 2:  # without strides: no network of nnU-Net's
         return None
+    stages = len(strides)
     size = " x ".join(str(length) for length in settings.patch_size)
     what = f"{plans_manager.plans_name}, {configuration}: the network has {stages} stage(s)"
     if stages < 2:

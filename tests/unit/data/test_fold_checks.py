@@ -162,6 +162,18 @@ def test_a_plan_with_a_single_output(planned):
     check(planned, deep_supervision=False)
 
 
+def test_a_network_of_another_kind_is_left_to_its_trainer(planned):
+    """nnU-Net gives its architecture what the plan has, for example no strides."""
+    write_splits(planned, GOOD)
+
+    def change(plans):
+        architecture = plans["configurations"]["3d_fullres"]["architecture"]
+        architecture["arch_kwargs"] = {"patch_embed_size": [8, 8, 8]}
+
+    change_plans(planned, change)
+    check(planned)
+
+
 def test_a_plan_without_a_decoder(planned):
     write_splits(planned, GOOD)
     change_plans(planned, with_stages(1))
