@@ -127,20 +127,24 @@ def evaluate(arguments: argparse.Namespace) -> None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
     evaluation = evaluate_inputs(inputs, arguments.num_processes)
-    print(format_report(evaluation))
     for warning in evaluation.warnings:
         print(f"warning: {warning}")
+    print(format_report(evaluation))
     write_report(evaluation, output)
     print(f"written: {output}")
+    chart = output.with_suffix(".png")
     if arguments.chart:
-        chart = output.with_suffix(".png")
         write_chart(evaluation, chart)
         print(f"written: {chart}")
+    elif chart.is_file():
+        print(f"note: '{chart}' is of an earlier evaluation; --chart draws it anew")
     if arguments.overlays is not None:
         target = arguments.overlays_folder or arguments.prediction / "overlays"
         count = None if arguments.overlays == ALL_CASES else arguments.overlays
-        write_overlays(evaluation, images, target, count, arguments.num_processes)
+        drawn = write_overlays(evaluation, images, target, count, arguments.num_processes)
         print(f"written: {target}")
+        if older := sorted(p.name for p in set(target.glob("*.png")) - set(drawn)):
+            print(f"note: '{target}' also has pictures of before: {', '.join(older)}")
 
 
 def _check_arguments(arguments: argparse.Namespace, output: Path) -> None:

@@ -87,7 +87,13 @@ def report_dict(evaluation: Evaluation) -> dict[str, Any]:
         "missing_predictions": list(evaluation.inputs.missing_predictions),
         "warnings": list(evaluation.warnings),
         "summary": _summary(evaluation),
-        "cases": {case.name: _case_dict(case) for case in evaluation.cases},
+        "cases": {
+            case.name: {
+                "prediction_file": f"{case.name}{evaluation.inputs.file_ending}",
+                **_case_dict(case),
+            }
+            for case in evaluation.cases
+        },
     }
     return _without_nan(content)
 
@@ -177,6 +183,7 @@ def _case_dict(case: CaseResult) -> dict[str, Any]:
     return {
         "shape": list(case.shape),
         "spacing": list(case.spacing),
+        "prediction_sha256": case.prediction_sha256,
         "ignored_voxels": case.ignored_voxels,
         "mean_dice": mean_dice(case),
         "classes": {

@@ -227,7 +227,7 @@ def test_suspicious_input_is_told(folders, cube):
     folders.write(folders.prediction, "b", cube, origin=(5.0, 0.0, 0.0))
     warnings = "\n".join(run(folders).warnings)
     assert "no reference: extra" in warnings
-    assert "does not declare (7)" in warnings
+    assert "no class of the dataset.json count as background in the predictions of: a (7)" in warnings
     assert "compared by index: b" in warnings
 
 
