@@ -40,8 +40,10 @@ class Fold:
                 "training cases"
             ]
         if self.train is None:
-            where = f"'{self.source}' has no fold {self.number}" if self.source else (
-                f"no {SPLITS_FILE} found in nnUNet_preprocessed or beside the references"
+            where = (
+                f"'{self.source}' has no fold {self.number}"
+                if self.source
+                else (f"no {SPLITS_FILE} found in nnUNet_preprocessed or beside the references")
             )
             return [f"{where}: whether fold_{self.number} was trained on these cases is not known"]
         learned = sorted(self.train & set(cases))

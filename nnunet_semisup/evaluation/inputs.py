@@ -115,7 +115,10 @@ def find_inputs(
             + ". Give the folder of the label files, or another --dataset-json."
         )
     extra = sorted(set(predictions) - set(references))
-    warnings = [*_warnings(found, scheme, extra), *_other_endings(reference_folder, ending, references)]
+    warnings = [
+        *_warnings(found, scheme, extra),
+        *_other_endings(reference_folder, ending, references),
+    ]
     if fold := find_fold(prediction_folder, reference_folder):
         scored = references.keys() & predictions.keys()
         refuse_others(fold, scored, prediction_folder)

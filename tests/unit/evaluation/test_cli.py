@@ -57,6 +57,25 @@ def test_all_outputs_on_request(ready):
     assert not (ready.prediction / "semisup_evaluation.json").exists()
 
 
+def test_warnings_come_before_the_table(ready, cube, capsys):
+    ready.write(ready.prediction, "a", cube * 7)
+    assert exit_code(ready) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("warning: values that are no class")
+    assert lines[0].endswith("in the predictions of: a (7)")
+    assert lines[1].startswith("class ")
+
+
+def test_pictures_of_an_earlier_evaluation_are_named(ready, capsys):
+    pictures = ["--images", ready.images, "--overlays"]
+    assert exit_code(ready, "--chart", *pictures) == 0
+    assert "note" not in capsys.readouterr().out
+    assert exit_code(ready, *pictures, 1) == 0
+    printed = capsys.readouterr().out
+    assert "semisup_evaluation.png' is of an earlier evaluation" in printed
+    assert "also has pictures of before: b.png" in printed
+
+
 def test_overlays_of_the_worst_cases_into_a_folder(ready):
     target = ready.images / "pictures"
     options = ["--images", ready.images, "--overlays", 1, "--overlays-folder", target]
@@ -76,6 +95,10 @@ def broken_image(folders):
     (folders.images / "a_0000.nii.gz").write_bytes(b"no image")
 
 
+def undeclared(folders):
+    folders.write(folders.reference, "a", np.full((8, 8, 8), 5, np.uint8))
+
+
 def missing_image(folders):
     (folders.images / "a_0000.nii.gz").unlink()
 
@@ -89,6 +112,7 @@ def nothing(folders):
     [
         (bad_size, ["--chart"], "a: reference has size"),
         (missing, [], "a.nii.gz"),
+        (undeclared, ["--chill"], "does not declare: 5"),
         (missing_image, ["--images", "IMAGES", "--overlays"], "a_0000.nii.gz"),
         (nothing, ["--overlays"], "--images"),
         (nothing, ["--images", "IMAGES"], "--overlays"),
