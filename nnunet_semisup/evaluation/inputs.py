@@ -20,7 +20,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
-from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
 from nnunet_semisup.evaluation.names import REPORT_NAME
 
 MAX_VALUES_PER_FILE = 256
@@ -119,13 +119,13 @@ def find_inputs(
         *_warnings(found, scheme, extra),
         *_other_endings(reference_folder, ending, references),
     ]
+    own = {name: path for name, path in predictions.items() if name in references}
+    warnings += told_by_predict(reference_folder, prediction_folder, own)
     if fold := find_fold(prediction_folder, reference_folder):
-        scored = references.keys() & predictions.keys()
-        refuse_others(fold, scored, prediction_folder)
-        warnings += fold.warnings(scored)
+        refuse_others(fold, own, prediction_folder)
+        warnings += fold.warnings(own)
         if fold.val is not None:
-            own = {name: path for name, path in references.items() if name in fold.val}
-            references = own or references
+            references = {n: p for n, p in references.items() if n in fold.val} or references
     missing = tuple(sorted(set(references) - set(predictions)))
     if len(missing) == len(references) or (missing and not allow_missing):
         raise UserError(_missing_message(missing, len(references), prediction_folder, ending))

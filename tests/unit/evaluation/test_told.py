@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -55,6 +58,33 @@ def test_references_of_another_ending_are_told(folders, cube):
     (warning,) = run(folders).warnings
     assert warning.startswith("1 files of")
     assert warning.endswith("do not end with '.nii.gz' and are left out: b.nii")
+
+
+def test_exchanged_folders_are_told(folders, cube):
+    """``missed`` and ``invented`` would be exchanged, too, and ``ASD_directed`` another number."""
+    folders.dataset_json(HEART)
+    folders.case("a", cube, cube)
+    (folders.prediction / "predict_from_raw_data_args.json").write_text("{}")
+    assert run(folders).warnings == ()
+    (warning,) = evaluate_folders(folders.prediction, folders.reference).warnings
+    assert "give the references first" in warning
+
+
+def test_predictions_that_an_earlier_run_left_are_told(folders, cube):
+    """``nnUNetv2_predict`` (2.8.1) into a folder keeps what another model predicted there."""
+    folders.dataset_json(HEART)
+    folders.case("old", cube, cube)
+    folders.case("new", cube, cube)
+    record = folders.prediction / "predict_from_raw_data_args.json"
+    record.write_text(json.dumps({"overwrite": True, "num_parts": 1}))
+    assert run(folders).warnings == ()
+    hour_ago = record.stat().st_mtime - 3600
+    os.utime(folders.prediction / "old.nii.gz", (hour_ago, hour_ago))
+    (warning,) = run(folders).warnings
+    assert warning.endswith("perhaps of another model: old")
+    for on_purpose in ({"overwrite": False, "num_parts": 1}, {"overwrite": True, "num_parts": 2}):
+        record.write_text(json.dumps(on_purpose))
+        assert run(folders).warnings == ()
 
 
 def test_another_ignore_label_of_another_dataset_json_is_told(folders, cube):
