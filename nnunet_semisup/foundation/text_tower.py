@@ -287,7 +287,7 @@ class TextTower(nn.Module):
         if self.from_transformers:
             ends = (ids != self.tower.config.pad_token_id).any(0).nonzero()
         elif self.causal:
-            ends = ((ids == self.eos_id).int() if self.pool_type == "eos" else ids).argmax(-1)
+            ends = (ids.eq(self.eos_id).int() if self.pool_type == "eos" else ids).argmax(-1)
         else:
             return ids
         return ids[:, : int(ends.max()) + 1]
