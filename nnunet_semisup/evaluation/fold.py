@@ -16,6 +16,9 @@ from nnunet_semisup.data.splits import read_splits
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import VALIDATION_FOLDER
 
+GROUND_TRUTH = "gt_segmentations"
+"""nnU-Net's copy of the labels in a data set's folder of ``nnUNet_preprocessed``."""
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -58,9 +61,9 @@ class Fold:
 def find_fold(prediction_folder: Path, reference_folder: Path) -> Fold | None:
     """Return the fold whose validation cases a folder of predictions has; ``None`` if it is none.
 
-    It is one if it is ``fold_N/validation``, as nnU-Net's trainings write it. The split is that of
-    the data set's folder in ``nnUNet_preprocessed``, which nnU-Net reads, else the one beside the
-    references.
+    It is one if it is ``fold_N/validation``, as nnU-Net's trainings write it. The split is the one
+    that nnU-Net reads: beside the references if they are ``gt_segmentations``, else in the data
+    set's folder in ``nnUNet_preprocessed``; where there is none, the other of the two.
 
     Raises:
         UserError: the file of the split is damaged.
@@ -73,7 +76,9 @@ def find_fold(prediction_folder: Path, reference_folder: Path) -> Fold | None:
         return Fold(number)
     places = [reference_folder.absolute().parent, reference_folder.resolve().parent]
     if nnUNet_preprocessed.is_set():
-        places.insert(0, Path(nnUNet_preprocessed, _dataset_name(training)))
+        # A split in nnUNet_raw is what planning once copied; that beside gt_segmentations is read.
+        first = len(places) if reference_folder.resolve().name == GROUND_TRUTH else 0
+        places.insert(first, Path(nnUNet_preprocessed, _dataset_name(training)))
     source = next((p / SPLITS_FILE for p in places if (p / SPLITS_FILE).is_file()), None)
     splits = [] if source is None else read_splits(source)
     if int(number) >= len(splits):

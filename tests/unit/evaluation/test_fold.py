@@ -96,6 +96,11 @@ def test_the_split_that_nnunet_reads_counts_before_one_beside_the_references(tra
     training.predict("c", "d")
     training.split(SPLIT[::-1], tmp_path)
     assert training.evaluate().warnings == ()
+    # References that lie in another nnUNet_preprocessed than today's.
+    folders = training.folders
+    folders.reference = folders.reference.rename(tmp_path / "gt_segmentations")
+    with pytest.raises(UserError, match=r"(?s)not in 'val'.*- c \(in train\)"):
+        training.evaluate()
 
 
 def test_a_split_that_cannot_be_known_is_said_so(training):
