@@ -24,7 +24,8 @@ average surface distance (ASD, in mm) per case and class, with means and standar
 Classes, regions, the ignore label and the file ending come from a dataset.json; nnUNetv2_predict
 leaves one in its output folder, so usually nothing has to be given. A class that is missing in both
 files is left out of the means of that class; one that is missing in only one of them gets Dice 0
-and the image's diagonal as distance.
+and the image's diagonal as distance. In the validation folder of a fold, the cases of its 'val' are
+expected, and predictions of others are refused.
 """
 
 EXAMPLES = """\

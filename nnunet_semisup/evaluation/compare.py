@@ -17,7 +17,7 @@ from nnunet_semisup.dataset_conversion.volume import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
-from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.evaluation.tables import fixed, format_table
 
 MAX_VALUES = 10_000_000
 """Values that the bootstrap holds at a time."""
@@ -192,8 +192,8 @@ def format_comparison(
     header += ["interval", "better", "worse", "p"]
     rows: list[list[object]] = []
     for metric, class_name, name, d in lines:
-        interval = None if math.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
-        change = None if math.isnan(d.difference) else f"{d.difference:+.4f}"
+        interval = None if math.isnan(d.low) else f"{fixed(d.low, '+')} to {fixed(d.high, '+')}"
+        change = None if math.isnan(d.difference) else fixed(d.difference, "+")
         rows.append(
             [with_unit(metric, unit), class_name, name, d.count, d.first, d.other, change, interval]
             + [d.better, d.worse, None if math.isnan(d.p_value) else _short(d.p_value)]
