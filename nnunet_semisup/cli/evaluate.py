@@ -99,7 +99,8 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chart",
         action="store_true",
-        help="draw box plots of Dice and HD95 per class, a PNG beside the JSON file",
+        help="draw box plots of Dice and HD95 per class, a PNG beside the JSON file (an SVG where "
+        "the labels are PNG)",
     )
 
 
@@ -133,7 +134,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(format_report(evaluation))
     write_report(evaluation, output)
     print(f"written: {output}")
-    chart = output.with_suffix(".png")
+    # nnU-Net takes every file of the data set's ending for a prediction.
+    chart = output.with_suffix(".svg" if inputs.file_ending == ".png" else ".png")
     if arguments.chart:
         write_chart(evaluation, chart)
         print(f"written: {chart}")
