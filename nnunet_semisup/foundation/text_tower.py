@@ -263,7 +263,7 @@ class TextTower(nn.Module):
         self.tower.visual = None
         self.from_transformers = hasattr(self.tower, "pooler")
         self.pool_type = getattr(self.tower, "text_pool_type", getattr(self.tower, "pool_type", ""))
-        self.eos_id = getattr(self.tower, "text_eos_id", getattr(self.tower, "eos_id", None))
+        self.eos_id: Any = getattr(self.tower, "text_eos_id", getattr(self.tower, "eos_id", None))
         self.causal = (
             getattr(self.tower, "attn_mask", None) is not None
             and getattr(self.tower, "cls_emb", None) is None
