@@ -54,39 +54,45 @@ def check_fold(
             is not defined; every fault is in the one message.
     """
     labeled = Path(dataset_folder, plans_manager.get_configuration(configuration).data_identifier)
+    remedy = f"run nnUNetv2_preprocess -d {plans_manager.dataset_name[7:10]} "
+    remedy += f"-plans_name {plans_manager.plans_name} -c {configuration}"
     faults = []
     if deep_supervision and (fault := single_output_fault(plans_manager, configuration)):
         faults.append(fault)
     cases = UnlabeledDataset.get_identifiers(str(labeled)) if labeled.is_dir() else []
     whole = {case for case in cases if is_whole(labeled, case)}
     if not whole:
-        faults.append(f"{labeled} has no preprocessed labeled case")
+        faults.append(f"{labeled} has no preprocessed labeled case; {remedy}")
     else:
         splits = Path(dataset_folder, SPLITS_FILE)
-        train, validation, found = _cases_of_fold(splits, fold, cases, whole, str(labeled))
+        unknown = f"without all preprocessed files in {labeled}"
+        train, validation, found = _cases_of_fold(splits, fold, cases, whole, (unknown, remedy))
         faults += found
-        faults += _label_faults(Path(dataset_folder, "gt_segmentations"), validation, file_ending)
+        labels = Path(dataset_folder, "gt_segmentations")
+        faults += [f"{fault}; {remedy}" for fault in _label_faults(labels, validation, file_ending)]
         faults += _foreground_faults(labeled, [case for case in train if case in whole])
     if faults:
-        remedy = f"nnUNetv2_preprocess -d {plans_manager.dataset_name[7:10]} "
-        remedy += f"-plans_name {plans_manager.plans_name} -c {configuration}"
         raise UserError(
             f"{plans_manager.dataset_name}, {configuration}, fold {fold} cannot be trained; "
-            f"nothing was written:\n{bullet_list(faults)}\n"
-            f"Labeled cases that are not preprocessed, or only in part, are made by: {remedy}"
+            f"nothing was written:\n{bullet_list(faults)}"
         )
 
 
 def _cases_of_fold(
-    splits_file: Path, fold: int | str, cases: list[str], whole: Collection[str], place: str
+    splits_file: Path,
+    fold: int | str,
+    cases: list[str],
+    whole: Collection[str],
+    words: tuple[str, str],
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the cases that nnU-Net would train and validate on, and what is wrong with them.
 
     Without the fold in the file it draws them from all preprocessed cases; then each may be either.
+    ``words`` are what is said of a case that is not ``whole``, and what to do about it.
     """
-    unknown = f"without all preprocessed files in {place}"
+    unknown, remedy = words
     parts = [case for case in cases if case not in whole]
-    drawn = [f"cases {unknown}: {named(parts)}"] if parts else []
+    drawn = [f"cases {unknown}: {named(parts)}; {remedy}"] if parts else []
     if fold == "all":
         return cases, cases, drawn
     number = int(fold)
@@ -94,7 +100,7 @@ def _cases_of_fold(
         return [], [], [f"there is no fold {fold}; give a number from 0, or all"]
     folds = read_splits(splits_file)
     if number < len(folds):
-        faults = fold_faults(splits_file, number, whole, unknown)
+        faults = fold_faults(splits_file, number, whole, unknown, remedy)
         return folds[number]["train"], folds[number]["val"], faults
     needed = 2 if splits_file.is_file() else _STOCK_FOLDS
     if len(cases) < needed:

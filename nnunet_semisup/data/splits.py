@@ -22,7 +22,6 @@ _EMPTY = {
     "in 'train'; or train the fold all, which validates on the cases it learns from",
 }
 """What to do about an empty list of a fold."""
-_ABSENT = "take them out, or provide them"
 
 
 def read_splits(splits_file: str | Path) -> list[dict[str, Any]]:
@@ -117,7 +116,7 @@ def hidden_by_other_folds(splits_file: str | Path, fold: int | str) -> list[str]
 
 
 def fold_faults(
-    splits_file: str | Path, number: int, known: Collection[str], unknown: str
+    splits_file: str | Path, number: int, known: Collection[str], unknown: str, remedy: str
 ) -> list[str]:
     """Return what nnU-Net could not train and validate with in ``train`` and ``val`` of a fold.
 
@@ -129,6 +128,7 @@ def fold_faults(
         number: of the fold, which the file has.
         known: ids of the cases that there are.
         unknown: what is said of an id that is none of them, such as ``"not in imagesTr"``.
+        remedy: how to provide it.
 
     Raises:
         UserError: see :func:`read_splits`.
@@ -141,7 +141,10 @@ def fold_faults(
         if not ids:
             faults.append(f"{where}: '{key}' is empty; {advice}")
         if absent := [i for i in ids if i not in known]:
-            faults.append(f"{where}: '{key}' names cases {unknown}: {named(absent)}; {_ABSENT}")
+            faults.append(
+                f"{where}: '{key}' names cases {unknown}: {named(absent)}; {remedy}, or take "
+                "them out"
+            )
     if both := sorted(set(fold["train"]) & set(fold["val"])):
         faults.append(
             f"{where}: in 'train' and in 'val': {named(both)}; name each case in one of "

@@ -310,7 +310,7 @@ def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[
             faults.append(str(error))
             continue
         for number, fold in enumerate(folds):
-            faults += fold_faults(path, number, known, "not in imagesTr")
+            faults += fold_faults(path, number, known, "not in imagesTr", "put them there")
             if UNLABELED_KEY in fold:
                 try:
                     unlabeled_of_fold(path, number, known)

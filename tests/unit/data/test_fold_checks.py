@@ -70,6 +70,7 @@ def test_all_faults_come_at_once(planned):
     text = message(planned)
     assert "lab_007" in text
     assert "'val' is empty" in text
+    assert text.count("nnUNetv2_preprocess") == 1
 
 
 @pytest.mark.parametrize("suffix", [".b2nd", "_seg.b2nd", ".pkl"])
@@ -80,7 +81,8 @@ def test_a_case_of_which_a_file_is_missing_is_named(planned, suffix):
     text = message(planned)
     assert f"'train' names cases without all preprocessed files in {labeled(planned)}" in text
     assert "lab_001" in text
-    assert "made by: nnUNetv2_preprocess -d 501 -plans_name nnUNetPlans -c 3d_fullres" in text
+    command = "run nnUNetv2_preprocess -d 501 -plans_name nnUNetPlans -c 3d_fullres"
+    assert f"lab_001; {command}, or take them out" in text
     check(planned, 0, "2d")
 
 
