@@ -8,7 +8,6 @@ autocast, backward, clipping, optimizer, teacher, logging, stopping, checkpoints
 from __future__ import annotations
 
 import functools
-import os
 import random
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -90,11 +89,8 @@ class SemiSupervisedTrainer(
         for name, value in values.items():
             setattr(self, name, value)
         self.set_threads()
-        self._hosts = None
-        if self.seed is None:
-            self.seed = self.greatest_of_ranks(int.from_bytes(os.urandom(3), "little"))
+        self.settle_seed()
         self.teacher: EMATeacher | None = None
-        self.iteration = 0
         self.monitor = Monitor()
         self.interruption = Interruption()
         self._train_losses: list[Tensor] = []

@@ -20,7 +20,7 @@ class Stopping(_Host):
     """The part of a trainer that turns signals into a saved checkpoint and an exit code."""
 
     interruption: Interruption
-    _hosts: Any
+    _hosts: Any = None
 
     def greatest_of_ranks(self, value: int) -> int:
         """The greatest ``value`` of all ranks; they exchange it on the host, no device waits."""

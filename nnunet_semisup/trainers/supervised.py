@@ -1,7 +1,8 @@
 """The supervised lower bound: nnU-Net's own trainer with a settable budget and seed.
 
-Nothing of nnUNetTrainer's loop, data, augmentation or loss is changed; unlabeled images are
-ignored. It exists so that a comparison can run stock nnU-Net at the same number of steps.
+Nothing of nnUNetTrainer's loop, augmentation or loss is changed; unlabeled images are ignored. It
+exists so that a comparison has stock nnU-Net at the same number of steps and on the same labeled
+batches, which come from this package's loader unless nnU-Net's own is asked for.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from nnunet_semisup.trainers.checkpoint import (
     stock_content,
 )
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
+from nnunet_semisup.trainers.data_streams import LabeledStream
 from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.records import Records
+from nnunet_semisup.trainers.stopping import Stopping
 
 
-class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
+class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings, nnUNetTrainer):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
     Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
@@ -40,7 +43,9 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
     """
 
     seed: int | None = None
-    """Seeds the weights and, with ``nnUNet_n_proc_DA=0``, the patches; ``None`` as stock."""
+    """Seeds weights and patches; ``None`` draws one and records it."""
+    stock_loader: bool = False
+    """Patches from nnU-Net's own loader; the seed fixes them with ``nnUNet_n_proc_DA=0`` only."""
     _continues = False
     _continued = False
 
@@ -59,6 +64,7 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         for name, value in {**defaults(type(self)), **self.overrides}.items():
             setattr(self, name, value)
         self.set_threads()
+        self.settle_seed()
 
     def initialize(self) -> None:
         """As nnU-Net, after seeding."""
@@ -67,11 +73,18 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         self.set_memory_order(self.network)
         self.set_precision(self.network)
 
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Batches that the seed numbers, as every other trainer's; or nnU-Net's own loaders."""
+        if self.stock_loader:
+            return nnUNetTrainer.get_dataloaders(self)
+        return super().get_dataloaders()
+
     def _set_seed(self, epoch: int) -> None:
-        if self.seed is not None:
-            random.seed(self.seed + epoch)
-            np.random.seed((self.seed + epoch) % 2**32)
-            torch.manual_seed(self.seed + epoch)
+        assert self.seed is not None
+        seed = self.seed + epoch + 10_000 * self.local_rank
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As nnU-Net, with the hyper-parameters of the run; its epochs have seeds of their own."""
@@ -81,6 +94,7 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         if isinstance(checkpoint, str):
             checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
         self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
+        self.settle_seed()
         super().load_checkpoint(filename_or_checkpoint)
         self.use_new_weight_decay()
         self._set_seed(self.current_epoch)
