@@ -11,11 +11,11 @@ import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
+from nnunet_semisup.data.copy_on_write import dataset_class
 from nnunet_semisup.data.fold_cases import differences_to_raw, find_unlabeled
 from nnunet_semisup.data.two_stream import (
     LABELED,
@@ -66,7 +66,7 @@ class LabeledStream(_Host):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Training batches, with the unlabeled stream if there is one, and validation batches."""
-        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        self.dataset_class = dataset_class(self.preprocessed_dataset_folder)
         scales = self._get_deep_supervision_scales()
         rotation, dummy_2d, initial_size, mirror_axes = (
             self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()

@@ -15,6 +15,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup import __version__
+from nnunet_semisup.data.copy_on_write import dataset_class
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.checkpoint import (
@@ -76,6 +77,7 @@ class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings,
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Batches that the seed numbers, as every other trainer's; or nnU-Net's own loaders."""
         if self.stock_loader:
+            self.dataset_class = dataset_class(self.preprocessed_dataset_folder)
             return nnUNetTrainer.get_dataloaders(self)
         return super().get_dataloaders()
 
