@@ -91,6 +91,7 @@ class SemiSupervisedTrainer(
         self.set_threads()
         self.settle_seed()
         self.teacher: EMATeacher | None = None
+        self.iteration = 0
         self.monitor = Monitor()
         self.interruption = Interruption()
         self._train_losses: list[Tensor] = []

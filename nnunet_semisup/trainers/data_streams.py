@@ -57,7 +57,7 @@ class LabeledStream(_Host):
     """
 
     seed: int | None
-    iteration: int = 0
+    iteration: int
 
     def settle_seed(self) -> None:
         """Draw a seed where none is set, one for all ranks."""

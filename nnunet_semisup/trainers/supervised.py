@@ -47,6 +47,7 @@ class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings,
     """Seeds weights and patches; ``None`` draws one and records it."""
     stock_loader: bool = False
     """Patches from nnU-Net's own loader; the seed fixes them with ``nnUNet_n_proc_DA=0`` only."""
+    iteration = 0
     _continues = False
     _continued = False
 
