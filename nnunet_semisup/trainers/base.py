@@ -38,13 +38,21 @@ from nnunet_semisup.trainers.hyperparameters import (
 )
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.predicting import Predicting
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
 
 
 class SemiSupervisedTrainer(
-    Checkpoints, Stopping, DataStreams, Predicting, Records, ComputeSettings, nnUNetTrainer
+    Checkpoints,
+    Stopping,
+    DataStreams,
+    MovingAverage,
+    Predicting,
+    Records,
+    ComputeSettings,
+    nnUNetTrainer,
 ):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
@@ -304,6 +312,11 @@ class SemiSupervisedTrainer(
             self.monitor.write(self.output_folder)
         self.refuse_broken_losses(losses)
         self.refuse_broken_weights()
+
+    def broken_terms(self) -> list[str]:
+        """Names of the loss terms and diagnostics that are NaN or Inf in the last epoch."""
+        last = self.monitor.rows[-1] if self.monitor.rows else {}
+        return [name for name, value in last.items() if not np.isfinite(value)]
 
     def on_train_end(self) -> None:
         """As nnU-Net, once the epochs are done."""

@@ -20,8 +20,9 @@ from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.trainers.batches import unwrap
 from nnunet_semisup.trainers.checkpoint import (
     KEY,
-    furthest,
+    read_checkpoint,
     remove_leftovers,
+    restore_stock_content,
     save_atomically,
     set_aside,
     stock_content,
@@ -29,11 +30,14 @@ from nnunet_semisup.trainers.checkpoint import (
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.data_streams import LabeledStream
 from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
+from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.records import Records
-from nnunet_semisup.trainers.stopping import Stopping
+from nnunet_semisup.trainers.stopping import Divergence
 
 
-class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings, nnUNetTrainer):
+class nnUNetTrainerSupervised(
+    Divergence, LabeledStream, MovingAverage, Records, ComputeSettings, nnUNetTrainer
+):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
     Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
@@ -89,17 +93,33 @@ class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings,
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
 
+    @property
+    def training_network(self) -> Any:
+        """The network, without what distributes or compiles it."""
+        return unwrap(self.network)
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """As nnU-Net.
+
+        Raises:
+            DivergedError: weights, or the losses of the last steps, are NaN or Inf.
+        """
+        super().on_train_epoch_end(train_outputs)
+        self.refuse_broken_losses(np.array([output["loss"] for output in train_outputs]))
+        self.refuse_broken_weights()
+
+    @exit_code_two_in_commands()
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As nnU-Net, with the hyper-parameters of the run; its epochs have seeds of their own."""
-        if self._continues and isinstance(filename_or_checkpoint, str):
-            filename_or_checkpoint = furthest(filename_or_checkpoint)
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+            checkpoint = read_checkpoint(checkpoint, self.device, self._continues)
         self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
         self.settle_seed()
-        super().load_checkpoint(filename_or_checkpoint)
-        self.use_new_weight_decay()
+        if not self.was_initialized:
+            self.initialize()
+        self.training_network.load_state_dict(checkpoint["network_weights"])
+        restore_stock_content(self, checkpoint)
         self._set_seed(self.current_epoch)
         self._continued = True
 
@@ -116,10 +136,11 @@ class nnUNetTrainerSupervised(Stopping, LabeledStream, Records, ComputeSettings,
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
+        self.refuse_broken_weights()
         own = {
             "version": __version__,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
         }
-        stock = stock_content(self, unwrap(self.network), self.current_epoch + 1)
+        stock = stock_content(self, self.training_network, self.current_epoch + 1)
         save_atomically({**stock, KEY: own}, filename)

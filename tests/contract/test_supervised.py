@@ -135,9 +135,10 @@ def test_a_continued_run_draws_the_patches_that_come_next(build, tmp_path):
     assert_same_batch(next(later.dataloader_val), validation[1])
 
 
-def test_a_seed_that_is_not_set_is_drawn_and_recorded(build, tmp_path):
+def test_a_seed_that_is_not_set_is_drawn_and_recorded(build, tmp_path, capsys):
     first, second = (build(nnUNetTrainerSupervised, "labels3d", seed=None) for _ in range(2))
     assert first.seed != second.seed
+    assert "centres 1 of 2 labeled patches on foreground" in capsys.readouterr().out
     first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
     assert read(tmp_path / "checkpoint.pth")[KEY]["configuration"]["seed"] == first.seed
 
