@@ -42,6 +42,7 @@ from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.predicting import Predicting
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
+from nnunet_semisup.trainers.window_precision import WindowPrecision
 
 
 class SemiSupervisedTrainer(
@@ -50,6 +51,7 @@ class SemiSupervisedTrainer(
     DataStreams,
     MovingAverage,
     Predicting,
+    WindowPrecision,
     Records,
     ComputeSettings,
     nnUNetTrainer,

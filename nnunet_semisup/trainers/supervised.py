@@ -33,10 +33,17 @@ from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Divergence
+from nnunet_semisup.trainers.window_precision import WindowPrecision
 
 
 class nnUNetTrainerSupervised(
-    Divergence, LabeledStream, MovingAverage, Records, ComputeSettings, nnUNetTrainer
+    Divergence,
+    LabeledStream,
+    MovingAverage,
+    WindowPrecision,
+    Records,
+    ComputeSettings,
+    nnUNetTrainer,
 ):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisup.errors import DivergedError, UserError
+from nnunet_semisup.inference.float32 import Float32Predictor
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.hyperparameters import CONFIG_NAME, read_recorded
@@ -200,6 +203,25 @@ def test_an_epoch_without_foreground_is_left_out_of_the_average(build, method, t
     again.load_checkpoint(checkpoint)
     assert again._best_ema == 0.4, "as a run of stock nnU-Net left it"
     assert end_epoch(again, 4, 5) == pytest.approx(0.9 * 0.4 + 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@pytest.mark.parametrize("asked", [True, False])
+def test_validation_sums_windows_in_float32_on_request(build, method, asked, monkeypatch, capsys):
+    trainer = build(method, "labels3d", start=False, float32_windows=asked)
+    trainer.initialize()
+    stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    made = []
+
+    def validate(self, save_probabilities):
+        made.append(stock_module.nnUNetPredictor(device=torch.device("cpu")))
+        made[0].changed, made[0].voxels = 3, 600
+
+    monkeypatch.setattr(stock_module.nnUNetTrainer, "perform_actual_validation", validate)
+    trainer.perform_actual_validation()
+    assert type(made[0]) is (Float32Predictor if asked else nnUNetPredictor)
+    said = "float32: 3 of 600 voxels have another class than by nnU-Net's float16 (5.00e-03"
+    assert (said in capsys.readouterr().out) == asked
 
 
 def test_a_step_without_a_number_now_and_then_is_no_divergence(build):
