@@ -4,6 +4,7 @@
 
 The network of an nnU-Net plan with both orders of its weights, in float32 and in bfloat16, by turns
 on the same random patches; medians of processor time, which other programs disturb less.
+``ONEDNN_MAX_CPU_ISA=AVX2`` in front shows a processor without AVX-512.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs="+", default=[32, 48, 64])
     parser.add_argument("--features", type=int, nargs="+", default=[16, 32, 64, 128])
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=2)
     options = parser.parse_args()
@@ -84,7 +86,7 @@ def main() -> None:
     image = torch.randn(options.batch, 1, *options.patch)
     usual = make_network(len(options.patch), options.features)
     rows = []
-    for precision in ("float32", "bfloat16"):
+    for precision in options.precision:
         networks = [usual, copy.deepcopy(usual)]
         use_channels_last(networks[1])
         if precision == "bfloat16":

@@ -30,8 +30,14 @@ class CopyOnWriteDataset(nnUNetDatasetNumpy):
     def load_case(self, identifier: str) -> tuple[Any, ...]:
         """Image, segmentation, that of the previous stage or ``None``, properties."""
         *arrays, properties = super().load_case(identifier)
-        opened = [open_array(a.filename) if isinstance(a, np.memmap) else a for a in arrays]
-        return (*opened, properties)
+        return (*map(_reopened, arrays), properties)
+
+
+def _reopened(array: Any) -> Any:
+    """Return a memory map opened so; another array as it is."""
+    if isinstance(array, np.memmap) and array.filename is not None:
+        return open_array(array.filename)
+    return array
 
 
 def dataset_class(folder: str) -> type[nnUNetBaseDataset]:

@@ -35,6 +35,8 @@ def next_average(before: list[float], dice: float) -> float:
 class MovingAverage(_Host):
     """The part of a trainer that leaves epochs without a Dice out of the moving average."""
 
+    _best_ema: float | None
+
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """As nnU-Net; says where an epoch's validation patches have no Dice."""
         super().on_validation_epoch_end(val_outputs)
