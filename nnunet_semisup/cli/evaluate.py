@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunetv2.configuration import default_num_processes
@@ -60,6 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--chill",
         action="store_true",
         help="leave out references without a prediction instead of stopping; the report lists them",
+    )
+    parser.add_argument(
+        "--trust-affine",
+        action="store_true",
+        help="NIfTI files whose pixdim denies the voxel size of their sform: take the sform's",
     )
     _add_picture_arguments(parser)
     parser.add_argument(
@@ -126,6 +132,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.overlays is not None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
+    inputs = replace(inputs, trust_affine=arguments.trust_affine)
     evaluation = evaluate_inputs(inputs, arguments.num_processes)
     print(format_report(evaluation))
     for warning in evaluation.warnings:

@@ -23,6 +23,8 @@ from nnunet_semisup.data.raw import (
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers import misreading
+from nnunet_semisup.headers.nifti import NIBABEL_READERS
 from nnunet_semisup.parallel import run_parallel
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def check_dataset(
     """
     dataset_json = read_dataset_json(folders.raw)
     training = training_images(folders.raw, dataset_json)
+    _refuse_misread(folders, dataset_json, training, plans_manager)
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
@@ -118,6 +121,32 @@ def _folds_with_key(
     return folds, notes
 
 
+def _refuse_misread(
+    folders: DatasetFolders,
+    dataset_json: dict[str, Any],
+    training: Mapping[str, list[Path]],
+    plans_manager: PlansManager | None,
+) -> None:
+    """Look at the headers of the labeled cases, from which nnU-Net plans, for what it misreads."""
+    first = next(iter(training.values()))[0]
+    by_nibabel = _reader_class(dataset_json, first, plans_manager).__name__ in NIBABEL_READERS
+    files = [(path, False) for images in training.values() for path in images]
+    for case in training:
+        label = folders.raw / "labelsTr" / f"{case}{dataset_json['file_ending']}"
+        if label.is_file():
+            files.append((label, True))
+    faults = [
+        f"{path.parent.name}/{path.name}: {fault}"
+        for path, is_label in files
+        if path.is_file() and (fault := misreading(path, is_label, by_nibabel))
+    ]
+    if faults:
+        raise UserError(
+            f"{len(faults)} file(s) of the labeled cases in {folders.raw} say one thing and would "
+            f"be read as another; nothing was written:\n{bullet_list(faults)}"
+        )
+
+
 def _training_reference(
     folders: DatasetFolders,
     dataset_json: dict[str, Any],
@@ -126,9 +155,12 @@ def _training_reference(
 ) -> Reference:
     first = next(iter(training.values()))
     reader_class = _reader_class(dataset_json, first[0], plans_manager)
+    factor = 1.0
     try:
         header = read_header(first[0])
-        spacings = _training_spacings(folders, training, reader_class)
+        if header is not None and reader_class.__name__ in NIBABEL_READERS:
+            factor = header.factor
+        spacings = _training_spacings(folders, training, reader_class, factor)
     except Exception as error:  # readers raise whatever their library raises
         raise UserError(
             f"The training images cannot serve as reference: {type(error).__name__}: {error}. "
@@ -143,6 +175,7 @@ def _training_reference(
         num_channels=num_channels(dataset_json),
         dimension=None if header is None else header.dimension,
         unit="mm" if header is None else header.unit,
+        factor=factor,
         spacing_range=ranges,
     )
 
@@ -161,9 +194,12 @@ def _reader_class(
 
 
 def _training_spacings(
-    folders: DatasetFolders, training: Mapping[str, list[Path]], reader_class: type[Any]
+    folders: DatasetFolders,
+    training: Mapping[str, list[Path]],
+    reader_class: type[Any],
+    factor: float,
 ) -> list[Sequence[float]]:
-    """Spacings in mm as nnU-Net's readers give them: from the fingerprint, else from headers.
+    """Spacings in mm: those of the fingerprint, else of headers; ``factor`` is that of its numbers.
 
     A fingerprint that other cases were counted for, or that is older than an image, does not count.
     """
@@ -173,9 +209,9 @@ def _training_spacings(
         known = json.loads(fingerprint.read_text(encoding="utf-8"))["spacings"]
         newest = max(file.stat().st_mtime for files in training.values() for file in files)
         if len(known) == len(training) and newest <= written:
-            return known
+            return [[float(step) * factor for step in spacing] for spacing in known]
     _, properties = reader_class().read_images([str(next(iter(training.values()))[0])])
-    spacings: list[Sequence[float]] = [properties["spacing"]]
+    spacings: list[Sequence[float]] = [[float(s) * factor for s in properties["spacing"]]]
     for files in training.values():
         header = read_header(files[0])
         if header is not None and header.dimension == len(spacings[0]):

@@ -18,7 +18,7 @@ from nnunet_semisup.dataset_conversion.generic_collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic_labels import Labels, read_channels, read_labels
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
 from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
-from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS
+from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS, picture_components
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import read_json
 from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
@@ -71,9 +71,10 @@ def make_form(
     collected = found.collected
     images = [f.images for f in (*collected.cases.values(), *collected.unlabeled.values())]
     source, ending, ready = _kind([path for files in images for path in files])
-    dimensions, components = layout(images[0][0])
+    dimensions, components = layout([path for files in images for path in files])
     channels, labels = _meaning(arguments, content, len(images[0]), components)
     _note_shared_patients(collected, split)
+    trusting = arguments.trust_affine
     return DatasetForm(
         name=arguments.name,
         source=source,
@@ -81,8 +82,10 @@ def make_form(
         labels=labels.names,
         label_map=labels.label_map,
         regions_class_order=labels.regions_class_order,
-        read_image=read_image,
-        read_label=formats.read_label,
+        read_image=partial(read_image, trust_affine=True) if trusting else read_image,
+        read_label=partial(formats.read_label, trust_affine=True)
+        if trusting
+        else formats.read_label,
         description=str(content.get("description", "Converted from the user's own files.")),
         reference=str(content.get("reference", "")),
         licence=str(content.get("licence", content.get("license", ""))),
@@ -92,6 +95,7 @@ def make_form(
             "channel_names": channels,
             "labels": dict(labels.names),
             "group_regex": arguments.group_regex,
+            **({"trust_affine": True} if trusting else {}),
         },
         images_ready=ready,
         file_ending=ending,
@@ -129,13 +133,13 @@ def _check_number(facts: Any, expected: int) -> list[str]:
     return [] if number == expected else [f"has {number} image files; others have {expected}"]
 
 
-def read_image(path: Path) -> Volume:
+def read_image(path: Path, trust_affine: bool = False) -> Volume:
     """Read an image file, or a folder with a DICOM series.
 
     Raises:
         UnreadableFileError: see :func:`formats.read_image` and :func:`read_dicom_folder`.
     """
-    return read_dicom_folder(path) if path.is_dir() else formats.read_image(path)
+    return read_dicom_folder(path) if path.is_dir() else formats.read_image(path, trust_affine)
 
 
 def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
@@ -162,14 +166,19 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
     return source, ".tif" if endings.keys() & {".tif", ".tiff"} else ".png", False
 
 
-def layout(path: Path) -> tuple[int, int]:
-    """Dimensions and values a voxel of an image; what cannot be read is reported later."""
-    try:
-        volume = read_image(path)
-    except (UnreadableFileError, OSError):
-        picture = formats.ending_of(path) in PICTURE_ENDINGS
-        return (2, 3) if picture else (3, 1)
-    return (2 if len(volume.geometry.size) == 2 else 3), volume.components
+def layout(paths: Sequence[Path]) -> tuple[int, int]:
+    """Dimensions and values a voxel of the first image that can be read.
+
+    What cannot be read is reported later; if nothing can, the first one's header is asked.
+    """
+    for path in paths:
+        try:
+            volume = read_image(path, trust_affine=True)
+        except (UnreadableFileError, OSError):
+            continue
+        return (2 if len(volume.geometry.size) == 2 else 3), volume.components
+    picture = formats.ending_of(paths[0]) in PICTURE_ENDINGS
+    return (2, picture_components(paths[0])) if picture else (3, 1)
 
 
 def _note_shared_patients(collected: Collected, split: Split) -> None:

@@ -13,6 +13,7 @@ from nibabel.orientations import io_orientation
 
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
+    MisreadFileError,
     UnreadableFileError,
     Volume,
     load_nifti,
@@ -54,6 +55,8 @@ def _needs_nibabel(example: Path | None) -> bool:
         return False
     try:
         read_itk(example)
+    except MisreadFileError:
+        return False
     except (UnreadableFileError, OSError):
         with contextlib.suppress(UnreadableFileError, OSError):
             return read_nibabel(example).array.ndim == 3
@@ -125,7 +128,8 @@ def _from_nibabel(
     path: Path, turned: Callable[[nibabel.Nifti1Image], nibabel.Nifti1Image]
 ) -> Volume:
     """The voxels after ``turned``, with the affine as a geometry in ITK's convention."""
-    image, stored = load_nifti(path)
+    loaded = load_nifti(path, by_nibabel=True)
+    image, stored, factor = loaded.image, loaded.stored, loaded.header.factor
     if stored.dtype.kind not in "biuf":
         raise UnreadableFileError(f"does not hold one number a voxel ({stored.dtype})")
     if stored.ndim != 3:
@@ -142,8 +146,8 @@ def _from_nibabel(
     direction = _LPS[:, None] * axes / np.where(lengths > 0, lengths, 1)
     geometry = Geometry(
         stored.shape,
-        tuple(float(step) for step in image.header.get_zooms()[:3]),
-        tuple(float(value) for value in _LPS * image.affine[:3, 3]),
+        tuple(float(step) * factor for step in image.header.get_zooms()[:3]),
+        tuple(float(value) * factor for value in _LPS * image.affine[:3, 3]),
         tuple(float(cosine) for cosine in direction.ravel()),
     )
     return Volume(stored.T.astype(stored.dtype.newbyteorder("="), copy=False), geometry)

@@ -12,6 +12,7 @@ from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
+    MisreadFileError,
     UnreadableFileError,
     Volume,
     array_sha256,
@@ -134,9 +135,14 @@ def _read(
     try:
         volume = reader(path)
         digest = source_sha256(path)
+    except MisreadFileError as error:
+        facts.faults.append(f"{path}: {error}")
+        return None
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
+    if volume.repaired:
+        facts.warnings.append(f"{path.name}: {volume.repaired}")
     array = volume.array
     if fault := _layout_fault(volume, *layout):
         facts.faults.append(f"{path}: {fault}")

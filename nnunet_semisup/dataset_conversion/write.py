@@ -56,7 +56,8 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "c
     for path, name, file in zip(case.images, image_names, facts.images, strict=True):
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
-        _write_and_read_back(volume, folder / name, path if form.images_ready else None, link)
+        ready = path if form.images_ready and not volume.repaired else None
+        _write_and_read_back(volume, folder / name, ready, link)
     if case.label is not None and label_name is not None and facts.label is not None:
         label = form.read_label(case.label)
         _check_unchanged(case.label, label.array, facts.label.voxels_sha256)

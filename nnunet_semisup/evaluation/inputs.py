@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.lengths import scaled_affine, spacing_mm
 from nnunet_semisup.evaluation.names import REPORT_NAME
+from nnunet_semisup.headers import misreading
+from nnunet_semisup.headers.nifti import NIBABEL_READERS
 
 MAX_VALUES_PER_FILE = 256
 MAX_LABEL = 65535
@@ -68,6 +71,7 @@ class EvaluationInputs:
     file_ending: str
     missing_predictions: tuple[str, ...]
     warnings: tuple[str, ...]
+    trust_affine: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class LabelMap:
     """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement.
 
     ``spacing_known`` is false for a 3D tif without the JSON file that has it, and the spacing 1.
+    ``factor`` are the mm in a unit of the header, as far as the reader left that to us; ``None``
+    where it declares no unit.
     """
 
     labels: npt.NDArray[np.int32]
@@ -82,6 +88,18 @@ class LabelMap:
     spacing: tuple[float, ...]
     placement: tuple[float, ...]
     spacing_known: bool = True
+    factor: float | None = 1.0
+
+    def in_unit_of(self, other: LabelMap) -> LabelMap:
+        """This map with lengths in the unit of ``other``, if it declares none itself.
+
+        nnU-Net's nibabel readers write predictions without a unit, in numbers of the image's.
+        """
+        if self.factor is not None or other.factor in (None, 1.0):
+            return self
+        placement = scaled_affine(self.placement, other.factor)
+        spacing = tuple(step * other.factor for step in self.spacing)
+        return replace(self, spacing=spacing, placement=placement, factor=other.factor)
 
 
 def find_inputs(
@@ -130,21 +148,30 @@ def find_inputs(
     )
 
 
-def read_label_map(path: Path, reader: Reader) -> LabelMap:
-    """Read a label map with one of nnU-Net's reader classes.
+def read_label_map(path: Path, reader: Reader, trust_affine: bool = False) -> LabelMap:
+    """Read a label map with one of nnU-Net's reader classes, lengths in mm.
 
     A first axis that the reader added to a 2D image is removed, with its made-up spacing.
 
+    Args:
+        path: the file.
+        reader: the class.
+        trust_affine: take the voxel size of NIfTI from the sform where pixdim denies it.
+
     Raises:
         ValueError: the file holds several channels, values that are no integers, or so many
-            different values that it must be an image.
+            different values that it must be an image; or the reader takes it for something else
+            than it says.
         Exception: whatever the reader raises for an unreadable file.
     """
+    by_nibabel = reader.__name__ in NIBABEL_READERS
+    if fault := misreading(path, True, by_nibabel, trust_affine):
+        raise ValueError(fault)
     array, properties = reader().read_seg(str(path))
     if array.shape[0] != 1:
         raise ValueError(f"a label map has one channel, this file has {array.shape[0]}")
     labels = _integers(array[0])
-    spacing = tuple(float(s) for s in properties["spacing"])
+    spacing, factor = spacing_mm(path, properties, by_nibabel)
     if is_2d(properties):
         labels, spacing = labels[0], spacing[1:]
     found = np.zeros(MAX_LABEL + 1, dtype=bool)
@@ -154,7 +181,10 @@ def read_label_map(path: Path, reader: Reader) -> LabelMap:
     if len(values) > MAX_VALUES_PER_FILE:
         raise ValueError(f"holds {len(values)} different values: is it an image?")
     known = not issubclass(reader, Tiff3DIO) or path.with_suffix(".json").is_file()
-    return LabelMap(labels, values, spacing, _placement(properties), known)
+    placement = _placement(properties)
+    if by_nibabel:
+        placement = scaled_affine(placement, factor or 1.0)
+    return LabelMap(labels, values, spacing, placement, known, factor)
 
 
 def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
