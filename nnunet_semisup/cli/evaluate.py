@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nnunetv2.configuration import default_num_processes
@@ -126,13 +125,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from nnunet_semisup.evaluation.report import format_report, write_report
 
     inputs = find_inputs(
-        arguments.reference, arguments.prediction, arguments.dataset_json, arguments.chill
+        arguments.reference,
+        arguments.prediction,
+        arguments.dataset_json,
+        arguments.chill,
+        arguments.trust_affine,
     )
     images = {}
     if arguments.overlays is not None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
-    inputs = replace(inputs, trust_affine=arguments.trust_affine)
     evaluation = evaluate_inputs(inputs, arguments.num_processes)
     print(format_report(evaluation))
     for warning in evaluation.warnings:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK
 
@@ -17,6 +16,7 @@ from nnunet_semisup.headers.nifti import (
     NIBABEL_READERS,
     NiftiHeader,
     is_nifti,
+    open_nifti,
     read_nifti_header,
     unit_fault,
 )
@@ -220,7 +220,7 @@ def _stored_voxels(path: Path, data: np.ndarray) -> np.ndarray:
     """Voxels as stored: ITK's NIfTI reader silently turns NaN and infinite voxels into 0."""
     if not is_nifti(path):
         return data
-    image: Any = nibabel.load(path)
+    image = open_nifti(path)[1]
     if not np.issubdtype(image.get_data_dtype(), np.inexact):
         return data
     return np.asanyarray(image.dataobj)

@@ -160,6 +160,13 @@ def read_as_nnunet(path: Path, is_label: bool = False) -> Volume:
     return read_mask(path) if indices else read_picture(path)
 
 
+def read_stack_as_nnunet(path: Path) -> Volume:
+    """Read a stack of a raw data set; see :func:`read_as_nnunet` and :func:`read_tif_stack`."""
+    if fault := misreading(path):
+        raise MisreadFileError(fault)
+    return read_tif_stack(path)
+
+
 def _read_tif(path: Path) -> np.ndarray:
     return np.asarray(tifffile.imread(path))
 
@@ -192,13 +199,15 @@ def read_tif_stack(path: Path) -> Volume:
     Raises:
         UnreadableFileError: damaged, not 3D, or without a usable json file.
     """
-    _check_not_empty(path)
+    header = _upright_header(path)
     try:
         array = _read_tif(path)
     except Exception as error:  # tifffile raises many kinds
         raise _damaged(error) from error
-    if fault := misreading(path):
-        raise MisreadFileError(fault)
+    if header.palette is not None:
+        raise MisreadFileError("holds indices into a palette; save the stack without palette")
+    if header.white_is_zero:
+        array = _inverted(array, header)
     if array.ndim != 3:
         raise UnreadableFileError(f"has {array.ndim} dimensions; a tif stack has 3")
     spacing = _stack_spacing(path)

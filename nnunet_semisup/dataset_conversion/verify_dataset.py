@@ -24,11 +24,10 @@ from nnunet_semisup.dataset_conversion.consistency import (
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
-    read_tif_stack,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
-from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet
+from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet, read_stack_as_nnunet
 from nnunet_semisup.dataset_conversion.readers import by_nibabel, has_channel_axis, scan_reader
 from nnunet_semisup.dataset_conversion.target import REPORT, read_json
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
@@ -157,7 +156,7 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         reader = label_reader = scan_reader(content, first)
         dimensions = 3
     elif first is not None and is_tif_stack(first):
-        reader = label_reader = read_tif_stack
+        reader = label_reader = read_stack_as_nnunet
         dimensions = 3
     for case in training:
         try:

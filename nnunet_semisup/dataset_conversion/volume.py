@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
@@ -20,14 +19,7 @@ from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.headers import check_announced_size
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers import meta, misreading
-from nnunet_semisup.headers.nifti import (
-    NiftiHeader,
-    image_class,
-    is_nifti,
-    numbers,
-    parse_header,
-    without_rounding,
-)
+from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, numbers, open_nifti
 from nnunet_semisup.headers.nifti import misreading as nifti_misreading
 
 RELATIVE_TOLERANCE = 1e-3
@@ -187,26 +179,18 @@ def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False)
         trust_affine: the caller takes the voxel size from the sform where pixdim denies it.
 
     Raises:
-        UnreadableFileError: the file is empty or damaged, a voxel is NaN or infinite, or the header
-            has no voxel size.
+        UnreadableFileError: the file is empty or damaged, or a voxel is NaN or infinite.
         MisreadFileError: nnU-Net would read the file as something else than it says.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
     try:
-        content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        header = parse_header(content)
-        image = image_class(content).from_bytes(without_rounding(content))
+        header, image = open_nifti(path)
         stored = np.asanyarray(image.dataobj)
     except Exception as error:  # on damaged headers nibabel raises many kinds
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
     if stored.dtype.kind == "f" and (fault := not_finite(stored)):
         raise UnreadableFileError(fault)
-    if not (np.isfinite(header.pixdim).all() and all(header.pixdim)):
-        shown = ", ".join(f"{step:g}" for step in header.pixdim)
-        raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
     if fault := nifti_misreading(header, by_nibabel, trust_affine):
         raise MisreadFileError(fault)
     return LoadedNifti(image, stored, header)

@@ -107,11 +107,12 @@ def find_inputs(
     prediction_folder: Path,
     dataset_json: Path | None = None,
     allow_missing: bool = False,
+    trust_affine: bool = False,
 ) -> EvaluationInputs:
     """Pair the files of two folders by name and read the classes from a dataset.json.
 
     Without ``dataset_json`` the file is looked for in the prediction folder, in the reference
-    folder and beside the latter.
+    folder and beside the latter. ``trust_affine``: see :func:`read_label_map`.
 
     Raises:
         UserError: a folder or the dataset.json is missing or unusable, no reference is found, or
@@ -145,6 +146,7 @@ def find_inputs(
         ending,
         missing,
         tuple(_warnings(found, scheme, sorted(set(predictions) - set(references)))),
+        trust_affine,
     )
 
 

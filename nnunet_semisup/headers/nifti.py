@@ -141,7 +141,7 @@ def image_class(content: bytes) -> Any:
 
 
 def without_rounding(content: bytes) -> bytes:
-    """Return a file's bytes with a quaternion that nibabel accepts.
+    """Return a file's bytes with a quaternion that nibabel accepts, if rounding explains it.
 
     nibabel refuses a norm above 1 where nifti1_io.c, and so SimpleITK, takes a half turn.
     """
@@ -150,6 +150,18 @@ def without_rounding(content: bytes) -> bytes:
     _forgive_rounding(header)
     after: bytes = header.binaryblock
     return content if after == before else after + content[len(after) :]
+
+
+def open_nifti(path: Path) -> tuple[NiftiHeader, Any]:
+    """Decompress a whole file; returns what its header says and nibabel's image of it.
+
+    Raises:
+        Exception: the file is damaged; nibabel raises many kinds.
+    """
+    content = path.read_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.decompress(content)
+    return parse_header(content), image_class(content).from_bytes(without_rounding(content))
 
 
 def misreading(
@@ -167,6 +179,10 @@ def misreading(
             f"its header has the voxel size pixdim {numbers(header.pixdim)}; the standard wants "
             "positive numbers, and programs mirror such a scan or not"
         )
+    trusted = trust_affine and header.affine_spacing is not None
+    if not trusted and not (np.isfinite(header.pixdim).all() and all(header.pixdim)):
+        shown = ", ".join(f"{step:g}" for step in header.pixdim)
+        return f"the header gives no voxel size (pixdim {shown}); nnU-Net would take 1 mm"
     if header.affine_spacing is not None and not trust_affine:
         return (
             f"the voxel size of its sform is {numbers(header.affine_spacing)} mm, that of its "
@@ -225,12 +241,15 @@ def _qform(header: Any) -> Any:
 def _forgive_rounding(header: Any) -> float:
     """Shorten a quaternion that is too long by rounding to norm 1; returns the norm before.
 
+    A qfac of 0 counts as 1.
+
     Raises:
         ValueError: it is coded and no rounding explains its length.
     """
     names = ("quatern_b", "quatern_c", "quatern_d")
     quaternion = np.array([float(header[name]) for name in names])
     norm = float(np.linalg.norm(quaternion))
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     if int(header["qform_code"]) <= 0 or norm <= 1:
         return norm
     if not norm <= 1 + _QUATERNION_ROUNDING:

@@ -3,7 +3,7 @@
 ``skimage.io.imread`` (scikit-image 0.26 with tifffile 2026.3.3 and Pillow 13.0), which nnU-Net
 calls, gives the values of a TIFF as they are stored, whatever PhotometricInterpretation, colour map
 and Orientation say, passes over the Orientation of a PNG, and gives 8 of the 16 bits of a colour
-PNG.
+PNG. It takes the 3 or 4 slices of a TIFF stack for colours.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _EXIF_ENDINGS = (".jpg", ".jpeg", ".gif")
 ENDINGS = (".png", ".bmp", *TIF_ENDINGS, *_EXIF_ENDINGS)
 _ORIENTATION = 274
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOURS = (3, 4)
 _PNG_COLOURS = (2, 4, 6)
 """Colour types of PNG with several samples a pixel."""
 
@@ -34,6 +35,7 @@ class PictureHeader:
         bits: of a stored sample.
         white_is_zero: a TIFF whose largest value is black.
         palette: colours ``(n, 3)`` uint8 of a TIFF that holds indices into them.
+        slices: of a TIFF with a third axis; 0 without.
         loses_bits: a PNG with 16 bits a sample and several samples a pixel.
     """
 
@@ -41,6 +43,7 @@ class PictureHeader:
     bits: int = 8
     white_is_zero: bool = False
     palette: np.ndarray | None = None
+    slices: int = 0
     loses_bits: bool = False
 
     @property
@@ -107,6 +110,11 @@ def misreading(path: Path, is_label: bool) -> str | None:
             "nnU-Net's reader takes no notice: dark and bright, object and background are "
             "exchanged; save it with black as zero, or let nnUNetv2_semisup_convert write it"
         )
+    if header.slices in _COLOURS:
+        return (
+            f"has {header.slices} slices, which nnU-Net's reader takes for the colours of one "
+            "picture; save it as NIfTI"
+        )
     greys = header.greys
     if header.palette is None or (is_label and greys is None):
         return None
@@ -122,12 +130,15 @@ def _read_tif(path: Path) -> PictureHeader:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         orientation = page.tags.get(_ORIENTATION)
+        series = file.series[0]
+        is_stack = series.ndim == 3 and "S" not in series.axes
         is_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
         return PictureHeader(
             1 if orientation is None else int(orientation.value),
             int(page.bitspersample),
             page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
             _as_bytes(np.asarray(page.colormap).T) if is_palette else None,
+            series.shape[0] if is_stack else 0,
         )
 
 
