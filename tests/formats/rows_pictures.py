@@ -109,7 +109,8 @@ def _inverse(stored: np.ndarray) -> np.ndarray:
     return ~stored if stored.dtype == bool else np.iinfo(stored.dtype).max - stored
 
 
-_TURNED: dict[str, Any] = {"refused": COMMANDS, "fault": "is stored rotated"}
+_ROTATED: dict[str, Any] = {"refused": COMMANDS, "fault": "is stored rotated"}
+_TURNED = {**_ROTATED, "orientation": 6, "values": lambda stored: np.rot90(stored, -1)}
 _WHITE: dict[str, Any] = {"refused": NNUNET, "fault": "is stored with white as zero",
                           "photometric": "miniswhite"}  # fmt: skip
 _COLOURS: dict[str, Any] = {"channels": 3, "labels": False}
@@ -128,7 +129,7 @@ ROWS = [
     _png("palette of colours", means="colours", palette=REDS, values=lambda v: REDS[v],
          labels=False),
     _png("Orientation 1", orientation=1),
-    _png("Orientation 6", means="turned", orientation=6, **_TURNED),
+    _png("Orientation 6", means="turned", **_TURNED),
     _row("BMP", ".bmp", "grey", write_pillow),
     _row("BMP", ".bmp", "colours", write_pillow, **_COLOURS),
     _tif("grey, 8 bits"),
@@ -148,8 +149,9 @@ ROWS = [
     _tif("palette of colours", means="colours", palette=REDS, values=lambda v: REDS[v],
          labels=False, refused=("verify", "preprocess"), fault="indices into a palette"),
     _tif("Orientation 1", orientation=1),
-    _tif("Orientation 3", means="upside down", orientation=3, **_TURNED),
-    _row("JPEG", ".jpg", "grey, Orientation 6", write_pillow, "turned", orientation=6,
+    _tif("Orientation 3", means="upside down", orientation=3,
+         values=lambda v: v[::-1, ::-1], **_ROTATED),
+    _row("JPEG", ".jpg", "grey, Orientation 6", write_pillow, "turned",
          labels=False, **_TURNED, **_FOREIGN),
     _row("GIF", ".gif", "palette of colours", write_pillow, "colours", palette=REDS[:4],
          values=lambda v: REDS[v], labels=False, **_FOREIGN),
