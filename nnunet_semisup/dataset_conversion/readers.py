@@ -9,17 +9,18 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from nibabel.orientations import io_orientation
 
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
-    MisreadFileError,
     UnreadableFileError,
     Volume,
     load_nifti,
     oriented,
     read_itk,
 )
+from nnunet_semisup.headers.nifti import is_nifti
 
 _LPS = np.array([-1.0, -1.0, 1.0])
 """From nibabel's world axes (right, anterior, superior) to ITK's."""
@@ -51,13 +52,13 @@ def scan_reader(content: Mapping[str, Any], example: Path | None) -> Callable[[P
 
 def _needs_nibabel(example: Path | None) -> bool:
     """Whether a NIfTI file is sound and only ITK refuses it."""
-    if example is None or not example.name.endswith((".nii", ".nii.gz")):
+    if example is None or not is_nifti(example):
         return False
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(example))
     try:
-        read_itk(example)
-    except MisreadFileError:
-        return False
-    except (UnreadableFileError, OSError):
+        reader.ReadImageInformation()
+    except RuntimeError:
         with contextlib.suppress(UnreadableFileError, OSError):
             return read_nibabel(example).array.ndim == 3
     return False

@@ -19,6 +19,7 @@ from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.headers import check_announced_size
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers import meta, misreading
+from nnunet_semisup.headers.axes import sheared_fault
 from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, numbers, open_nifti
 from nnunet_semisup.headers.nifti import misreading as nifti_misreading
 
@@ -113,6 +114,10 @@ def read_itk(path: Path, trust_affine: bool = False) -> Volume:
         with _quiet_itk():
             volume = _read_itk(path)
     except (RuntimeError, UnicodeDecodeError) as error:
+        if header is not None and header.is_sheared:
+            raise MisreadFileError(
+                sheared_fault("sform", "takes orthonormal axes alone")
+            ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UnreadableFileError(f"damaged or not a scan ({lines[-1]})") from error
     return volume if header is None else _with_affine_spacing(volume, header)

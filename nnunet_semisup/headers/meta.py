@@ -12,13 +12,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from nnunet_semisup.headers.axes import are_sheared, sheared_fault
+
 ENDINGS = (".mha", ".mhd")
 _HEADER_LIMIT = 1 << 22
 _LINE = re.compile(rb"[\x21-\x7e][\x20-\x7e]* *=[\t\x20-\xff]*")
+_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 _LISTS = {
     **dict.fromkeys(("DimSize", "ElementSpacing", "ElementSize"), 1),
     **dict.fromkeys(("Offset", "Position", "Origin", "CenterOfRotation"), 1),
-    **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
+    **dict.fromkeys(_MATRICES, 2),
 }
 """Lists of numbers with a length of ``NDims`` to this power."""
 _SCALING = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
@@ -39,7 +44,7 @@ def misreading(path: Path) -> str | None:
     at the function from stored values to intensities.
     """
     fields = _fields(path)
-    if isinstance(fields, str):
+    if isinstance(fields, str) or _damage(fields):
         return None
     if not fields.keys() & {"ElementSpacing", "ElementSize"}:
         return "its header gives no voxel size (ElementSpacing)"
@@ -55,7 +60,17 @@ def misreading(path: Path) -> str | None:
                 f"its header says {key} = {fields[key]}, which SimpleITK and so nnU-Net does not "
                 f"apply; write the intensities themselves, with {key} = {neutral:g}"
             )
+    matrix = next((fields[key] for key in _MATRICES if key in fields), None)
+    if matrix is not None and are_sheared(_square(matrix)):
+        return sheared_fault("TransformMatrix", "takes them for perpendicular")
     return None
+
+
+def _square(text: str) -> np.ndarray:
+    """A matrix of numbers that were checked; its rows are the axes, so it is turned."""
+    numbers = np.array([float(part) for part in text.split()])
+    side = math.isqrt(len(numbers))
+    return numbers.reshape(side, side).T
 
 
 def _fields(path: Path) -> dict[str, str] | str:

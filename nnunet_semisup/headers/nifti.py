@@ -17,6 +17,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from nnunet_semisup.headers.axes import are_sheared
+
 ENDINGS = (".nii", ".nii.gz")
 NIBABEL_READERS = ("NibabelIO", "NibabelIOWithReorient")
 """nnU-Net's readers that take the geometry from nibabel."""
@@ -69,6 +71,14 @@ class NiftiHeader:
         lengths = np.linalg.norm(self.sform[:3, : len(self.pixdim)], axis=0)
         same = np.allclose(lengths, np.abs(self.pixdim), rtol=SIZE_TOLERANCE, atol=0)
         return None if same else tuple(float(length) for length in lengths)
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether the sform, the only affine, is no rectangular grid; ITK refuses such a file."""
+        if self.sform is None or self.qform is not None:
+            return False
+        axes = self.sform[:3, :3]
+        return bool(np.linalg.norm(axes, axis=0).all()) and are_sheared(axes)
 
     @property
     def contradicts_itself(self) -> bool:
@@ -177,7 +187,7 @@ def misreading(
     if min(header.pixdim, default=0) < 0:
         return (
             f"its header has the voxel size pixdim {numbers(header.pixdim)}; the standard wants "
-            "positive numbers, and programs mirror such a scan or not"
+            "positive numbers, and some programs mirror such a scan. Write it with positive ones"
         )
     trusted = trust_affine and header.affine_spacing is not None
     if not trusted and not (np.isfinite(header.pixdim).all() and all(header.pixdim)):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_semisup.headers.axes import are_sheared, sheared_fault
+
 ENDINGS = (".nrrd", ".nhdr")
 _LIMIT = 1 << 20
 _NO_LENGTH = {"time", "list", "vector", "point", "normal", "scalar", "stub", "complex"}
@@ -55,6 +57,9 @@ def misreading(path: Path) -> str | None:
             f"its header gives lengths in '{other[0]}' (space units), SimpleITK and so nnU-Net "
             "takes the numbers for millimetres; write it in mm"
         )
+    vectors = [vector for vector in _directions(fields) if vector]
+    if len(vectors) > 1 and are_sheared(np.array(vectors).T):
+        return sheared_fault("space directions", "takes them for perpendicular")
     return None
 
 
