@@ -33,31 +33,26 @@ def ending_of(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def read_image(path: Path, trust_affine: bool = False) -> Volume:
+def read_image(path: Path) -> Volume:
     """Read an image of any known format; ``.tif`` is a picture or, with several pages, a stack.
-
-    Args:
-        path: the file.
-        trust_affine: see :func:`read_itk`.
 
     Raises:
         UnreadableFileError: damaged, or of no known format.
-        MisreadFileError: intact, but nnU-Net would read it as something else than it says.
     """
-    return _read(path, False, trust_affine)
+    return _read(path, is_mask=False)
 
 
-def read_label(path: Path, trust_affine: bool = False) -> Volume:
+def read_label(path: Path) -> Volume:
     """Read a label of any known format; see :func:`read_image`."""
-    return _read(path, True, trust_affine)
+    return _read(path, is_mask=True)
 
 
-def _read(path: Path, is_mask: bool, trust_affine: bool) -> Volume:
+def _read(path: Path, is_mask: bool) -> Volume:
     ending = ending_of(path)
     if ending is None:
         raise UnreadableFileError(f"not one of the known formats ({', '.join(ENDINGS)})")
     if ending in VOLUME_ENDINGS:
-        return read_itk(path, trust_affine)
+        return read_itk(path)
     if ending in (".tif", ".tiff") and is_tif_stack(path):
         return read_tif_stack(path)
     return read_mask(path) if is_mask else read_picture(path)

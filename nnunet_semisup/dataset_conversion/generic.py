@@ -21,7 +21,7 @@ from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDING
 from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS, picture_components
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import read_json
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine, UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
 
 __all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
@@ -74,7 +74,6 @@ def make_form(
     dimensions, components = layout([path for files in images for path in files])
     channels, labels = _meaning(arguments, content, len(images[0]), components)
     _note_shared_patients(collected, split)
-    trusting = arguments.trust_affine
     return DatasetForm(
         name=arguments.name,
         source=source,
@@ -82,10 +81,8 @@ def make_form(
         labels=labels.names,
         label_map=labels.label_map,
         regions_class_order=labels.regions_class_order,
-        read_image=partial(read_image, trust_affine=True) if trusting else read_image,
-        read_label=partial(formats.read_label, trust_affine=True)
-        if trusting
-        else formats.read_label,
+        read_image=read_image,
+        read_label=formats.read_label,
         description=str(content.get("description", "Converted from the user's own files.")),
         reference=str(content.get("reference", "")),
         licence=str(content.get("licence", content.get("license", ""))),
@@ -95,7 +92,6 @@ def make_form(
             "channel_names": channels,
             "labels": dict(labels.names),
             "group_regex": arguments.group_regex,
-            **({"trust_affine": True} if trusting else {}),
         },
         images_ready=ready,
         file_ending=ending,
@@ -133,13 +129,13 @@ def _check_number(facts: Any, expected: int) -> list[str]:
     return [] if number == expected else [f"has {number} image files; others have {expected}"]
 
 
-def read_image(path: Path, trust_affine: bool = False) -> Volume:
+def read_image(path: Path) -> Volume:
     """Read an image file, or a folder with a DICOM series.
 
     Raises:
         UnreadableFileError: see :func:`formats.read_image` and :func:`read_dicom_folder`.
     """
-    return read_dicom_folder(path) if path.is_dir() else formats.read_image(path, trust_affine)
+    return read_dicom_folder(path) if path.is_dir() else formats.read_image(path)
 
 
 def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
@@ -173,7 +169,7 @@ def layout(paths: Sequence[Path]) -> tuple[int, int]:
     """
     for path in paths:
         try:
-            volume = read_image(path, trust_affine=True)
+            volume = TrustingAffine(read_image)(path)
         except (UnreadableFileError, OSError):
             continue
         return (2 if len(volume.geometry.size) == 2 else 3), volume.components

@@ -68,8 +68,3 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
         help="pattern whose first bracket is the patient in a case's name, such as '^([0-9]+)_'; "
         "all cases of a patient stay together and numbers count patients",
     )
-    add(
-        "--trust-affine",
-        action="store_true",
-        help="NIfTI files whose pixdim denies the voxel size of their sform: write the sform's",
-    )

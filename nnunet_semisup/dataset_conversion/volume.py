@@ -6,8 +6,9 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,12 +95,30 @@ class Volume:
         return self.array.mean(axis=extra, dtype=np.float32) if extra else self.array
 
 
-def read_itk(path: Path, trust_affine: bool = False) -> Volume:
-    """Read a file with SimpleITK, decompressing all of it.
+_TRUST_AFFINE: ContextVar[bool] = ContextVar("trust_affine", default=False)
+
+
+@dataclass(frozen=True)
+class TrustingAffine:
+    """A reader of files that takes the voxel size of NIfTI from the sform where pixdim denies it.
 
     Args:
-        path: the file.
-        trust_affine: take the voxel size of a NIfTI file from its sform where pixdim denies it.
+        read: reads a path, perhaps of several files, through :func:`read_itk`.
+    """
+
+    read: Callable[[Path], Volume]
+
+    def __call__(self, path: Path) -> Volume:
+        """Read a path; see ``read``."""
+        before = _TRUST_AFFINE.set(True)
+        try:
+            return self.read(path)
+        finally:
+            _TRUST_AFFINE.reset(before)
+
+
+def read_itk(path: Path) -> Volume:
+    """Read a file with SimpleITK, decompressing all of it; see :class:`TrustingAffine`.
 
     Raises:
         UnreadableFileError: zero bytes, truncated, or in a format ITK does not know.
@@ -109,7 +128,7 @@ def read_itk(path: Path, trust_affine: bool = False) -> Volume:
         raise UnreadableFileError("the file is empty (0 bytes)")
     header = None
     if is_nifti(path):
-        header = load_nifti(path, trust_affine=trust_affine).header
+        header = load_nifti(path, trust_affine=_TRUST_AFFINE.get()).header
     try:
         with _quiet_itk():
             volume = _read_itk(path)

@@ -198,7 +198,7 @@ def misreading(
             f"the voxel size of its sform is {numbers(header.affine_spacing)} mm, that of its "
             f"pixdim {numbers(header.pixdim)} mm, and it has no qform: SimpleITK, nibabel and so "
             "nnU-Net take pixdim, the standard means the sform. With --trust-affine "
-            "nnUNetv2_semisup_convert generic and nnUNetv2_semisup_evaluate take the sform's"
+            "nnUNetv2_semisup_convert and nnUNetv2_semisup_evaluate take the sform's"
         )
     adds = math.isfinite(header.intercept) and header.intercept != 0
     if not by_nibabel and adds and (header.slope == 0 or math.isnan(header.slope)):

@@ -19,6 +19,7 @@ from nnunet_semisup.dataset_conversion.formats import read_label
 from nnunet_semisup.dataset_conversion.generic import _kind, read_image
 from nnunet_semisup.dataset_conversion.verify import inspect_case
 from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine
 from nnunet_semisup.dataset_conversion.write import write_cases
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_inputs
@@ -53,10 +54,11 @@ def convert(row: Row, folder: Path) -> Outcome:
     source, target = folder / f"p1{row.ending}", folder / "converted"
     row.write(source, row.image())
     _, ending, ready = _kind([source])
+    readers = (read_image, read_label)
+    if row.trust_affine:
+        readers = (TrustingAffine(read_image), TrustingAffine(read_label))
     form = DatasetForm(
-        "X", "files", {0: "a"}, {"background": 0, "box": 1}, {0: 0, 1: 1},
-        partial(read_image, trust_affine=row.trust_affine),
-        partial(read_label, trust_affine=row.trust_affine), "", "", "",
+        "X", "files", {0: "a"}, {"background": 0, "box": 1}, {0: 0, 1: 1}, *readers, "", "", "",
         images_ready=ready, file_ending=ending, dimensions=2 if row.is_picture else 3,
         components=row.channels if row.channels > 1 else _components(row),
     )  # fmt: skip

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from nnunet_semisup.dataset_conversion.formats import write_volume
 from nnunet_semisup.dataset_conversion.generic import read_image
 from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet
-from nnunet_semisup.dataset_conversion.volume import MisreadFileError, UnreadableFileError
+from nnunet_semisup.dataset_conversion.volume import (
+    MisreadFileError,
+    TrustingAffine,
+    UnreadableFileError,
+)
 from tests.formats import rows_nifti, rows_pictures, rows_text_headers
 from tests.formats.standard import read_nifti, rotation
 
@@ -112,7 +116,7 @@ def test_affine_that_is_trusted(tmp_path, quaternion, steps, unit):
     affine = rotation(quaternion) * steps
     rows_nifti.write(path, values(np.int16), sform=affine, pixdim=(25, 25, 25), unit=unit)
     target = tmp_path / "written.nii.gz"
-    write_volume(read_image(path, trust_affine=True), target)
+    write_volume(TrustingAffine(read_image)(path), target)
     truth, found = read_nifti(path), read_nifti(target)
     check(found, truth.values, truth.spacing, truth.direction)
 
