@@ -66,7 +66,9 @@ def check_dataset(
     """
     dataset_json = read_dataset_json(folders.raw)
     training = training_images(folders.raw, dataset_json)
-    _refuse_misread(folders, dataset_json, training, plans_manager)
+    first = next(iter(training.values()))[0]
+    reader_class = _reader_class(dataset_json, first, plans_manager)
+    _refuse_misread(folders, dataset_json, training, reader_class)
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
@@ -78,7 +80,7 @@ def check_dataset(
             f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
         return CheckedDataset((), tuple(folds), tuple(notes))
-    reference = _training_reference(folders, dataset_json, training, plans_manager)
+    reference = _training_reference(folders, dataset_json, training, reader_class)
     cases = _check_images(folders, listed, training, reference, known, num_processes, show_progress)
     return CheckedDataset(tuple(cases), tuple(folds), tuple(notes))
 
@@ -125,11 +127,10 @@ def _refuse_misread(
     folders: DatasetFolders,
     dataset_json: dict[str, Any],
     training: Mapping[str, list[Path]],
-    plans_manager: PlansManager | None,
+    reader_class: type[Any],
 ) -> None:
     """Look at the headers of the labeled cases, from which nnU-Net plans, for what it misreads."""
-    first = next(iter(training.values()))[0]
-    by_nibabel = _reader_class(dataset_json, first, plans_manager).__name__ in NIBABEL_READERS
+    by_nibabel = reader_class.__name__ in NIBABEL_READERS
     files = [(path, False) for images in training.values() for path in images]
     for case in training:
         label = folders.raw / "labelsTr" / f"{case}{dataset_json['file_ending']}"
@@ -151,10 +152,9 @@ def _training_reference(
     folders: DatasetFolders,
     dataset_json: dict[str, Any],
     training: Mapping[str, list[Path]],
-    plans_manager: PlansManager | None,
+    reader_class: type[Any],
 ) -> Reference:
     first = next(iter(training.values()))
-    reader_class = _reader_class(dataset_json, first[0], plans_manager)
     factor = 1.0
     try:
         header = read_header(first[0])

@@ -215,8 +215,8 @@ def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False)
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
     if stored.dtype.kind == "f" and (fault := not_finite(stored)):
         raise UnreadableFileError(fault)
-    if fault := nifti_misreading(header, by_nibabel, trust_affine):
-        raise MisreadFileError(fault)
+    if misread := nifti_misreading(header, by_nibabel, trust_affine):
+        raise MisreadFileError(misread)
     return LoadedNifti(image, stored, header)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def unit_fault(unit: str, reference: str) -> str:
     )
 
 
-def numbers(values: Sequence[float]) -> str:
+def numbers(values: Iterable[float]) -> str:
     """Return lengths in words, such as ``(1, 1, 2.5)``."""
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 

@@ -17,8 +17,11 @@ from nnunet_semisup.headers.axes import are_sheared, sheared_fault
 
 ENDINGS = (".nrrd", ".nhdr")
 _LIMIT = 1 << 20
-_NO_LENGTH = {"time", "list", "vector", "point", "normal", "scalar", "stub", "complex"}
+_NO_LENGTH = frozenset(
+    ("time", "list", "vector", "point", "normal", "scalar", "stub", "complex", "quaternion")
+)
 """Kinds of axes that need no length; those with a number, such as ``RGB-color``, need none."""
+_UNKNOWN = ("", "???", "none")
 _MILLIMETRE = {"", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "???", "none"}
 
 
@@ -41,7 +44,8 @@ def misreading(path: Path) -> str | None:
     fields = nrrd_fields(path)
     axes = _axes_with_length(fields)
     absent = [axis for axis in axes if axis not in _lengths(fields)]
-    if absent or not axes:
+    number = len(fields.get("sizes", "").split())
+    if (absent and len(axes) - len(absent) < min(number, 3)) or not axes:
         extent = "axis mins" in fields or "axis maxs" in fields or "axismins" in fields
         more = "; of axis mins and maxs alone nnU-Net's reader makes 1 mm" if extent else ""
         return (
@@ -75,7 +79,7 @@ def _axes_with_length(fields: Mapping[str, str]) -> list[int]:
         if kind in _NO_LENGTH or "-" in kind:
             continue
         has_none = axis < len(directions) and directions[axis] is None
-        if has_none and not kinds and number > dimensions:
+        if has_none and kind in _UNKNOWN and number > dimensions:
             continue
         found.append(axis)
     return found
