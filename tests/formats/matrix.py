@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.formats import rows_nifti, rows_pictures, rows_text_headers
+from tests.formats import rows_dicom, rows_nifti, rows_pictures, rows_text_headers
 from tests.formats.row import Row
 
-ROWS: list[Row] = [*rows_nifti.ROWS, *rows_text_headers.ROWS, *rows_pictures.ROWS]
+ROWS: list[Row] = [*rows_nifti.ROWS, *rows_text_headers.ROWS, *rows_pictures.ROWS, *rows_dicom.ROWS]
 
 
 def plain_of(row: Row) -> Row:

@@ -67,7 +67,9 @@ class Row:
     @property
     def name(self) -> str:
         """Of a test."""
-        return f"{self.ending} {self.says}" + (f" ({self.reader})" if self.reader else "")
+        return f"{self.ending or 'DICOM'} {self.says}" + (
+            f" ({self.reader})" if self.reader else ""
+        )
 
     @property
     def is_picture(self) -> bool:

@@ -26,17 +26,18 @@ from skimage import io
 
 from tests.formats.matrix import ROWS
 from tests.formats.row import Row
+from tests.formats.rows_dicom import read_values
 
-LIBRARIES = ("SimpleITK", "nibabel", "tifffile", "Pillow", "scikit-image")
+LIBRARIES = ("SimpleITK", "nibabel", "tifffile", "Pillow", "scikit-image", "pydicom")
 HEADER = """\
 # What files say, and who reads it
 
 Each row is a valid file that a test writes, with the meaning that its format's standard gives it
-(nifti1.h, the NRRD and MetaImage specifications, TIFF 6.0, PNG), what libraries make of it, and
-what the commands do: "read" is with the values, voxel size and axes of the standard, "refused" with
-a message that names the file and what to do. A voxel size of 2 x 2.5 x 3 mm is meant in every row;
-a cell with other lengths, axes or values is what the library gives instead. v is a stored value. A
-reader in brackets is one that `dataset.json` names.
+(nifti1.h, the NRRD and MetaImage specifications, TIFF 6.0, PNG, DICOM), what libraries make of it,
+and what the commands do: "read" is with the values, voxel size and axes of the standard, "refused"
+with a message that names the file and what to do. A voxel size of 2 x 2.5 x 3 mm is meant in every
+row; a cell with other lengths, axes or values is what the library gives instead. v is a stored
+value. A reader in brackets is one that `dataset.json` names.
 
 `convert` writes what it reads, also where nnU-Net's own reader would read the source otherwise.
 `verify` and planning (`plan_and_preprocess`, `preprocess`) accept a file only if nnU-Net's reader
@@ -59,6 +60,13 @@ def _itk(path: Path) -> Reading:
     image = SimpleITK.ReadImage(str(path))
     shape = (image.GetDimension(),) * 2
     direction = np.reshape(image.GetDirection(), shape)
+    return SimpleITK.GetArrayFromImage(image), image.GetSpacing(), direction
+
+
+def _itk_series(path: Path) -> Reading:
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
+    image = SimpleITK.ReadImage(names)
+    direction = np.reshape(image.GetDirection(), (3, 3))
     return SimpleITK.GetArrayFromImage(image), image.GetSpacing(), direction
 
 
@@ -86,6 +94,11 @@ class Group:
 GROUPS = (
     Group("NIfTI", ("NIfTI",), {"SimpleITK": _itk, "nibabel": _nibabel}),
     Group("NRRD, MetaImage, GIPL", ("NRRD", "MetaImage", "GIPL"), {"SimpleITK": _itk}),
+    Group(
+        "DICOM series",
+        ("DICOM",),
+        {"SimpleITK": _itk_series, "pydicom": lambda path: (read_values(path), None, None)},
+    ),
     Group(
         "Pictures and TIFF stacks",
         ("PNG", "BMP", "TIFF", "JPEG", "GIF", "TIFF stack"),
