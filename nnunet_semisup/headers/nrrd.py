@@ -29,10 +29,7 @@ def nrrd_fields(path: Path) -> dict[str, str]:
     """Read the fields of a header, names in lower case; key/value pairs (``:=``) are left out."""
     fields = {}
     with path.open("rb") as file:
-        for line in file.read(_LIMIT).split(b"\n"):
-            text = line.decode("latin-1").rstrip("\r")
-            if not text:
-                break
+        while text := file.readline(_LIMIT).decode("latin-1").rstrip("\r\n"):
             name, separator, value = text.partition(":")
             if separator and not value.startswith("=") and not name.startswith("#"):
                 fields[name.strip().lower()] = value.strip()
