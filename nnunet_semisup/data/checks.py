@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_semisup.data.inspection import Reference, inspect_case, read_header
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.misread import refuse_misread
 from nnunet_semisup.data.raw import (
     DatasetFolders,
     ImageFolder,
@@ -23,7 +24,6 @@ from nnunet_semisup.data.raw import (
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.nifti import NIBABEL_READERS
 from nnunet_semisup.parallel import run_parallel
 
@@ -68,7 +68,7 @@ def check_dataset(
     training = training_images(folders.raw, dataset_json)
     first = next(iter(training.values()))[0]
     reader_class = _reader_class(dataset_json, first, plans_manager)
-    _refuse_misread(folders, dataset_json, training, reader_class)
+    refuse_misread(folders.raw, dataset_json, training, reader_class.__name__)
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
@@ -121,31 +121,6 @@ def _folds_with_key(
     for fold in folds:
         unlabeled_of_fold(used, fold, training.keys())
     return folds, notes
-
-
-def _refuse_misread(
-    folders: DatasetFolders,
-    dataset_json: dict[str, Any],
-    training: Mapping[str, list[Path]],
-    reader_class: type[Any],
-) -> None:
-    """Look at the headers of the labeled cases, from which nnU-Net plans, for what it misreads."""
-    by_nibabel = reader_class.__name__ in NIBABEL_READERS
-    files = [(path, False) for images in training.values() for path in images]
-    for case in training:
-        label = folders.raw / "labelsTr" / f"{case}{dataset_json['file_ending']}"
-        if label.is_file():
-            files.append((label, True))
-    faults = [
-        f"{path.parent.name}/{path.name}: {fault}"
-        for path, is_label in files
-        if path.is_file() and (fault := misreading(path, is_label, by_nibabel))
-    ]
-    if faults:
-        raise UserError(
-            f"{len(faults)} file(s) of the labeled cases in {folders.raw} say one thing and would "
-            f"be read as another; nothing was written:\n{bullet_list(faults)}"
-        )
 
 
 def _training_reference(

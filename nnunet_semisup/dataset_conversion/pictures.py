@@ -20,8 +20,8 @@ from PIL import Image
 from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
-    MisreadFileError,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
 )
 from nnunet_semisup.errors import UserError
@@ -44,7 +44,7 @@ def read_picture(path: Path) -> Volume:
 
     Raises:
         UnreadableFileError: damaged or not a picture.
-        MisreadFileError: stored rotated, or a PNG with 16 bits a colour.
+        UnusableFileError: stored rotated, or a PNG with 16 bits a colour.
     """
     header = _upright_header(path)
     try:
@@ -59,7 +59,7 @@ def read_picture(path: Path) -> Volume:
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
     if fault := too_many_bits(header):
-        raise MisreadFileError(fault)
+        raise UnusableFileError(fault)
     repaired = ""
     if header.white_is_zero:
         array, repaired = _inverted(array, header), "is stored with white as zero; it is turned"
@@ -91,7 +91,7 @@ def _upright_header(path: Path) -> PictureHeader:
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
     if fault := not_upright(header):
-        raise MisreadFileError(fault)
+        raise UnusableFileError(fault)
     return header
 
 
@@ -103,7 +103,7 @@ def _inverted(array: np.ndarray, header: PictureHeader) -> np.ndarray:
     if array.dtype == bool:
         return ~array
     if array.dtype.kind != "u":
-        raise MisreadFileError(
+        raise UnusableFileError(
             f"is stored with white as zero and as {array.dtype}, for which TIFF does not say what "
             "is white; save it with black as zero"
         )
@@ -124,7 +124,7 @@ def read_mask(path: Path) -> Volume:
 
     Raises:
         UnreadableFileError: damaged, not a picture, several pictures, or in colour.
-        MisreadFileError: stored rotated.
+        UnusableFileError: stored rotated.
     """
     header = _upright_header(path)
     is_tif = path.suffix.lower() in TIF_ENDINGS
@@ -152,10 +152,10 @@ def read_as_nnunet(path: Path, is_label: bool = False) -> Volume:
 
     Raises:
         UnreadableFileError: see :func:`read_picture`.
-        MisreadFileError: nnU-Net reads other values than the picture shows.
+        UnusableFileError: nnU-Net reads other values than the picture shows.
     """
     if fault := misreading(path, is_label):
-        raise MisreadFileError(fault)
+        raise UnusableFileError(fault)
     indices = is_label and _upright_header(path).palette is not None
     return read_mask(path) if indices else read_picture(path)
 
@@ -163,7 +163,7 @@ def read_as_nnunet(path: Path, is_label: bool = False) -> Volume:
 def read_stack_as_nnunet(path: Path) -> Volume:
     """Read a stack of a raw data set; see :func:`read_as_nnunet` and :func:`read_tif_stack`."""
     if fault := misreading(path):
-        raise MisreadFileError(fault)
+        raise UnusableFileError(fault)
     return read_tif_stack(path)
 
 
@@ -205,7 +205,7 @@ def read_tif_stack(path: Path) -> Volume:
     except Exception as error:  # tifffile raises many kinds
         raise _damaged(error) from error
     if header.palette is not None:
-        raise MisreadFileError("holds indices into a palette; save the stack without palette")
+        raise UnusableFileError("holds indices into a palette; save the stack without palette")
     if header.white_is_zero:
         array = _inverted(array, header)
     if array.ndim != 3:

@@ -12,8 +12,8 @@ from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
-    MisreadFileError,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
     array_sha256,
     not_finite,
@@ -135,7 +135,7 @@ def _read(
     try:
         volume = reader(path)
         digest = source_sha256(path)
-    except MisreadFileError as error:
+    except UnusableFileError as error:
         facts.faults.append(f"{path}: {error}")
         return None
     except (UnreadableFileError, OSError) as error:

@@ -31,8 +31,8 @@ class UnreadableFileError(ValueError):
     """A file that cannot be read as a scan; the message says why in words."""
 
 
-class MisreadFileError(UnreadableFileError):
-    """An intact file that nnU-Net would read as something else than it says."""
+class UnusableFileError(UnreadableFileError):
+    """A sound file that cannot be used; the message says why, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_itk(path: Path) -> Volume:
 
     Raises:
         UnreadableFileError: zero bytes, truncated, or in a format ITK does not know.
-        MisreadFileError: intact, but SimpleITK would read it as something else than it says.
+        UnusableFileError: intact, but SimpleITK would read it as something else than it says.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
@@ -134,7 +134,7 @@ def read_itk(path: Path) -> Volume:
             volume = _read_itk(path)
     except (RuntimeError, UnicodeDecodeError) as error:
         if header is not None and header.is_sheared:
-            raise MisreadFileError(
+            raise UnusableFileError(
                 sheared_fault("sform", "takes orthonormal axes alone")
             ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -175,7 +175,7 @@ def _read_itk(path: Path) -> Volume:
     if fault := check_announced_size(path, reader):
         raise UnreadableFileError(f"damaged: {fault}")
     if not is_nifti(path) and (fault := misreading(path)):
-        raise MisreadFileError(fault)
+        raise UnusableFileError(fault)
     image = reader.Execute()
     geometry = Geometry(
         image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
@@ -204,7 +204,7 @@ def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False)
 
     Raises:
         UnreadableFileError: the file is empty or damaged, or a voxel is NaN or infinite.
-        MisreadFileError: nnU-Net would read the file as something else than it says.
+        UnusableFileError: nnU-Net would read the file as something else than it says.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
@@ -216,7 +216,7 @@ def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False)
     if stored.dtype.kind == "f" and (fault := not_finite(stored)):
         raise UnreadableFileError(fault)
     if misread := nifti_misreading(header, by_nibabel, trust_affine):
-        raise MisreadFileError(misread)
+        raise UnusableFileError(misread)
     return LoadedNifti(image, stored, header)
 
 

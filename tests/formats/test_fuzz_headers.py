@@ -12,9 +12,9 @@ from nnunet_semisup.dataset_conversion.formats import write_volume
 from nnunet_semisup.dataset_conversion.generic import read_image
 from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet
 from nnunet_semisup.dataset_conversion.volume import (
-    MisreadFileError,
     TrustingAffine,
     UnreadableFileError,
+    UnusableFileError,
 )
 from tests.formats import rows_nifti, rows_pictures, rows_text_headers
 from tests.formats.standard import read_nifti, rotation
@@ -208,14 +208,14 @@ def test_tif(tmp_path, photometric, orientation, palette, dtype):
         shown = ~stored if stored.dtype == bool else np.iinfo(stored.dtype).max - stored
     rows_pictures.write_tif(path, stored, orientation=orientation, **options)
     if orientation > 1:
-        with pytest.raises(MisreadFileError, match="stored rotated"):
+        with pytest.raises(UnusableFileError, match="stored rotated"):
             read_image(path)
         return
     np.testing.assert_array_equal(read_image(path).array, shown)
     if shown.shape == stored.shape and (shown == stored).all():
         np.testing.assert_array_equal(read_as_nnunet(path).array, stored)
     else:
-        with pytest.raises(MisreadFileError):
+        with pytest.raises(UnusableFileError):
             read_as_nnunet(path)
 
 
@@ -232,7 +232,7 @@ def test_png(tmp_path, bits, colours, orientation):
     stored = rng.integers(0, 1 << bits, (9, 11, 3) if colours else (9, 11))
     rows_pictures.write_png(path, stored.astype(np.uint16), bits, orientation=orientation)
     if orientation > 1 or (colours and bits == 16):
-        with pytest.raises(MisreadFileError, match=r"stored rotated|16 bits a colour"):
+        with pytest.raises(UnusableFileError, match=r"stored rotated|16 bits a colour"):
             read_image(path)
         return
     spread = {2: 85, 4: 17}.get(bits, 1)
