@@ -71,7 +71,7 @@ def make_form(
     collected = found.collected
     images = [f.images for f in (*collected.cases.values(), *collected.unlabeled.values())]
     source, ending, ready = _kind([path for files in images for path in files])
-    dimensions, components = layout([path for files in images for path in files])
+    dimensions, components = layout(images[0][0])
     channels, labels = _meaning(arguments, content, len(images[0]), components)
     _note_shared_patients(collected, split)
     return DatasetForm(
@@ -162,19 +162,14 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
     return source, ".tif" if endings.keys() & {".tif", ".tiff"} else ".png", False
 
 
-def layout(paths: Sequence[Path]) -> tuple[int, int]:
-    """Dimensions and values a voxel of the first image that can be read.
-
-    What cannot be read is reported later; if nothing can, the first one's header is asked.
-    """
-    for path in paths:
-        try:
-            volume = TrustingAffine(read_image)(path)
-        except (UnreadableFileError, OSError):
-            continue
-        return (2 if len(volume.geometry.size) == 2 else 3), volume.components
-    picture = formats.ending_of(paths[0]) in PICTURE_ENDINGS
-    return (2, picture_components(paths[0])) if picture else (3, 1)
+def layout(path: Path) -> tuple[int, int]:
+    """Dimensions and values a voxel of an image; what cannot be read is reported later."""
+    try:
+        volume = TrustingAffine(read_image)(path)
+    except (UnreadableFileError, OSError):
+        picture = formats.ending_of(path) in PICTURE_ENDINGS
+        return (2, picture_components(path)) if picture else (3, 1)
+    return (2 if len(volume.geometry.size) == 2 else 3), volume.components
 
 
 def _note_shared_patients(collected: Collected, split: Split) -> None:

@@ -173,7 +173,7 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
         split = _png_split(arguments, subsets, bool(collected.unlabeled))
         if arguments.channel_names is None:
             first = collected.cases[subsets["labeled"][0]].images[0]
-            arguments.channel_names = "R,G,B" if generic.layout([first])[1] == 3 else "zscore"
+            arguments.channel_names = "R,G,B" if generic.layout(first)[1] == 3 else "zscore"
         form = generic.make_form(arguments, found, {}, split)
     except UserError:
         collected.findings.raise_faults(f"{arguments.raw_dir} cannot be converted:")
