@@ -46,7 +46,7 @@ def read_picture(path: Path) -> Volume:
         UnreadableFileError: damaged or not a picture.
         UnusableFileError: stored rotated, or a PNG with 16 bits a colour.
     """
-    header = _upright_header(path)
+    header = _whole_header(path)
     try:
         if path.suffix.lower() in (".jpg", ".jpeg", ".gif"):
             array = _read_pillow(path)
@@ -58,8 +58,6 @@ def read_picture(path: Path) -> Volume:
         raise
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
-    if fault := too_many_bits(header):
-        raise UnusableFileError(fault)
     repaired = ""
     if header.white_is_zero:
         array, repaired = _inverted(array, header), "is stored with white as zero; it is turned"
@@ -83,14 +81,14 @@ def picture_components(path: Path) -> int:
         return 3
 
 
-def _upright_header(path: Path) -> PictureHeader:
-    """The header of a picture that need not be turned."""
+def _whole_header(path: Path) -> PictureHeader:
+    """The header of a picture that need not be turned and loses no bits."""
     _check_not_empty(path)
     try:
         header = read_picture_header(path)
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
-    if fault := not_upright(header):
+    if fault := not_upright(header) or too_many_bits(header):
         raise UnusableFileError(fault)
     return header
 
@@ -124,9 +122,9 @@ def read_mask(path: Path) -> Volume:
 
     Raises:
         UnreadableFileError: damaged, not a picture, several pictures, or in colour.
-        UnusableFileError: stored rotated.
+        UnusableFileError: stored rotated, or a PNG with 16 bits a colour.
     """
-    header = _upright_header(path)
+    header = _whole_header(path)
     is_tif = path.suffix.lower() in TIF_ENDINGS
     try:
         array = _read_tif(path) if is_tif else _read_mask_pillow(path)
@@ -156,7 +154,7 @@ def read_as_nnunet(path: Path, is_label: bool = False) -> Volume:
     """
     if fault := misreading(path, is_label):
         raise UnusableFileError(fault)
-    indices = is_label and _upright_header(path).palette is not None
+    indices = is_label and _whole_header(path).palette is not None
     return read_mask(path) if indices else read_picture(path)
 
 
@@ -199,7 +197,7 @@ def read_tif_stack(path: Path) -> Volume:
     Raises:
         UnreadableFileError: damaged, not 3D, or without a usable json file.
     """
-    header = _upright_header(path)
+    header = _whole_header(path)
     try:
         array = _read_tif(path)
     except Exception as error:  # tifffile raises many kinds

@@ -186,8 +186,8 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
             return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
     reference, prediction = maps["reference"], maps["prediction"]
     maps = {
-        "reference": reference.in_unit_of(prediction),
-        "prediction": prediction.in_unit_of(reference),
+        "reference": reference.in_lengths_of(prediction),
+        "prediction": prediction.in_lengths_of(reference),
     }
     if contradiction := _named_otherwise(job, maps["reference"].values):
         return f"{job.pair.name}: reference '{job.pair.reference}': {contradiction}"

@@ -21,7 +21,7 @@ from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
-from nnunet_semisup.evaluation.lengths import scaled_affine, spacing_mm
+from nnunet_semisup.evaluation.lengths import lengths_of, scaled_affine
 from nnunet_semisup.evaluation.names import REPORT_NAME
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.nifti import NIBABEL_READERS
@@ -80,8 +80,7 @@ class LabelMap:
     """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement.
 
     ``spacing_known`` is false for a 3D tif without the JSON file that has it, and the spacing 1.
-    ``factor`` are the mm in a unit of the header, as far as the reader left that to us; ``None``
-    where it declares no unit.
+    ``factor`` and ``denied`` are those of :class:`Lengths`.
     """
 
     labels: npt.NDArray[np.int32]
@@ -90,12 +89,17 @@ class LabelMap:
     placement: tuple[float, ...]
     spacing_known: bool = True
     factor: float | None = 1.0
+    denied: tuple[float, ...] | None = None
 
-    def in_unit_of(self, other: LabelMap) -> LabelMap:
-        """This map with lengths in the unit of ``other``, if it declares none itself.
+    def in_lengths_of(self, other: LabelMap) -> LabelMap:
+        """This map with the lengths of ``other``, if nnU-Net could not know better.
 
-        nnU-Net's nibabel readers write predictions without a unit, in numbers of the image's.
+        Its nibabel readers write predictions without a unit, in numbers of the image's; SimpleITK
+        writes the voxel size that it read, which the sform of ``other`` may deny.
         """
+        denied = other.denied
+        if denied is not None and self.denied is None and np.allclose(self.spacing, denied):
+            return replace(self, spacing=other.spacing)
         if self.factor is not None or other.factor in (None, 1.0):
             return self
         placement = scaled_affine(self.placement, other.factor)
@@ -187,9 +191,10 @@ def read_label_map(path: Path, reader: Reader, trust_affine: bool = False) -> La
     if array.shape[0] != 1:
         raise ValueError(f"a label map has one channel, this file has {array.shape[0]}")
     labels = _integers(array[0])
-    spacing, factor = spacing_mm(path, properties, by_nibabel)
+    lengths = lengths_of(path, properties, by_nibabel)
+    spacing, denied = lengths.spacing, lengths.denied
     if is_2d(properties):
-        labels, spacing = labels[0], spacing[1:]
+        labels, spacing, denied = labels[0], spacing[1:], denied and denied[1:]
     found = np.zeros(MAX_LABEL + 1, dtype=bool)
     for part in labels:  # as an index, all at once, the labels would take twice their memory
         found[part] = True
@@ -199,8 +204,8 @@ def read_label_map(path: Path, reader: Reader, trust_affine: bool = False) -> La
     known = not issubclass(reader, Tiff3DIO) or path.with_suffix(".json").is_file()
     placement = _placement(properties)
     if by_nibabel:
-        placement = scaled_affine(placement, factor or 1.0)
-    return LabelMap(labels, values, spacing, placement, known, factor)
+        placement = scaled_affine(placement, lengths.factor or 1.0)
+    return LabelMap(labels, values, spacing, placement, known, lengths.factor, denied)
 
 
 def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

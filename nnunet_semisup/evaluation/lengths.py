@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,40 @@ from nibabel.orientations import io_orientation
 from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, read_nifti_header
 
 
-def spacing_mm(
-    path: Path, properties: dict[str, Any], by_nibabel: bool
-) -> tuple[tuple[float, ...], float | None]:
-    """Return the lengths of the axes of an array that nnU-Net read, in mm.
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of the axes of an array that nnU-Net read.
+
+    Attributes:
+        spacing: in mm, one an axis.
+        factor: mm in a unit of the header, as far as the reader left it to us; ``None`` where the
+            header declares no unit.
+        denied: what pixdim gives where ``spacing`` is that of the sform.
+    """
+
+    spacing: tuple[float, ...]
+    factor: float | None = 1.0
+    denied: tuple[float, ...] | None = None
+
+
+def lengths_of(path: Path, properties: dict[str, Any], by_nibabel: bool) -> Lengths:
+    """Return the lengths of a file's axes.
 
     Args:
         path: the file.
-        properties: what the reader said of it.
+        properties: what nnU-Net's reader said of it.
         by_nibabel: the reader knows no units.
-
-    Returns:
-        One length an axis, and the mm in a unit of the header as far as the reader left it to us;
-        ``None`` where the header declares no unit.
     """
     spacing = tuple(float(s) for s in properties["spacing"])
     if not is_nifti(path):
-        return spacing, 1.0
+        return Lengths(spacing)
     header = read_nifti_header(path)
     factor = header.factor if by_nibabel else 1.0
+    spacing = tuple(step * factor for step in spacing)
     if header.affine_spacing is not None and header.sform is not None:
-        return _of_affine(header, spacing, properties), factor
-    declared = factor if header.unit_declared or not by_nibabel else None
-    return tuple(step * factor for step in spacing), declared
+        return Lengths(_of_affine(header, spacing, properties), factor, spacing)
+    declared = header.unit_declared or not by_nibabel
+    return Lengths(spacing, factor if declared else None)
 
 
 def _of_affine(

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_semisup.cli import evaluate as evaluate_command
@@ -13,7 +14,8 @@ from nnunet_semisup.data.checks import check_dataset
 from nnunet_semisup.data.raw import DatasetFolders
 from nnunet_semisup.dataset_conversion import verify_dataset
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.evaluate import evaluate_folders
+from nnunet_semisup.evaluation.evaluate import evaluate_folders, evaluate_inputs
+from nnunet_semisup.evaluation.inputs import find_inputs
 from tests.formats.rows_nifti import affine, write
 from tests.formats.rows_pictures import write_png, write_tif
 from tests.formats.standard import read_nifti
@@ -220,6 +222,21 @@ def test_evaluate_takes_the_affine_if_told_so(tmp_path, capsys, reader):
     assert json.loads(text)["cases"]["a"]["classes"]["box"]["HD95"] == pytest.approx(2.5)
 
 
+def test_prediction_of_simpleitk_for_a_denied_voxel_size(tmp_path):
+    """SimpleITKIO of nnU-Net 2.8.1 writes the 1 mm that it read; the affine is the reference's."""
+    with pytest.raises(UserError, match="--trust-affine"):
+        evaluated(tmp_path, CONTRADICTING, CONTRADICTING)
+    path = tmp_path / "prediction" / "a.nii.gz"
+    labels, properties = SimpleITKIO().read_seg(str(path))
+    SimpleITKIO().write_seg(labels[0], str(path), properties)
+    assert read_nifti(path).spacing == (1, 1, 1)
+    folders = (tmp_path / "reference", tmp_path / "prediction")
+    inputs = find_inputs(*folders, trust_affine=True)
+    case = evaluate_inputs(inputs).cases[0]
+    assert case.classes["box"].values["HD95"] == pytest.approx(2)
+    assert case.placement_differs is False
+
+
 def test_png_that_loses_bits_is_named(tmp_path, roots, capsys):
     """Pillow 13.0, and so scikit-image and nnU-Net, gives the upper 8 of 16 bits."""
     for folder in ("images", "labels"):
@@ -227,6 +244,7 @@ def test_png_that_loses_bits_is_named(tmp_path, roots, capsys):
     for number in range(3):
         colours = np.random.default_rng(number).integers(0, 1 << 16, (20, 24, 3))
         write_png(tmp_path / "data" / "images" / f"p{number}.png", colours.astype(np.uint16), 16)
-    write_png(tmp_path / "data" / "labels" / "p1.png", mask(0, 1, (20, 24)))
+    label = np.stack([mask(0, 1, (20, 24))] * 3, axis=-1)
+    write_png(tmp_path / "data" / "labels" / "p1.png", label, 16)
     assert convert(tmp_path / "data", "--label-names", "background,organ") == 2
-    assert capsys.readouterr().err.count("is a PNG with 16 bits a colour, of which nnU-Net's") == 3
+    assert capsys.readouterr().err.count("is a PNG with 16 bits a colour, of which nnU-Net's") == 4
