@@ -203,7 +203,7 @@ def read_tif_stack(path: Path) -> Volume:
     except Exception as error:  # tifffile raises many kinds
         raise _damaged(error) from error
     if header.palette is not None:
-        raise UnusableFileError("holds indices into a palette; save the stack without palette")
+        raise UnusableFileError("holds indices into a palette; save it without palette")
     if header.white_is_zero:
         array = _inverted(array, header)
     if array.ndim != 3:

@@ -23,5 +23,5 @@ def sheared_fault(of: str, consequence: str) -> str:
     """
     return (
         f"the axes of its {of} are not perpendicular, so its voxels are no rectangular grid; "
-        f"SimpleITK and so nnU-Net {consequence}. Resample it"
+        f"SimpleITK and so nnU-Net {consequence}. Save it on such a grid"
     )

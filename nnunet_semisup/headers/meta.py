@@ -47,18 +47,18 @@ def misreading(path: Path) -> str | None:
     if isinstance(fields, str) or _damage(fields):
         return None
     if not fields.keys() & {"ElementSpacing", "ElementSize"}:
-        return "its header gives no voxel size (ElementSpacing)"
+        return "its header gives no voxel size (ElementSpacing), of which nnU-Net makes 1 mm. Save it with one"
     unit = fields.get("DistanceUnits", "mm")
     if unit.lower() not in ("mm", "?", ""):
         return (
             f"its header gives lengths in '{unit}' (DistanceUnits), SimpleITK and so nnU-Net takes "
-            "the numbers for millimetres; write it in mm"
+            "the numbers for millimetres; save it in mm"
         )
     for key, neutral in _SCALING.items():
         if key in fields and not (_are_numbers(fields[key], 1) and float(fields[key]) == neutral):
             return (
                 f"its header says {key} = {fields[key]}, which SimpleITK and so nnU-Net does not "
-                f"apply; write the intensities themselves, with {key} = {neutral:g}"
+                f"apply; save it with the intensities themselves, and {key} = {neutral:g}"
             )
     matrix = next((fields[key] for key in _MATRICES if key in fields), None)
     if matrix is not None and are_sheared(_square(matrix)):

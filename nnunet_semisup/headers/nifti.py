@@ -187,32 +187,32 @@ def misreading(
     if min(header.pixdim, default=0) < 0:
         return (
             f"its header has the voxel size pixdim {numbers(header.pixdim)}; the standard wants "
-            "positive numbers, and some programs mirror such a scan. Write it with positive ones"
+            "positive numbers, and some programs mirror such a scan. Save it with positive ones"
         )
     trusted = trust_affine and header.affine_spacing is not None
     if not trusted and not (np.isfinite(header.pixdim).all() and all(header.pixdim)):
         shown = ", ".join(f"{step:g}" for step in header.pixdim)
-        return f"the header gives no voxel size (pixdim {shown}); nnU-Net would take 1 mm"
+        return f"the header gives no voxel size (pixdim {shown}); nnU-Net would take 1 mm. Save it with one"
     if header.affine_spacing is not None and not trust_affine:
         return (
             f"the voxel size of its sform is {numbers(header.affine_spacing)} mm, that of its "
             f"pixdim {numbers(header.pixdim)} mm, and it has no qform: SimpleITK, nibabel and so "
-            "nnU-Net take pixdim, the standard means the sform. With --trust-affine "
-            "nnUNetv2_semisup_convert and nnUNetv2_semisup_evaluate take the sform's"
+            "nnU-Net take pixdim, the standard means the sform. Save it with one size in both, or "
+            "let nnUNetv2_semisup_convert and _evaluate take the sform's with --trust-affine"
         )
     adds = math.isfinite(header.intercept) and header.intercept != 0
     if not by_nibabel and adds and (header.slope == 0 or math.isnan(header.slope)):
         return (
             f"its header has scl_slope {header.slope:g} and scl_inter {header.intercept:g}: by the "
             f"standard the voxels count as stored, SimpleITK and so nnU-Net adds "
-            f"{header.intercept:g}. Write it with scl_inter 0 if they are right as stored, with "
+            f"{header.intercept:g}. Save it with scl_inter 0 if they are right as stored, with "
             "scl_slope 1 if not"
         )
     too_long = header.quaternion_norm > 1 + _NIBABEL_ROUNDING
     if by_nibabel and too_long and header.qform is not None and header.sform is None:
         return (
             f"its qform's quaternion has the norm {header.quaternion_norm:.6g}, more than 1, which "
-            "nibabel and so nnU-Net refuses; write it with a sform"
+            "nibabel and so nnU-Net refuses; save it with a sform"
         )
     return None
 
@@ -221,7 +221,7 @@ def unit_fault(unit: str, reference: str) -> str:
     """Return what is wrong with a unit where nnU-Net reads by nibabel, which knows none."""
     return (
         f"declares its spacing in {unit}, the training images in {reference} (NIfTI header field "
-        f"xyzt_units), and nnU-Net's reader takes the numbers as they are; write it in {reference}"
+        f"xyzt_units), and nnU-Net's reader takes the numbers as they are; save it in {reference}"
     )
 
 

@@ -47,7 +47,7 @@ def misreading(path: Path) -> str | None:
         more = "; of axis mins and maxs alone nnU-Net's reader makes 1 mm" if extent else ""
         return (
             "its header gives no voxel size (space directions or spacings) for axis "
-            f"{', '.join(str(axis) for axis in absent) or '0'}{more}"
+            f"{', '.join(str(axis) for axis in absent) or '0'}{more}. Save it with one"
         )
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     by_axis = re.findall(r'"([^"]*)"', fields.get("units", ""))
@@ -56,7 +56,7 @@ def misreading(path: Path) -> str | None:
     if other:
         return (
             f"its header gives lengths in '{other[0]}' (space units), SimpleITK and so nnU-Net "
-            "takes the numbers for millimetres; write it in mm"
+            "takes the numbers for millimetres; save it in mm"
         )
     vectors = [vector for vector in _directions(fields) if vector]
     if len(vectors) > 1 and are_sheared(np.array(vectors).T):

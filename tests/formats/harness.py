@@ -80,8 +80,11 @@ def _components(row: Row) -> int:
     return shown.shape[-1] if shown.ndim > len(row.shape) else 1
 
 
-def raw_dataset(row: Row, plain: Row, root: Path) -> DatasetFolders:
-    """Two labeled cases of a plain kind, and one unlabeled case that is the row's file."""
+def raw_dataset(row: Row, plain: Row, root: Path, intact: bool = False) -> DatasetFolders:
+    """A labeled case of a plain kind, and an unlabeled one that is the row's file.
+
+    With ``intact`` that is plain, too.
+    """
     raw = root / "Dataset501_X"
     for name in ("imagesTr", "labelsTr", "imagesUn"):
         (raw / name).mkdir(parents=True)
@@ -89,7 +92,11 @@ def raw_dataset(row: Row, plain: Row, root: Path) -> DatasetFolders:
     plain_image = plain.image(1) if colours == 1 else np.stack([plain.image(1)] * colours, -1)
     plain.write(raw / "imagesTr" / f"lab_000_0000{row.ending}", plain_image)
     plain.write(raw / "labelsTr" / f"lab_000{row.ending}", plain.label())
-    row.write(raw / "imagesUn" / f"{CASE}_0000{row.ending}", row.image())
+    unlabeled = raw / "imagesUn" / f"{CASE}_0000{row.ending}"
+    if intact:
+        plain.write(unlabeled, plain.image(2))
+    else:
+        row.write(unlabeled, row.image())
     content = {
         "channel_names": {str(i): "a" for i in range(colours)},
         "labels": {"background": 0, "box": 1},

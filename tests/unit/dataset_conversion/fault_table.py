@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from nnunet_semisup.cli import verify
-from tests.formats.harness import raw_dataset
+from tests.formats.harness import CASE, raw_dataset
 from tests.formats.matrix import ROWS, plain_of
 from tests.formats.row import Row
 from tests.helpers import nnunet_folders
@@ -110,15 +110,20 @@ def _misread() -> Iterator[BrokenTree]:
         seen.add(kind)
         name = f"{row.format}: {row.says}"
         if command == "verify":
-            make, spoil = partial(_raw_dataset, row), lambda _: None
+            make, spoil = partial(_raw_dataset, row), partial(_spoil_raw, row)
             yield BrokenTree(command, name, row.fault, make, spoil, lambda _: _verify())
         else:
             yield _unlabeled_image(row, name)
 
 
-def _raw_dataset(row: Row, folder: Path) -> None:
-    """A raw data set whose unlabeled image is that of the row."""
-    raw_dataset(row, plain_of(row), folder.parent / "raw")
+def _raw_dataset(row: Row, folder: Path) -> Path:
+    """A raw data set of plain files in the row's format."""
+    return raw_dataset(row, plain_of(row), folder.parent / "raw", intact=True).raw
+
+
+def _spoil_raw(row: Row, raw: Path) -> None:
+    """Put the row's file in the place of the unlabeled image."""
+    row.write(raw / "imagesUn" / f"{CASE}_0000{row.ending}", row.image())
 
 
 def _unlabeled_image(row: Row, name: str) -> BrokenTree:
