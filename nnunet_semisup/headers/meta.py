@@ -47,7 +47,10 @@ def misreading(path: Path) -> str | None:
     if isinstance(fields, str) or _damage(fields):
         return None
     if not fields.keys() & {"ElementSpacing", "ElementSize"}:
-        return "its header gives no voxel size (ElementSpacing), of which nnU-Net makes 1 mm. Save it with one"
+        return (
+            "its header gives no voxel size (ElementSpacing), of which nnU-Net makes 1 mm. Save it "
+            "with one"
+        )
     unit = fields.get("DistanceUnits", "mm")
     if unit.lower() not in ("mm", "?", ""):
         return (

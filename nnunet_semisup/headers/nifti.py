@@ -192,7 +192,10 @@ def misreading(
     trusted = trust_affine and header.affine_spacing is not None
     if not trusted and not (np.isfinite(header.pixdim).all() and all(header.pixdim)):
         shown = ", ".join(f"{step:g}" for step in header.pixdim)
-        return f"the header gives no voxel size (pixdim {shown}); nnU-Net would take 1 mm. Save it with one"
+        return (
+            f"the header gives no voxel size (pixdim {shown}); nnU-Net would take 1 mm. Save it "
+            "with one"
+        )
     if header.affine_spacing is not None and not trust_affine:
         return (
             f"the voxel size of its sform is {numbers(header.affine_spacing)} mm, that of its "
