@@ -197,6 +197,11 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     )
     add("--allow-partial", action="store_true", help="convert although cases are not on disk")
     add_accepted(parser)
+    add(
+        "--trust-affine",
+        action="store_true",
+        help="NIfTI files whose pixdim denies the voxel size of their sform: write the sform's",
+    )
 
 
 def _options(arguments: argparse.Namespace) -> Options:

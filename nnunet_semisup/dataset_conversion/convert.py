@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from nnunet_semisup.dataset_conversion.report import build_report, summary
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
-from nnunet_semisup.dataset_conversion.volume import write_text
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine, write_text
 from nnunet_semisup.dataset_conversion.write import write_cases, write_dataset_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
@@ -55,6 +55,7 @@ class Options:
     allow_partial: bool = False
     allow_empty: bool = False
     allow_constant_channels: bool = False
+    trust_affine: bool = False
     reorient: bool = False
     overwrite: bool = False
     dry_run: bool = False
@@ -131,6 +132,9 @@ def convert(
             the disk failed while writing; then the same command continues.
     """
     _check_options(form, options)
+    if options.trust_affine:
+        trusting = (TrustingAffine(form.read_image), TrustingAffine(form.read_label))
+        form = replace(form, read_image=trusting[0], read_label=trusting[1])
     target = Target(options.dataset_id, options.name)
     if not options.dry_run:
         target.finish_interrupted()
@@ -281,6 +285,7 @@ def _settings(
         "reorient": options.reorient,
         "link": options.link,
         "assumptions": dict(form.assumptions),
+        **({"trust_affine": True} if options.trust_affine else {}),
     }
 
 

@@ -174,6 +174,8 @@ def _read(
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
+    if volume.repaired:
+        facts.warnings.append(f"{path.name}: {volume.repaired}")
     array = volume.array
     if fault := _layout_fault(path, volume, *layout):
         facts.faults.append(f"{path}: {fault}")

@@ -35,15 +35,15 @@ from nnunet_semisup.dataset_conversion.consistency import (
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
-    read_picture,
-    read_tif_stack,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import SUBSETS, RawListing, list_raw
+from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet, read_stack_as_nnunet
 from nnunet_semisup.dataset_conversion.readers import by_nibabel, has_channel_axis, scan_reader
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
 from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers.nifti import read_nifti_header, unit_fault
 from nnunet_semisup.parallel import map_cases
 
 _CHANNEL_AXIS = (
@@ -145,7 +145,9 @@ def verify_dataset(
         return Verified(folders.name, {}, findings)
     content, listing, form, facts = cases.content, cases.listing, cases.form, cases.facts
     read = [file.path for found in facts for file in (*found.images, found.label) if file]
-    if not by_nibabel(form.read_image) and (contradiction := contradicting_headers(read)):
+    if by_nibabel(form.read_image):
+        findings.faults += _unit_faults(read)
+    elif contradiction := contradicting_headers(read):
         findings.warnings.append(contradiction)
     if form.components > 1 and has_channel_axis(listing.cases[0].images[0]):
         findings.faults.append(_CHANNEL_AXIS)
@@ -196,12 +198,15 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         values.update(int(v) for v in (value if isinstance(value, list) else [value]))
     training = [case for case in listing.cases if case.subset.needs_label]
     first = training[0].images[0] if training else None
-    reader: Callable[[Path], Volume] = read_picture
+    reader: Callable[[Path], Volume] = read_as_nnunet
+    label_reader: Callable[[Path], Volume] = partial(read_as_nnunet, is_label=True)
     dimensions, components = 2, 1
     if content["file_ending"].lower() not in PICTURE_ENDINGS:
-        reader, dimensions = scan_reader(content, first), 3
+        reader = label_reader = scan_reader(content, first)
+        dimensions = 3
     elif first is not None and is_tif_stack(first):
-        reader, dimensions = read_tif_stack, 3
+        reader = label_reader = read_stack_as_nnunet
+        dimensions = 3
     for case in training:
         try:
             example = reader(case.images[0])
@@ -216,7 +221,7 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         labels=dict(content["labels"]),
         label_map={value: value for value in sorted(values)},
         read_image=reader,
-        read_label=reader,
+        read_label=label_reader,
         description="",
         reference="",
         licence="",
@@ -226,6 +231,17 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         test_labels=listing.has_test_labels,
         absent_label_advice="check the labels in dataset.json",
     )
+
+
+def _unit_faults(files: Sequence[Path]) -> list[str]:
+    """Files in another unit than the first, for a reader that knows no units."""
+    headers = {path: read_nifti_header(path) for path in files}
+    first = next(iter(headers.values()), None)
+    return [
+        f"{path} {unit_fault(header.unit, first.unit)}"
+        for path, header in headers.items()
+        if first is not None and header.factor != first.factor
+    ]
 
 
 def _check_together(
