@@ -13,6 +13,7 @@ from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
     array_sha256,
     not_finite,
@@ -134,6 +135,9 @@ def _read(
     try:
         volume = reader(path)
         digest = source_sha256(path)
+    except UnusableFileError as error:
+        facts.faults.append(f"{path}: {error}")
+        return None
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None

@@ -31,6 +31,10 @@ class UnreadableFileError(ValueError):
     """A file that cannot be read as a scan; the message says why in words."""
 
 
+class UnusableFileError(UnreadableFileError):
+    """A sound file that cannot be used; the message says why, and what to do instead."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Where the voxels lie, in ITK's convention: axes x, y, z, millimetres, LPS."""
@@ -258,7 +262,11 @@ def array_sha256(array: np.ndarray) -> str:
 
 
 def source_sha256(path: Path) -> str:
-    """Hash of a file's bytes, or of the names and bytes of all files below a folder."""
+    """Hash of a file's bytes, or of the names and bytes of all files below a folder.
+
+    For a path below a file, which stands for a part of it, it is that of the file.
+    """
+    path = path.parent if path.parent.is_file() else path
     digest = hashlib.sha256()
     is_folder = path.is_dir()
     for name in sorted(p for p in path.rglob("*") if p.is_file()) if is_folder else [path]:
