@@ -131,8 +131,8 @@ def notes_on(folder: Path, series: Sequence[Series], beside: Sequence[Identity])
     notes = []
     if beside:
         notes.append(
-            f"{len(beside)} DICOM files in {folder} are no slices of a scan and are left out: "
-            f"{listed(beside)}"
+            f"{len(beside)} DICOM files in {folder} are no slices of a scan and not used as "
+            f"images: {listed(beside)}"
         )
     inverted = [str(s.folder) for s in series if s.is_inverted]
     if inverted:
