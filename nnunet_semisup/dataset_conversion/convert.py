@@ -17,6 +17,7 @@ from nnunet_semisup.dataset_conversion.consistency import (
     add_unlisted,
     check_split,
     check_unlabeled_left,
+    compare_names,
     find_duplicates,
     judge_duplicates,
     spacing_outliers,
@@ -208,6 +209,7 @@ def _verify(
         collected.findings.warnings.append(contradiction)
     collected.findings.warnings += [text for _, text in spacing_outliers(facts)]
     collected.findings.warnings += absent_labels(facts, form)
+    compare_names(facts, form, collected.findings)
     return facts
 
 

@@ -17,6 +17,7 @@ from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.consistency import (
     MOST_SIMILAR_LISTED,
     absent_labels,
+    compare_names,
     describe_many,
     find_duplicates,
     spacing_outliers,
@@ -199,6 +200,7 @@ def _check_together(
         elif pair.kind != "acquisition":
             findings.warnings.append(f"{pair.describe()}; compare their images")
     findings.warnings += absent_labels(facts, form)
+    compare_names(facts, form, findings)
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
         place.append(text)

@@ -57,10 +57,10 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "c
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
         _write_and_read_back(volume, folder / name, path if form.images_ready else None, link)
-    if case.label is not None and label_name is not None and facts.label is not None:
-        label = form.read_label(case.label)
-        _check_unchanged(case.label, label.array, facts.label.voxels_sha256)
-        mapped = Volume(map_labels(label.array, form.label_map), facts.geometry)
+    if label_name is not None and facts.label is not None and facts.meaning is not None:
+        label = form.read_label(facts.label.path)
+        _check_unchanged(facts.label.path, label.array, facts.label.voxels_sha256)
+        mapped = Volume(map_labels(label.array, facts.meaning.label_map), facts.geometry)
         _write_and_read_back(mapped, folder / label_name)
 
 
