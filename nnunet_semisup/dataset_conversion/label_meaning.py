@@ -149,12 +149,12 @@ def contradictions(taken: Mapping[str, Mapping[int, str]]) -> list[str]:
     doubtful = [key for key in cases if values.count(key[0]) > 1 or names_.count(key[1]) > 1]
     if not doubtful:
         return []
-    listed = "; ".join(
+    described = "; ".join(
         f"{value} is '{shown[name]}' in {listed(cases[value, name])}" for value, name in doubtful
     )
     choices = ",".join(f"{name}:NEW" for name in dict.fromkeys(shown[n] for _, n in doubtful))
     return [
-        f"the headers of the labels give a value two names, or a name two values: {listed}. Say "
+        f"the headers of the labels give a value two names, or a name two values: {described}. Say "
         f"what the names are instead of the numbers: --label-map '{choices}'"
     ]
 

@@ -23,6 +23,7 @@ from tests.unit.dataset_conversion.trees_names import (
     write_nrrd,
 )
 
+pytestmark = pytest.mark.usefixtures("no_search")
 CT = ("--channel-names", "CT")
 ORGANS = (*CT, "--label-names", "background,liver,spleen")
 SEG = ("--label-suffix", ".seg")
@@ -87,55 +88,53 @@ def test_layers_that_overlap_are_refused_by_the_names_of_the_segments(tmp_path):
     liver = organs(0) > 0
     path = tmp_path / "a.seg.nrrd"
     write_layers([liver.astype(np.uint8), (organs(0) == 2).astype(np.uint8)], ["a", "b"], path)
-    with pytest.raises(UnusableFileError, match="overlap .'a' and 'b' share 72 voxels."):
+    with pytest.raises(UnusableFileError, match=r"overlap \('a' and 'b' share 72 voxels"):
         read_label(path)
 
 
-def test_each_case_is_mapped_by_its_own_header(tmp_path, nnunet_roots):
+def test_each_case_is_mapped_by_its_own_header(tmp_path, roots):
     """In p2 the value 1 is the spleen. The names decide, not the numbers."""
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *ORGANS, *SEG) == 0
     for case in LABELED:
         source = read(folders.labels / f"{case}.seg.nrrd")
         expected = swapped(source) if case == "p2" else source
-        assert np.array_equal(read(made(nnunet_roots) / "labelsTr" / f"{case}.nii.gz"), expected)
-    report = json.loads((made(nnunet_roots) / "conversion_report.json").read_text())
+        assert np.array_equal(read(made(roots) / "labelsTr" / f"{case}.nii.gz"), expected)
+    report = json.loads((made(roots) / "conversion_report.json").read_text())
     assert report["cases"]["p2"]["label_names"] == {
         "1": {"name": "spleen", "written_as": 2},
         "2": {"name": "liver", "written_as": 1},
     }
 
 
-def test_a_nifti_label_table_is_mapped_by_name(tmp_path, nnunet_roots):
+def test_a_nifti_label_table_is_mapped_by_name(tmp_path, roots):
     folders = make_named(tmp_path / "data", {5: "Spleen", 9: "LIVER"}, ".nii.gz")
     assert convert(folders.root, *ORGANS) == 0
     source = read(folders.labels / "p2.nii.gz")
-    written = read(made(nnunet_roots) / "labelsTr" / "p2.nii.gz")
+    written = read(made(roots) / "labelsTr" / "p2.nii.gz")
     assert np.array_equal(written == 1, source == 9)
     assert np.array_equal(written == 2, source == 5)
 
 
-def test_names_of_files_are_the_labels_if_nothing_else_says_them(tmp_path, nnunet_roots, capsys):
+def test_names_of_files_are_the_labels_if_nothing_else_says_them(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *CT, *SEG) == 0
-    assert content(nnunet_roots)["labels"] == {"background": 0, "liver": 1, "spleen": 2}
+    assert content(roots)["labels"] == {"background": 0, "liver": 1, "spleen": 2}
     assert "the labels are background, liver, spleen" in capsys.readouterr().out
     source = read(folders.labels / "p2.seg.nrrd")
-    assert np.array_equal(read(made(nnunet_roots) / "labelsTr" / "p2.nii.gz"), swapped(source))
+    assert np.array_equal(read(made(roots) / "labelsTr" / "p2.nii.gz"), swapped(source))
 
 
-def test_layered_labels_are_converted_by_name(tmp_path, nnunet_roots):
+def test_layered_labels_are_converted_by_name(tmp_path, roots):
     folders = make_named(tmp_path / "data")
     label = organs(1)
     layers = [(label == v).astype(np.uint8) for v in (2, 1)]
     write_layers(layers, ["spleen", "liver"], folders.labels / "p2.seg.nrrd")
     assert convert(folders.root, *ORGANS, *SEG) == 0
-    assert np.array_equal(read(made(nnunet_roots) / "labelsTr" / "p2.nii.gz"), label)
+    assert np.array_equal(read(made(roots) / "labelsTr" / "p2.nii.gz"), label)
 
 
-def test_an_unknown_name_is_refused_with_all_names_and_the_advice_works(
-    tmp_path, nnunet_roots, capsys
-):
+def test_an_unknown_name_is_refused_with_all_names_and_the_advice_works(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data", {1: "Milz", 2: "liver"})
     assert convert(folders.root, *ORGANS, *SEG) == 2
     error = capsys.readouterr().err
@@ -145,28 +144,25 @@ def test_an_unknown_name_is_refused_with_all_names_and_the_advice_works(
     assert "--label-map 'Milz:NEW'" in error
     assert convert(folders.root, *ORGANS, *SEG, "--label-map", "Milz:2") == 0
     source = read(folders.labels / "p2.seg.nrrd")
-    assert np.array_equal(read(made(nnunet_roots) / "labelsTr/p2.nii.gz") == 2, source == 1)
+    assert np.array_equal(read(made(roots) / "labelsTr/p2.nii.gz") == 2, source == 1)
 
 
-def test_names_of_values_that_do_not_occur_do_not_matter(tmp_path, nnunet_roots):
+def test_names_of_values_that_do_not_occur_do_not_matter(tmp_path, roots):
     """TotalSegmentator writes the whole table of its task, whatever is in the file."""
     folders = make_named(tmp_path / "data", {**SPLEEN_FIRST, 3: "aorta", 117: "rib"}, ".nii.gz")
     assert convert(folders.root, *ORGANS) == 0
 
 
-def test_a_label_map_against_a_name_is_refused(tmp_path, nnunet_roots, capsys):
+def test_a_label_map_against_a_name_is_refused(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *ORGANS, *SEG, "--label-map", "1:1,2:2") == 2
     error = capsys.readouterr().err
     assert "case p2: " in error
     assert "case p1: " not in error
-    assert (
-        "the value 1 'spleen', which is 2 in the data set's labels, and --label-map says 1:1"
-        in (error)
-    )
+    assert "the value 1 'spleen', which is 2 in the data set's labels, and --label-map" in error
 
 
-def test_a_value_without_a_name_among_named_ones_is_refused(tmp_path, nnunet_roots, capsys):
+def test_a_value_without_a_name_among_named_ones_is_refused(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data", {1: "liver"})
     assert convert(folders.root, *ORGANS, *SEG) == 2
     assert (
@@ -175,7 +171,7 @@ def test_a_value_without_a_name_among_named_ones_is_refused(tmp_path, nnunet_roo
     assert convert(folders.root, *ORGANS, *SEG, "--label-map", "1:1,2:2") == 0
 
 
-def test_numbers_given_by_hand_must_not_hide_two_names_of_a_value(tmp_path, nnunet_roots, capsys):
+def test_numbers_given_by_hand_must_not_hide_two_names_of_a_value(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data", {1: "Milz", 2: "Leber"})
     write_nrrd(organs(0), folders.labels / "p1.seg.nrrd", slicer({1: "Leber", 2: "Milz"}))
     write_nrrd(organs(2), folders.labels / "p3.seg.nrrd", slicer({1: "Leber", 2: "Milz"}))
@@ -187,7 +183,7 @@ def test_numbers_given_by_hand_must_not_hide_two_names_of_a_value(tmp_path, nnun
     assert convert(folders.root, *ORGANS, *SEG, "--label-map", "Leber:1,Milz:2") == 0
 
 
-def test_regions_take_names_by_number_but_not_two_names_for_a_value(tmp_path, nnunet_roots, capsys):
+def test_regions_take_names_by_number_but_not_two_names_for_a_value(tmp_path, roots, capsys):
     labels = {
         "labels": {"background": 0, "all": [1, 2], "core": [2]},
         "regions_class_order": [1, 2],
@@ -202,36 +198,31 @@ def test_regions_take_names_by_number_but_not_two_names_for_a_value(tmp_path, nn
     assert "give a value two names, or a name two values" in capsys.readouterr().err
 
 
-def test_numbered_names_say_nothing(tmp_path, nnunet_roots):
+def test_numbered_names_say_nothing(tmp_path, roots):
     """Slicer's own names for segments that nobody named."""
     folders = make_named(tmp_path / "data", {1: "Segment_1", 2: "Segment_2"})
     assert convert(folders.root, *ORGANS, *SEG) == 0
 
 
-def test_files_that_say_nothing_beside_files_in_another_order_are_named(
-    tmp_path, nnunet_roots, capsys
-):
+def test_files_that_say_nothing_beside_files_in_another_order_are_named(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data")
     write_nrrd(organs(2), folders.labels / "p3.seg.nrrd", {})
     assert convert(folders.root, *ORGANS, *SEG) == 0
     told = capsys.readouterr().out
-    assert (
-        "the labels of 1 cases do not say what their values mean and are read by number (p3)"
-        in (told)
-    )
+    assert "1 cases do not say what their values mean and are read by number (p3)" in told
     assert "1 'spleen', 2 'liver'" in told
 
 
 @pytest.mark.parametrize(
     "given", ["1", "liver", "liver:x", ":1", "1:1,1:2", "liver:1,LIVER:2", "9:9"]
 )
-def test_a_label_map_that_cannot_be_meant_is_refused(tmp_path, nnunet_roots, capsys, given):
+def test_a_label_map_that_cannot_be_meant_is_refused(tmp_path, roots, capsys, given):
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *ORGANS, *SEG, "--label-map", given) == 2
     assert "--label-map" in capsys.readouterr().err
 
 
-def test_labels_that_differ_in_nothing_that_counts_are_refused(tmp_path, nnunet_roots, capsys):
+def test_labels_that_differ_in_nothing_that_counts_are_refused(tmp_path, roots, capsys):
     folders = make_named(tmp_path / "data")
     names = "background,liver,Li-ver,LIVER"
     assert convert(folders.root, *CT, *SEG, "--label-names", names) == 2

@@ -22,9 +22,10 @@ SPACING = (1.0, 1.0, 2.0)
 def organs(seed: int, names: Names = LIVER_FIRST, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """A large liver and a small spleen with the values that ``names`` gives them."""
     value = {name.lower(): v for v, name in names.items()}
+    liver = value.get("liver", value.get("leber", 1))
     label = np.zeros(shape, np.uint8)
-    label[2:8, 2:12, 2 : 10 + seed % 3] = value.get("liver", 1)
-    label[2:5, 14:18, 14:20] = value.get("spleen", 2)
+    label[2:8, 2:12, 2 : 10 + seed % 3] = liver
+    label[2:5, 14:18, 14:20] = value.get("spleen", 3 - liver)
     return label
 
 
