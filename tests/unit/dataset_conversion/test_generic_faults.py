@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.dataset_conversion.name_faults import NAME_FAULTS
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,
@@ -298,6 +299,7 @@ FAULTS = {
         "--link hardlink is not possible",
         (*WHAT, "--link", "hardlink"),
     ),
+    **NAME_FAULTS,
 }
 
 PHOTO_FAULTS = {

@@ -95,9 +95,15 @@ def label_table(names: Names) -> bytes:
     ).encode()
 
 
-def write_nifti(label: np.ndarray, path: Path, names: Names | None, code: int = 30) -> None:
+def write_nifti(
+    label: np.ndarray,
+    path: Path,
+    names: Names | None,
+    code: int = 30,
+    spacing: tuple[float, ...] = SPACING,
+) -> None:
     """A label, with a label table in an extension of the given code."""
-    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     image = nibabel.Nifti1Image(label.T, affine)
     if names is not None:
         image.header.extensions.append(Nifti1Extension(code, label_table(names)))
