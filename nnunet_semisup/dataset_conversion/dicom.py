@@ -154,7 +154,7 @@ def read_dicom_folder(folder: Path) -> Volume:
     faults: list[str] = []
     found = find_series(folder, faults)
     if faults:
-        raise UnreadableFileError("; ".join(faults))
+        raise UnusableFileError("; ".join(faults))
     if len(found) != 1:
         raise UnusableFileError(
             f"the folder holds {len(found)} DICOM series; keep the one that is meant"

@@ -20,13 +20,14 @@ from nnunet_semisup.dataset_conversion.generic_channels import (
 )
 from nnunet_semisup.dataset_conversion.generic_collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic_labels import Labels, read_channels, read_labels
-from nnunet_semisup.dataset_conversion.generic_masks import Masks
+from nnunet_semisup.dataset_conversion.generic_masks import Masks, names_of_masks
 from nnunet_semisup.dataset_conversion.generic_read import (
     LabelReader,
     is_seg,
     read_image,
 )
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
+from nnunet_semisup.dataset_conversion.label_names import plain
 from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
 from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS
 from nnunet_semisup.dataset_conversion.splits import Split
@@ -126,14 +127,20 @@ def _label_reader(
     arguments: argparse.Namespace, collected: Collected, labels: Labels
 ) -> LabelReader:
     """What reads the labels, whichever of the kinds they are."""
-    values = {name: value for name, value in labels.names.items() if isinstance(value, int)}
+    chosen = {str(name): value for name, value in labels.choices.items() if isinstance(name, str)}
+    named = {
+        plain(name): value
+        for name, value in labels.names.items()
+        if isinstance(value, int) and value not in chosen.values()
+    }
+    masks = {name: value for name, value in {**named, **chosen}.items() if value}
     return LabelReader(
         images={
             files.label: files.images[0]
             for files in collected.cases.values()
             if files.label is not None and is_seg(files.label)
         },
-        masks=Masks({name: value for name, value in values.items() if value}, arguments.overlap),
+        masks=Masks(masks, arguments.overlap),
     )
 
 
@@ -172,7 +179,7 @@ def _meaning(
         problems.append(str(error))
     try:
         labels = read_labels(
-            arguments.label_names,
+            arguments.label_names or _masks_of(arguments, content, label_files),
             arguments.labels_json,
             arguments.label_map,
             content,
@@ -183,6 +190,15 @@ def _meaning(
     if problems:
         raise UserError("\n".join(problems))
     return channels, labels
+
+
+def _masks_of(
+    arguments: argparse.Namespace, content: Mapping[str, Any], files: Sequence[Path]
+) -> str | None:
+    """The names of masks, one file a structure, where nothing else says what the labels are."""
+    if arguments.labels_json is not None or "labels" in content:
+        return None
+    return names_of_masks(files)
 
 
 def _check_number(facts: Any, expected: int) -> list[str]:

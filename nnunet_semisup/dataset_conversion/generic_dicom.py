@@ -39,9 +39,9 @@ def list_series(folder: Path, labels: Collection[str], findings: Findings) -> di
     alone = [
         other
         for other in beside
-        if other.kind is not Kind.OTHER
-        and other.patient_id not in patients
+        if other.patient_id not in patients
         and _top(folder, other.path) not in tops
+        and (other.kind is not Kind.OTHER or not found)
     ]
     if alone:
         findings.faults.append(
@@ -119,7 +119,8 @@ def find_labels(folder: Path, images: Path, findings: Findings) -> DicomLabels:
         UserError: DICOM SEG cannot be read, because highdicom is not installed.
     """
     beside: list[Identity] = []
-    series: list[Series] = find_series(folder, [], beside)
+    faults: list[str] = []
+    series: list[Series] = find_series(folder, faults, beside)
     segmentations = [other for other in beside if other.kind is Kind.SEGMENTATION]
     if segmentations:
         need_highdicom()
@@ -131,4 +132,5 @@ def find_labels(folder: Path, images: Path, findings: Findings) -> DicomLabels:
         return DicomLabels()
     if not series or folder.resolve() == images.resolve():
         return DicomLabels()
+    findings.faults += faults
     return DicomLabels(_by_name(folder, ((s.folder, s.patient_id) for s in series)), "series")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion import formats
+from nnunet_semisup.dataset_conversion.label_names import plain
 from nnunet_semisup.dataset_conversion.volume import Geometry, UnusableFileError, Volume
 
 LAST = "last"
@@ -27,13 +28,23 @@ def mask_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def names_of_masks(labels: Iterable[Path]) -> str | None:
+    """Return the names of all masks as ``--label-names`` has them; ``None`` if there is none.
+
+    Args:
+        labels: of which some may be folders of masks.
+    """
+    names = {name for path in labels if path.is_dir() for name in mask_files(path)}
+    return ",".join(["background", *sorted(names)]) if names else None
+
+
 @dataclass(frozen=True)
 class Masks:
     """How masks become one label.
 
     Args:
-        values: nnU-Net's value by the name of a mask's file without ending; other files are not
-            opened.
+        values: nnU-Net's value by the name of a mask's file without ending, as
+            :func:`label_names.plain` has it; other files are not opened.
         overlap: ``"last"``: where masks overlap, the one with the highest value has the voxel.
     """
 
@@ -54,11 +65,12 @@ class Masks:
             UnusableFileError: a mask is not there, has several values or another grid, or overlaps
                 with another one.
         """
-        files = mask_files(folder)
+        there = mask_files(folder)
+        files = {plain(name): path for name, path in there.items()}
         missing = [name for name in self.values if name not in files]
         if missing:
             raise UnusableFileError(
-                f"there is no mask of {', '.join(missing)}, only of {_listed(files)}. Add it, with "
+                f"there is no mask of {', '.join(missing)}, only of {_listed(there)}. Add it, with "
                 "zeros alone where the case has no such structure, or leave it out of --label-names"
             )
         label: np.ndarray | None = None
@@ -72,7 +84,7 @@ class Masks:
             if not grid.equals(volume.geometry):
                 raise UnusableFileError(f"{files[name].name} has another grid than the others do")
             if self.overlap != LAST:
-                overlaps += self._overlaps(label[inside], name)
+                overlaps += self._overlaps(label[inside], name, value)
             label[inside] = value
         if overlaps:
             raise UnusableFileError(
@@ -84,13 +96,13 @@ class Masks:
         assert grid is not None
         return Volume(label, grid)
 
-    def _overlaps(self, taken: np.ndarray, name: str) -> list[str]:
+    def _overlaps(self, taken: np.ndarray, name: str, own: int) -> list[str]:
         """With which masks a further one overlaps, from the labels inside of it."""
         names = {value: other for other, value in self.values.items()}
         return [
             f"{names[value]} and {name} share {count} voxels"
             for value, count in zip(*np.unique(taken, return_counts=True), strict=True)
-            if value
+            if value not in {0, own}
         ]
 
 

@@ -158,7 +158,9 @@ def test_size_and_copies(tmp_path):
 def test_two_series_in_one_folder(tmp_path):
     write_series(tmp_path, hounsfield(), "P1")
     write_series(tmp_path, hounsfield(), "P2", [f"2-{i}.dcm" for i in range(6)])
-    with pytest.raises(UnreadableFileError, match="holds 2 DICOM series; keep the one that is meant"):
+    with pytest.raises(
+        UnreadableFileError, match="holds 2 DICOM series; keep the one that is meant"
+    ):
         read_dicom_folder(tmp_path)
 
 
