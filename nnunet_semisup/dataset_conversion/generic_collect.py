@@ -120,7 +120,8 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
         test_folder = None
     _check_uses({"--images": image_folder, "--test": test_folder}, extra)
     label_folder = _choose(root, arguments.labels, _LABEL_FOLDERS, "--labels")
-    images, labels, naming = _list_pair(image_folder, label_folder, naming, findings)
+    apart = [folder for folder in (test_folder, *extra) if folder is not None]
+    images, labels, naming = _list_pair(image_folder, label_folder, naming, findings, apart)
     _add(found, images, labels, is_test=False)
     if not found.training:
         _refuse_empty(found.collected, image_folder, _NO_IMAGE)
@@ -129,7 +130,7 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
             root, arguments.test_labels, _TEST_LABEL_FOLDERS, "--test-labels"
         )
         found.test_labels = test_label_folder is not None
-        images, labels, _ = _list_pair(test_folder, test_label_folder, naming, findings)
+        images, labels, _ = _list_pair(test_folder, test_label_folder, naming, findings, extra)
         _add(found, images, labels, is_test=True)
     add_own_unlabeled(
         found.collected,
@@ -139,7 +140,11 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
 
 
 def _list_pair(
-    image_folder: Path, label_folder: Path | None, naming: Naming, findings: Findings
+    image_folder: Path,
+    label_folder: Path | None,
+    naming: Naming,
+    findings: Findings,
+    apart: Sequence[Path],
 ) -> tuple[Images, dict[str, Path], Naming]:
     """Images and their labels, and the naming that the training images settle."""
     labels: dict[str, Path] = {}
@@ -152,7 +157,7 @@ def _list_pair(
     names = labels or dicom.names()
     if naming.digits is None:
         naming = naming.settled(image_folder, names)
-    images = list_images(image_folder, naming, names, findings)
+    images = list_images(image_folder, naming, names, findings, apart)
     labels = labels or dicom.of(images, findings)
     match(images, labels, findings)
     return images, labels, naming

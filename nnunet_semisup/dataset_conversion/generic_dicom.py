@@ -19,7 +19,9 @@ from nnunet_semisup.dataset_conversion.verify import Findings
 _SHOWN = 5
 
 
-def list_series(folder: Path, labels: Collection[str], findings: Findings) -> dict[str, Path]:
+def list_series(
+    folder: Path, labels: Collection[str], findings: Findings, apart: Sequence[Path] = ()
+) -> dict[str, Path]:
     """Find the DICOM series below ``folder``, one a case.
 
     A case is named after the folder that lies directly in ``folder``, or after the patient's id
@@ -30,9 +32,14 @@ def list_series(folder: Path, labels: Collection[str], findings: Findings) -> di
         folder: is searched at any depth.
         labels: cases with a label.
         findings: where to put what is wrong.
+        apart: folders of another use, which may lie in ``folder``.
     """
     beside: list[Identity] = []
-    found = find_series(folder, findings.faults, beside)
+    found = [
+        series
+        for series in find_series(folder, findings.faults, beside)
+        if not any(series.folder.resolve().is_relative_to(other.resolve()) for other in apart)
+    ]
     findings.warnings += notes_on(folder, found, beside)
     patients = {series.patient_id for series in found}
     tops = {_top(folder, series.folder) for series in found}

@@ -102,7 +102,11 @@ def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, P
 
 
 def list_images(
-    folder: Path, naming: Naming, labels: Collection[str], findings: Findings
+    folder: Path,
+    naming: Naming,
+    labels: Collection[str],
+    findings: Findings,
+    apart: Sequence[Path] = (),
 ) -> Images:
     """The images directly in ``folder`` by case, or the DICOM series below it.
 
@@ -112,10 +116,11 @@ def list_images(
         labels: cases with a label, which settle whether ``_0000`` is a channel or part of a name;
             where they do not, ``naming`` does.
         findings: where to put what is wrong.
+        apart: folders of another use, in which DICOM series are not looked for.
     """
     files = _known_files(folder, findings)
     if not files:
-        return {case: (p,) for case, p in list_series(folder, labels, findings).items()}
+        return {case: (p,) for case, p in list_series(folder, labels, findings, apart).items()}
     files = naming.without_prefix(files, "image", findings)
     stems = [stem for _, stem in files]
     if naming.image_suffixes:

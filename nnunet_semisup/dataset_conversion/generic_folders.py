@@ -65,7 +65,7 @@ def list_case_folders(
             folder = path.parent if _is_of_masks(label) else path
             known = _known(cases, path, label, bids, len(image_globs))
             known.labels += [] if folder in known.labels else [folder]
-        if (label and _is_of_masks(label)) or (bids and _is_derived(path, root)):
+        if (label and _is_of_masks(label)) or (bids and is_derived(path, root)):
             continue
         for number, pattern in enumerate(image_globs):
             if glob := _fitting(path, pattern):
@@ -92,7 +92,8 @@ def _is_of_masks(glob: str) -> bool:
     return bool(re.search(r"/\*(\.[A-Za-z.]+)?$", glob))
 
 
-def _is_derived(path: Path, root: Path) -> bool:
+def is_derived(path: Path, root: Path) -> bool:
+    """Return whether a file of a BIDS tree is none of its raw data."""
     return path.relative_to(root).parts[0] in _NOT_RAW
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion.formats import ending_of
-from nnunet_semisup.dataset_conversion.generic_folders import is_bids
+from nnunet_semisup.dataset_conversion.generic_folders import is_bids, is_derived
 
 _LOOKED_AT = 5000
 _LABEL_WORDS = re.compile(
@@ -31,16 +31,17 @@ def suggestion(root: Path) -> str:
     files = list(islice(_image_files(root), _LOOKED_AT))
     if not files:
         return ""
-    patterns = _of_bids(root, files) if is_bids(root) else _of_case_folders(root, files)
+    bids = is_bids(root)
+    patterns = _of_bids(root, files) if bids else _of_case_folders(root, files)
     images = [pattern for pattern in patterns if not _LABEL_WORDS.search(pattern)]
     labels = [pattern for pattern in patterns if _LABEL_WORDS.search(pattern)]
     if not images:
         return f" The nearest files are {_two(files)}."
-    kind = "a BIDS tree" if is_bids(root) else "a folder a case"
+    kind = "a BIDS tree" if bids else "a folder a case"
     several = f" (or {', '.join(map(repr, images[1:]))})" if len(images) > 1 else ""
     options = f"--image-glob '{images[0]}'{several}"
     options += f" --label-glob '{labels[0]}'" if labels else ""
-    found = [path for path in files if path.match(images[0])]
+    found = [p for p in files if p.match(images[0]) and not (bids and is_derived(p, root))]
     return f" It looks like {kind}: {options} would take {_two(found)}."
 
 
@@ -63,8 +64,7 @@ def _of_bids(root: Path, files: Sequence[Path]) -> list[str]:
     derived: Counter[str] = Counter()
     for path in files:
         pattern = "*_" + path.name.rpartition("_")[2]
-        is_raw = path.relative_to(root).parts[0].startswith("sub-")
-        (raw if is_raw else derived)[pattern] += 1
+        (derived if is_derived(path, root) else raw)[pattern] += 1
     labels = [pattern for pattern, _ in derived.most_common() if _LABEL_WORDS.search(pattern)]
     return [pattern for pattern, _ in raw.most_common()] + labels
 
