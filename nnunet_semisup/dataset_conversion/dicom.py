@@ -252,8 +252,8 @@ def _read_header(path: Path) -> _Slice:
         )
     if len(size) > 2 and size[2] != 1:
         raise UnusableFileError(
-            f"holds {size[2]} frames in one file; convert it to NIfTI first, for example with "
-            "dcm2niix, and give the result"
+            f"holds {size[2]} frames in one file; convert all scans to NIfTI first, for example "
+            "with dcm2niix, and give the result"
         )
     for name, default in (("slope", "1"), ("intercept", "0")):
         _numbers(tags[name] or default, 1, f"Rescale{name.capitalize()}")
@@ -367,8 +367,8 @@ def _stack_faults(slices: Sequence[_Slice], normal: np.ndarray) -> list[str]:
     if shift > _GAP_TOLERANCE * typical + 2 * _ROUNDING_MM:
         faults.append(
             f"the slices are shifted sideways by up to {shift:g} mm (a tilted gantry); such a "
-            "stack is no rectangular grid. Convert it with dcm2niix, which straightens it, and "
-            "give the NIfTI file"
+            "stack is no rectangular grid. dcm2niix straightens it: convert all series with it, "
+            "and give the NIfTI files"
         )
     return faults
 

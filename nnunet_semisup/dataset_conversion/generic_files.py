@@ -154,7 +154,8 @@ def _complete(
         if missing:
             present = ", ".join(path.name for path in files.values())
             findings.faults.append(
-                f"case {case}: {len(missing)} of {number} channels missing, there is only {present}"
+                f"case {case}: {len(missing)} of {number} channels missing, there is only "
+                f"{present}; add the others, or move the case away"
             )
         else:
             found[case] = tuple(files[channel] for channel in range(number))

@@ -82,7 +82,10 @@ class Masks:
             if label is None or grid is None:
                 label, grid = np.zeros(inside.shape, np.uint8), volume.geometry
             if not grid.equals(volume.geometry):
-                raise UnusableFileError(f"{files[name].name} has another grid than the others do")
+                raise UnusableFileError(
+                    f"{files[name].name} has another grid than the others. Take the file that "
+                    "belongs to them, or resample it by nearest neighbour"
+                )
             if self.overlap != LAST:
                 overlaps += self._overlaps(label[inside], name, value)
             label[inside] = value
@@ -112,7 +115,8 @@ def _inside(volume: Volume, path: Path) -> np.ndarray:
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(f"{value:g}" for value in values[:_SHOWN])
         raise UnusableFileError(
-            f"{path.name} has the values {shown}; the mask of one structure has 0 and one other"
+            f"{path.name} has the values {shown}; the mask of one structure has 0 and one other. "
+            "Save one file a structure"
         )
     return volume.array != 0
 

@@ -147,7 +147,7 @@ def test_several_frames_in_a_file_are_not_called_damaged(roots, tmp_path, capsys
     SimpleITK.WriteImage(image, str(root / "scans/P1/many.dcm"))
     assert convert(root, *OPTIONS) == 2
     error = capsys.readouterr().err
-    assert "holds 6 frames in one file; convert it to NIfTI first" in error
+    assert "holds 6 frames in one file; convert all scans to NIfTI first" in error
     assert "Download" not in error
 
 

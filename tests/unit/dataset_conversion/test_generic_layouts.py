@@ -1,6 +1,5 @@
 """Layouts that people have: Decathlon in four dimensions, one mask a structure, BIDS, prefixes."""
 
-import json
 import shutil
 
 import nibabel
@@ -8,13 +7,21 @@ import numpy as np
 import pytest
 
 from nnunet_semisup.dataset_conversion.generic_layouts import suggestion
+from tests.unit.dataset_conversion.layout_faults import (
+    GLOBS,
+    channels,
+    make_bids,
+    make_decathlon,
+    make_masks,
+    organs,
+    save_nifti,
+    with_prefixes,
+)
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_common import report_of
 from tests.unit.dataset_conversion.trees_dicom import write_series
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,
-    SHAPE,
-    UNLABELED,
     WHAT,
     content,
     convert,
@@ -30,32 +37,8 @@ pytestmark = pytest.mark.usefixtures("no_search")
 AFFINE = np.array([[-0.7, 0, 0, 5], [0, 0, 1.5, -3], [0, -0.8, 0, 7], [0, 0, 0, 1]])
 
 
-def channels(number, count=2):
-    """Voxels ``(x, y, z, channel)``, different in every channel."""
-    random = np.random.default_rng(number)
-    return random.integers(0, 3000, (9, 8, 7, count)).astype(np.int16)
-
-
-def save(array, path, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(array, affine), path)
-
-
-def decathlon(root, modality, counts=(2, 2, 2, 2, 2)):
-    for number, count in enumerate(counts):
-        image = channels(number, count)
-        save(image, root / ("imagesTr" if number < 3 else "imagesTs") / f"p_{number}.nii.gz")
-        if number < 3:
-            label = np.zeros((9, 8, 7), np.uint8)
-            label[2:5, 2 : 4 + number, 1:4] = 1
-            save(label, root / f"labelsTr/p_{number}.nii.gz")
-    labels = {"0": "background", "1": "PZ"}
-    (root / "dataset.json").write_text(json.dumps({"modality": modality, "labels": labels}))
-    return root
-
-
 def test_channels_in_a_fourth_dimension_are_split(roots, tmp_path):
-    root = decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"})
+    root = make_decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"}, affine=AFFINE).root
     assert convert(root, "--extra-unlabeled", "imagesTs") == 0
     assert content(roots)["channel_names"] == {"0": "T2", "1": "ADC"}
     for number in range(5):
@@ -71,7 +54,7 @@ def test_channels_in_a_fourth_dimension_are_split(roots, tmp_path):
 
 
 def test_channels_of_test_cases_are_split_as_well(roots, tmp_path):
-    root = decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"})
+    root = make_decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"}, affine=AFFINE).root
     assert convert(root, "--labeled", "2") == 0
     assert len(names(made(roots) / "imagesTs")) == 4
     assert names(made(roots) / "imagesUn") == ["p_2_0000", "p_2_0001"]
@@ -87,49 +70,24 @@ def test_channels_of_test_cases_are_split_as_well(roots, tmp_path):
 def test_fourth_dimension_that_nothing_explains(
     roots, tmp_path, capsys, modality, options, message
 ):
-    root = decathlon(tmp_path / "data", modality)
+    root = make_decathlon(tmp_path / "data", modality).root
     assert convert(root, "--labeled", "2", *options) == 2
     assert message in capsys.readouterr().err
     assert convert(root, "--labeled", "2", "--channel-names", "T2,ADC") == 0
 
 
 def test_case_with_other_channels_is_named(roots, tmp_path, capsys):
-    root = decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"}, (2, 3, 2, 2, 2))
-    save(channels(4)[..., 0], root / "imagesTs/p_4.nii.gz")
+    root = make_decathlon(tmp_path / "data", {"0": "T2", "1": "ADC"}, (2, 3, 2, 2, 2)).root
+    save_nifti(channels(4)[..., 0], root / "imagesTs/p_4.nii.gz")
     assert convert(root, "--labeled", "2") == 2
     error = capsys.readouterr().err
     assert "p_1.nii.gz/channel 0 of 2: the file has 3 volumes in a fourth dimension" in error
     assert "p_4.nii.gz/channel 0 of 2: the file has 1 volumes in a fourth dimension" in error
 
 
-ORGANS = ("kidney_left", "liver", "spleen")
-
-
-def organs(number):
-    """Boxes that do not overlap."""
-    label = np.zeros(SHAPE, np.uint8)
-    for value in (1, 2, 3):
-        label[1:5, 4 : 7 + number, 6 * value : 6 * value + 4] = value
-    return label
-
-
-def masks(root, image="{}/ct.nii.gz", folder="{}/segmentations"):
-    """A case of TotalSegmentator's data set: one mask file a structure, 0 or 1."""
-    for number, case in enumerate(LABELED + UNLABELED):
-        write(scan(number), root / image.format(case))
-        for value, name in enumerate(ORGANS, 1):
-            if case in LABELED:
-                path = root / folder.format(case) / f"{name}.nii.gz"
-                write((organs(number) == value).astype(np.uint8), path)
-    return root
-
-
-GLOBS = ("--image-glob", "ct.nii.gz", "--label-glob", "segmentations/*", "--channel-names", "CT")
-
-
 @pytest.mark.parametrize("glob", ["segmentations/*", "segmentations/*.nii.gz"])
 def test_one_mask_a_structure(roots, tmp_path, glob):
-    root = masks(tmp_path / "data")
+    root = make_masks(tmp_path / "data").root
     assert convert(root, *GLOBS[:3], glob, *GLOBS[4:]) == 0
     assert content(roots)["labels"] == {"background": 0, "kidney_left": 1, "liver": 2, "spleen": 3}
     assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
@@ -139,14 +97,14 @@ def test_one_mask_a_structure(roots, tmp_path, glob):
 
 
 def test_names_choose_masks_and_their_values(roots, tmp_path):
-    root = masks(tmp_path / "data")
+    root = make_masks(tmp_path / "data").root
     assert convert(root, *GLOBS, "--label-names", "background,spleen,Kidney left") == 0
     expected = np.array([0, 2, 0, 1])[organs(0)]
     np.testing.assert_array_equal(read(made(roots) / "labelsTr/p1.nii.gz"), expected)
 
 
 def test_several_masks_may_be_one_label(roots, tmp_path):
-    root = masks(tmp_path / "data")
+    root = make_masks(tmp_path / "data").root
     names_ = ("--label-names", "background,organ", "--label-map", "liver:1,spleen:1")
     assert convert(root, *GLOBS, *names_) == 0
     expected = np.array([0, 0, 1, 1])[organs(0)]
@@ -154,13 +112,13 @@ def test_several_masks_may_be_one_label(roots, tmp_path):
 
 
 def test_masks_in_a_folder_of_labels(roots, tmp_path):
-    root = masks(tmp_path / "data", "images/{}.nii.gz", "labels/{}")
+    root = make_masks(tmp_path / "data", "images/{}.nii.gz", "labels/{}").root
     assert convert(root, "--channel-names", "CT") == 0
     np.testing.assert_array_equal(read(made(roots) / "labelsTr/p2.nii.gz"), organs(1))
 
 
 def test_masks_that_overlap_are_named_or_have_an_order(roots, tmp_path, capsys):
-    root = masks(tmp_path / "data")
+    root = make_masks(tmp_path / "data").root
     write((organs(0) > 1).astype(np.uint8) * 255, root / "p1/segmentations/spleen.nii.gz")
     assert convert(root, *GLOBS) == 2
     error = capsys.readouterr().err
@@ -180,25 +138,12 @@ def test_masks_that_overlap_are_named_or_have_an_order(roots, tmp_path, capsys):
     ],
 )
 def test_masks_that_cannot_be_one_label(roots, tmp_path, capsys, spoil, message):
-    root = masks(tmp_path / "data")
+    root = make_masks(tmp_path / "data").root
     spoil(root / "p1/segmentations/spleen.nii.gz")
     assert convert(root, *GLOBS) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Download" not in error
-
-
-def bids(root, label="derivatives/manual/{0}/anat/{0}_T1w_seg.nii.gz", session=""):
-    for number in range(5):
-        subject = f"sub-{number:02d}"
-        name = subject + (f"_{session}" if session else "")
-        write(scan(number), root / subject / session / f"anat/{name}_T1w.nii.gz")
-        write(scan(number + 9), root / subject / session / f"anat/{name}_T2w.nii.gz")
-        preprocessed = root / f"derivatives/fmriprep/{subject}/anat/{name}_desc-preproc_T1w.nii.gz"
-        write(scan(number + 20), preprocessed)
-        if number < 3:
-            write(mask(number), root / label.format(subject, name))
-    return root
 
 
 @pytest.mark.parametrize(
@@ -209,7 +154,7 @@ def bids(root, label="derivatives/manual/{0}/anat/{0}_T1w_seg.nii.gz", session="
     ],
 )
 def test_bids(roots, tmp_path, images, labels):
-    root = bids(tmp_path / "data")
+    root = make_bids(tmp_path / "data").root
     channel_names = ",".join(["T1", "T2"][: images.count(",") + 1])
     options = ("--image-glob", images, "--label-glob", labels, "--channel-names", channel_names)
     assert convert(root, *options, "--label-names", "background,organ") == 0
@@ -220,7 +165,9 @@ def test_bids(roots, tmp_path, images, labels):
 
 
 def test_bids_sessions_are_cases(roots, tmp_path, capsys):
-    root = bids(tmp_path / "data", "derivatives/manual/{0}/{1}_label-a_mask.nii.gz", "ses-1")
+    root = make_bids(
+        tmp_path / "data", "derivatives/manual/{0}/{1}_label-a_mask.nii.gz", "ses-1"
+    ).root
     again = root / "sub-00/ses-2/anat/sub-00_ses-2_T1w.nii.gz"
     write(scan(50), again)
     options = ("--image-glob", "*_T1w.nii.gz", "--label-glob", "*_mask.nii.gz", *WHAT)
@@ -230,7 +177,7 @@ def test_bids_sessions_are_cases(roots, tmp_path, capsys):
 
 
 def test_bids_with_two_runs_is_refused_by_name(roots, tmp_path, capsys):
-    root = bids(tmp_path / "data")
+    root = make_bids(tmp_path / "data").root
     write(scan(50), root / "sub-00/anat/sub-00_run-2_T1w.nii.gz")
     options = ("--image-glob", "*_T1w.nii.gz", "--label-glob", "*_seg*", *WHAT)
     assert convert(root, *options) == 2
@@ -242,19 +189,19 @@ def test_bids_with_two_runs_is_refused_by_name(roots, tmp_path, capsys):
 
 SUGGESTIONS = {
     "BIDS": (
-        bids,
+        make_bids,
         ("*_T1w.nii.gz", "*_seg.nii.gz", " (or '*_T2w.nii.gz')"),
         ("sub-00/anat/sub-00_T1w.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz"),
         WHAT,
     ),
     "TotalSegmentator": (
-        masks,
+        make_masks,
         ("ct.nii.gz", "segmentations/*", ""),
         ("p1/ct.nii.gz", "p2/ct.nii.gz"),
         WHAT[2:],
     ),
     "deeper, with the case in names": (
-        lambda root: masks(root, "{0}/scan/{0}_ct.nii.gz", "{0}/masks"),
+        lambda root: make_masks(root, "{0}/scan/{0}_ct.nii.gz", "{0}/masks"),
         ("scan/*_ct.nii.gz", "masks/*", ""),
         ("p1/scan/p1_ct.nii.gz", "p2/scan/p2_ct.nii.gz"),
         WHAT[2:],
@@ -265,7 +212,7 @@ SUGGESTIONS = {
 @pytest.mark.parametrize("name", SUGGESTIONS)
 def test_layout_is_suggested_and_the_suggestion_works(roots, tmp_path, capsys, name):
     make, (image, label, others), (first, second), options = SUGGESTIONS[name]
-    root = make(tmp_path / "data")
+    root = make(tmp_path / "data").root
     assert convert(root, *options) == 2
     assert (
         f"--image-glob '{image}'{others} --label-glob '{label}' would take {root / first} and "
@@ -286,9 +233,7 @@ def test_files_that_fit_no_layout_are_shown(tmp_path):
 def test_text_before_the_case(roots, tmp_path, capsys):
     """LiTS names its files volume-0.nii and segmentation-0.nii."""
     folders = make_folders(tmp_path / "data")
-    for folder, prefix in ((folders.images, "volume-"), (folders.labels, "segmentation-")):
-        for path in list(folder.iterdir()):
-            path.rename(path.with_name(prefix + path.name))
+    with_prefixes(folders)
     assert convert(folders.root, *WHAT) == 2
     assert "--image-prefix, --image-suffix, --label-prefix and" in capsys.readouterr().err
     prefixes = ("--image-prefix", "volume-", "--label-prefix", "segmentation-")
