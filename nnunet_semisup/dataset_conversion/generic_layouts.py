@@ -32,6 +32,8 @@ def suggestion(root: Path) -> str:
     if not files:
         return ""
     bids = is_bids(root)
+    if not bids and (folders := _of_kinds(root, files)):
+        return folders
     patterns = _of_bids(root, files) if bids else _of_case_folders(root, files)
     images = [pattern for pattern in patterns if not _LABEL_WORDS.search(pattern)]
     labels = [pattern for pattern in patterns if _LABEL_WORDS.search(pattern)]
@@ -58,6 +60,20 @@ def _two(paths: Sequence[Path]) -> str:
     return " and ".join(map(str, paths[:2]))
 
 
+def _of_kinds(root: Path, files: Sequence[Path]) -> str:
+    """The suggestion for a folder of images beside one of labels; else nothing."""
+    inside = Counter(p.parent.name for p in files if p.parent.parent == root)
+    images = [name for name, n in inside.items() if n > 1 and not _LABEL_WORDS.search(name)]
+    labels = [name for name in inside if _LABEL_WORDS.search(name)]
+    names = {path.name for path in files if path.parent.name in images}
+    # A folder a case has files of the same names as the others have.
+    if len(images) != 1 or len(labels) > 1 or len(names) < 2:
+        return ""
+    options = f"--images {images[0]}" + (f" --labels {labels[0]}" if labels else "")
+    found = [path for path in files if path.parent == root / images[0]]
+    return f" It looks like a folder of images: {options} would take {_two(found)}."
+
+
 def _of_bids(root: Path, files: Sequence[Path]) -> list[str]:
     """Patterns of the last words of names: those of raw scans, and those that sound like labels."""
     raw: Counter[str] = Counter()
@@ -75,8 +91,8 @@ def _of_case_folders(root: Path, files: Sequence[Path]) -> list[str]:
     for path in files:
         top, *rest = path.relative_to(root).parts
         if rest:
-            names = [name.replace(top, "*") for name in rest]
-            folders.setdefault(top, set()).add("/".join(names))
+            pattern = "/".join(name.replace(top, "*") for name in rest)
+            folders.setdefault(top, set()).add(pattern)
     for top, names in folders.items():
         inner = Counter(name.rpartition("/")[0] for name in names if "/" in name)
         of_masks = {folder for folder, count in inner.items() if count > 1}

@@ -221,12 +221,24 @@ def test_layout_is_suggested_and_the_suggestion_works(roots, tmp_path, capsys, n
     assert convert(root, *options, "--image-glob", image, "--label-glob", label) == 0
 
 
+def test_folders_of_other_names_are_suggested(roots, tmp_path, capsys):
+    folders = make_folders(tmp_path / "data")
+    folders.images.rename(folders.root / "pictures")
+    folders.labels.rename(folders.root / "drawn_masks")
+    assert convert(folders.root, *WHAT) == 2
+    two = [folders.root / "pictures" / f"{case}.nii.gz" for case in LABELED[:2]]
+    assert f"--images pictures --labels drawn_masks would take {two[0]} and {two[1]}." in (
+        capsys.readouterr().err
+    )
+    assert convert(folders.root, *WHAT, "--images", "pictures", "--labels", "drawn_masks") == 0
+
+
 def test_files_that_fit_no_layout_are_shown(tmp_path):
     assert suggestion(tmp_path) == ""
-    for name in ("a/b/one.nii.gz", "c/two.nii.gz", "c/three.nii.gz"):
+    for name in ("a/b/one.nii.gz", "c/two.nii.gz"):
         write(scan(0), tmp_path / name)
     assert suggestion(tmp_path) == (
-        f" The nearest files are {tmp_path}/a/b/one.nii.gz and {tmp_path}/c/three.nii.gz."
+        f" The nearest files are {tmp_path}/a/b/one.nii.gz and {tmp_path}/c/two.nii.gz."
     )
 
 
