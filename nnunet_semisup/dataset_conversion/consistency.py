@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 from nnunet_semisup.data.inspection import spacing_fault
+from nnunet_semisup.data.orientation import PlacedScan, axis_codes
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.label_meaning import (
     contradictions,
+    renumbered,
     silent_files,
     unknown_names,
 )
@@ -195,6 +197,17 @@ def find_duplicates(
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
 
 
+def placed_scans(facts: Sequence[CaseFacts]) -> list[PlacedScan]:
+    """Return where the axes of every case point that could be read."""
+    return [
+        PlacedScan(
+            found.case.id, found.case.subset.image_folder, axis_codes(found.geometry.direction)
+        )
+        for found in facts
+        if found.geometry
+    ]
+
+
 def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
     """Cases whose voxel size is about 10, 100 or 1000 times that of the other training images."""
     spacings = {
@@ -317,10 +330,11 @@ def compare_names(facts: Sequence[CaseFacts], form: DatasetForm, findings: Findi
                 f"{len(unknown)} label files have names that no label of the data set has: "
                 f"{listed(unknown)}. Check that they mean the same"
             )
-    elif not any(isinstance(choice, int) for choice in form.label_choices):
-        maps = {case: found.meaning.label_map for case, found in told.items() if found.meaning}
-        if silent := silent_files(names, maps, form.label_map):
-            findings.warnings.append(silent)
+        return
+    maps = {case: found.meaning.label_map for case, found in told.items() if found.meaning}
+    by_hand = any(isinstance(choice, int) for choice in form.label_choices)
+    silent = None if by_hand else silent_files(names, maps, form.label_map)
+    findings.warnings += filter(None, (renumbered(names, maps, form.label_map), silent))
 
 
 def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:

@@ -108,7 +108,9 @@ def make_form(
         licence=str(content.get("licence", content.get("license", ""))),
         check=partial(_check_number, expected=len(images[0])),
         assumptions={
-            "label_map": {str(k): new for k, new in {**labels.label_map, **labels.choices}.items()},
+            "label_map": {
+                str(old): new for old, new in (*labels.label_map.items(), *labels.choices.items())
+            },
             "channel_names": channels,
             "labels": dict(labels.names),
             "group_regex": arguments.group_regex,

@@ -159,6 +159,38 @@ def contradictions(taken: Mapping[str, Mapping[int, str]]) -> list[str]:
     ]
 
 
+def renumbered(
+    names: Mapping[str, Mapping[int, str]],
+    maps: Mapping[str, Mapping[int, int]],
+    label_map: Mapping[int, int],
+) -> str | None:
+    """Say in which label files a name decided against what the number means elsewhere.
+
+    That is right unless the names are older than the values: programs that change values often copy
+    the header.
+
+    Args:
+        names: by case, the names of the values that occur in its label.
+        maps: by case, :attr:`Meaning.label_map`.
+        label_map: value to nnU-Net's value, for files without names.
+    """
+    moved = {
+        case: [
+            f"{value} '{name}' becomes {maps[case][value]}"
+            for value, name in own.items()
+            if label_map.get(value, maps[case].get(value)) != maps[case].get(value)
+        ]
+        for case, own in names.items()
+    }
+    told = [f"{case} ({', '.join(values)})" for case, values in moved.items() if values]
+    if not told:
+        return None
+    return (
+        f"in {len(told)} label files the names decide against the order of the labels: "
+        f"{listed(told)}. If a name is older than the values, correct the header"
+    )
+
+
 def silent_files(
     names: Mapping[str, Mapping[int, str]],
     maps: Mapping[str, Mapping[int, int]],
@@ -212,11 +244,12 @@ def _against_number(value: int, name: str, target: int, stated: int, by_user: bo
 
 
 def _unknown(unknown: Mapping[int, str], labels: LabelNames) -> str:
-    first = next(iter(unknown.values()))
+    choices = [f"{name}:NEW" for name in dict.fromkeys(unknown.values())]
+    example = ",".join(choices[:3]) + ",..." * (len(choices) > 3)
     return (
         f"its header names {_shown(unknown)}, and the labels of the data set are "
         f"{listed(labels)}. Use the same names (upper case, blanks and _ do not matter), or say "
-        f"what they are: --label-map '{first}:NEW', where NEW is a value, 0 for the background"
+        f"what they are: --label-map '{example}', where NEW is a value, 0 for the background"
     )
 
 

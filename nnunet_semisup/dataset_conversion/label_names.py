@@ -32,7 +32,6 @@ LAYERED = 1001
 """First value of a file whose segments lie in layers, where values do not tell them apart."""
 
 _NIFTI_ENDINGS = (".nii", ".nii.gz")
-_ITK_ENDINGS = (".nrrd", ".mha", ".mhd")
 _MITK_KEY = "org.mitk.multilabel.segmentation.labelgroups"
 _SHOWN = 10
 
@@ -113,6 +112,12 @@ def in_one_layer(volume: Volume, path: Path) -> Volume:
     return Volume(label, volume.geometry)
 
 
+def layer_names(path: Path) -> list[str]:
+    """Return the names of a file's segments if these lie in layers; none for any other file."""
+    segments = _segments(path)
+    return [segment.name for segment in segments] if _are_layered(segments) else []
+
+
 def listed(items: Iterable[str]) -> str:
     """Return the first ten items as text, and how many more there are."""
     shown = list(items)
@@ -131,8 +136,8 @@ def _segments(path: Path) -> list[_Segment]:
             return []
         if name.endswith(_NIFTI_ENDINGS):
             return _of_nifti(path)
-        if name.endswith(_ITK_ENDINGS):
-            return _of_itk(path)
+        if name.endswith(".nrrd"):
+            return _of_nrrd(path)
         if is_dicom(path):
             return [_Segment(label, 0, number) for number, label in segment_names(path).items()]
     except Exception:  # whatever is wrong with the file is named when it is read as a whole
@@ -153,7 +158,7 @@ def _of_nifti(path: Path) -> list[_Segment]:
     return segments
 
 
-def _of_itk(path: Path) -> list[_Segment]:
+def _of_nrrd(path: Path) -> list[_Segment]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()

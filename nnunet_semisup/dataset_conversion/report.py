@@ -63,6 +63,7 @@ def _case(facts: CaseFacts, form: DatasetForm) -> dict[str, Any]:
         ],
         "label": {"file": label, **_file(facts.label)} if facts.label else None,
         **_names(facts),
+        **({"turned_to": facts.turned_to} if facts.turned_to else {}),
         "size": list(geometry.size) if geometry else None,
         "spacing": list(geometry.spacing) if geometry else None,
         "origin": list(geometry.origin) if geometry else None,
@@ -102,6 +103,12 @@ def summary(report: Mapping[str, Any], folder: Path, dry_run: bool) -> str:
     totals = report["totals"]
     parts = ", ".join(f"{totals[s.value]} {s.value}" for s in Subset if totals[s.value])
     lines = [f"warning: {text}" for text in report["warnings"]]
+    if turned := report.get("reoriented", {}).get("cases"):
+        axes = report["reoriented"]["axes"]
+        lines.append(
+            f"{len(turned)} cases turned to the axes of the others, {axes}; scans to predict must "
+            "have them, too"
+        )
     done = (
         f"all checks passed, nothing was written (--dry-run); {folder} would hold"
         if dry_run

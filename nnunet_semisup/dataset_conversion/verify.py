@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
-from nnunet_semisup.dataset_conversion.label_names import named_values
+from nnunet_semisup.dataset_conversion.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
@@ -73,6 +73,7 @@ class FileFacts:
 class CaseFacts:
     """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not.
 
+    ``turned_to`` are the axes to bring image and label to, if these are not theirs.
     ``label_names`` are the names that the label file gives the values that occur in it.
     """
 
@@ -84,6 +85,7 @@ class CaseFacts:
     label_names: dict[int, str] = field(default_factory=dict)
     meaning: Meaning | None = None
     thumbnail: np.ndarray | None = None
+    turned_to: str = ""
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -156,7 +158,7 @@ def _read(
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
     array = volume.array
-    if fault := _layout_fault(volume, *layout):
+    if fault := _layout_fault(path, volume, *layout):
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
@@ -171,7 +173,7 @@ def _read(
     return volume
 
 
-def _layout_fault(volume: Volume, dimensions: int, components: int) -> str | None:
+def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) -> str | None:
     """Why a volume cannot be looked at any further."""
     found = len(volume.geometry.size)
     if found != dimensions:
@@ -180,10 +182,13 @@ def _layout_fault(volume: Volume, dimensions: int, components: int) -> str | Non
             "others, or leave it out"
         )
     if volume.components != components:
-        return (
-            f"has {volume.components} values a voxel; {components} expected. Save it as the "
-            "others are, or leave it out"
+        layers = layer_names(path)
+        advice = (
+            f": its segments lie in layers ({listed(layers)}); save them in one"
+            if layers
+            else ". Save it as the others are, or leave it out"
         )
+        return f"has {volume.components} values a voxel; {components} expected{advice}"
     return None if volume.array.size else "holds no voxel; take the original file"
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_semisup.data.inspection import require_complete
+from nnunet_semisup.dataset_conversion.label_meaning import moved_names
+from nnunet_semisup.dataset_conversion.label_names import named_values
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import (
     CasePair,
@@ -165,6 +167,8 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
+    if contradiction := _named_otherwise(job, maps["reference"].values):
+        return f"{job.pair.name}: reference '{job.pair.reference}': {contradiction}"
     known = [role for role, label_map in maps.items() if label_map.spacing_known]
     source = None if len(known) == len(maps) else known[0] if known else "neither"
     if source in maps:
@@ -174,6 +178,15 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
     except ValueError as error:
         return f"{job.pair.name}: {error}"
     return replace(result, name=job.pair.name, spacing_from=source)
+
+
+def _named_otherwise(job: _Job, values: tuple[int, ...]) -> str:
+    """Why a reference that names its values means others than the data set's labels do."""
+    names = named_values(job.pair.reference)
+    if not names:
+        return ""
+    labels = {c.name: c.values for c in job.scheme.classes or ()}
+    return "; ".join(moved_names(names, values, labels, {value: value for value in values}))
 
 
 def _check_grid(reference: LabelMap, prediction: LabelMap) -> None:

@@ -8,7 +8,9 @@ import pytest
 from nnunet_semisup.dataset_conversion.formats import read_label
 from nnunet_semisup.dataset_conversion.label_names import LAYERED, named_values, plain
 from nnunet_semisup.dataset_conversion.volume import UnusableFileError
-from tests.unit.dataset_conversion.trees import read
+from tests.unit.dataset_conversion.trees import SPACING as LA_SPACING
+from tests.unit.dataset_conversion.trees import ball, read
+from tests.unit.dataset_conversion.trees import convert as convert_la
 from tests.unit.dataset_conversion.trees_generic import LABELED, content, convert, made
 from tests.unit.dataset_conversion.trees_names import (
     LIVER_FIRST,
@@ -36,8 +38,8 @@ def swapped(label):
 
 @pytest.mark.parametrize("code", [0, 4, 30])
 def test_a_label_table_in_a_nifti_extension_is_read_whatever_its_code(tmp_path, code):
-    """TotalSegmentator (2.x) uses the code 0, Caret and Workbench 30; nibabel 5.4.2 has no name for
-    30 and its ``get_content`` raises NotImplementedError there, ``content`` is the bytes."""
+    """TotalSegmentator 2.18.0 uses the code 0, Caret and Workbench 30. nibabel 5.4.2 does not know
+    30, and its ``get_content`` raises NotImplementedError; ``content`` is the bytes."""
     path = tmp_path / "a.nii.gz"
     write_nifti(organs(0), path, {0: "???", 1: "liver", 2: "spleen"}, code)
     assert named_values(path) == {0: "???", 1: "liver", 2: "spleen"}
@@ -92,10 +94,13 @@ def test_layers_that_overlap_are_refused_by_the_names_of_the_segments(tmp_path):
         read_label(path)
 
 
-def test_each_case_is_mapped_by_its_own_header(tmp_path, roots):
+def test_each_case_is_mapped_by_its_own_header(tmp_path, roots, capsys):
     """In p2 the value 1 is the spleen. The names decide, not the numbers."""
     folders = make_named(tmp_path / "data")
     assert convert(folders.root, *ORGANS, *SEG) == 0
+    told = capsys.readouterr().out
+    assert "warning: in 1 label files the names decide against the order of the labels: " in told
+    assert ": p2 (1 'spleen' becomes 2, 2 'liver' becomes 1)." in told
     for case in LABELED:
         source = read(folders.labels / f"{case}.seg.nrrd")
         expected = swapped(source) if case == "p2" else source
@@ -227,3 +232,20 @@ def test_labels_that_differ_in_nothing_that_counts_are_refused(tmp_path, roots, 
     names = "background,liver,Li-ver,LIVER"
     assert convert(folders.root, *CT, *SEG, "--label-names", names) == 2
     assert "the labels 'liver' and 'LIVER' differ in upper case" in capsys.readouterr().err
+
+
+def test_in_a_published_form_names_are_compared_and_move_nothing(download, roots, capsys):
+    """LA has one label, 255 in the files. Another name for it is told, the background's is not."""
+    write_nrrd(ball(0), download.label("AAAA"), slicer({255: "background"}), LA_SPACING)
+    assert convert_la(download) == 2
+    told = capsys.readouterr().err
+    assert "case AAAA: " in told
+    assert "its header names the value 255 'background', which is 0 in the data" in told
+    layers = [ball(0, 1), ball(9, 1)]
+    write_layers(layers, ["atrium", "wall"], download.label("AAAA"))
+    assert convert_la(download) == 2
+    told = capsys.readouterr().err
+    assert "2 values a voxel; 1 expected: its segments lie in layers (atrium, wall)" in told
+    write_nrrd(ball(0), download.label("AAAA"), slicer({255: "LA"}), LA_SPACING)
+    assert convert_la(download, "--dry-run") == 0
+    assert "names that no label of the data set has: AAAA (LA)" in capsys.readouterr().out

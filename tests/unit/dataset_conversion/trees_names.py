@@ -50,9 +50,14 @@ def mitk(names: Names) -> dict[str, str]:
     }
 
 
-def write_nrrd(label: np.ndarray, path: Path, keys: Mapping[str, str]) -> None:
+def write_nrrd(
+    label: np.ndarray,
+    path: Path,
+    keys: Mapping[str, str],
+    spacing: tuple[float, ...] = SPACING,
+) -> None:
     image = SimpleITK.GetImageFromArray(label)
-    image.SetSpacing(SPACING)
+    image.SetSpacing(spacing)
     for key, value in keys.items():
         image.SetMetaData(key, value)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,19 @@ def test_metrics_use_the_spacing_of_the_header(folders, cube):
     assert case.classes["heart"].values["HD95"] == pytest.approx(3.0)
 
 
+def test_a_reference_that_names_its_values_otherwise_is_refused(folders, cube):
+    """The value 1 is the liver in ``dataset.json`` and the spleen in the reference's own table."""
+    folders.dataset_json({"background": 0, "liver": 1, "spleen": 2})
+    folders.case("a", cube, cube)
+    (path,) = folders.reference.glob("a*")
+    image = nibabel.load(path)
+    table = b'<LabelTable><Label Key="1">Spleen</Label></LabelTable>'
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, table))
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    with pytest.raises(UserError, match="names the value 1 'Spleen', which is 2 in the data set"):
+        run(folders)
+
+
 def test_summary_leaves_undefined_cases_out_and_counts_them(folders, cube):
     folders.dataset_json({**HEART, "tumor": 2, "nowhere": 3})
     half, empty = cube.copy(), np.zeros_like(cube)
