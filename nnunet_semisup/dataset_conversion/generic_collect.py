@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,7 +23,7 @@ from nnunet_semisup.dataset_conversion.generic_files import (
 )
 from nnunet_semisup.dataset_conversion.generic_folders import list_case_folders
 from nnunet_semisup.dataset_conversion.generic_layouts import suggestion
-from nnunet_semisup.dataset_conversion.generic_masks import mask_files
+from nnunet_semisup.dataset_conversion.generic_masks import folders_of_structures, mask_files
 from nnunet_semisup.dataset_conversion.verify import Findings
 from nnunet_semisup.errors import UserError
 
@@ -149,9 +149,11 @@ def _list_pair(
     """Images and their labels, and the naming that the training images settle."""
     labels: dict[str, Path] = {}
     dicom = DicomLabels()
+    together = label_folder is not None and label_folder.samefile(image_folder)
+    naming = replace(naming, together=together)
     if label_folder is not None:
         labels = list_labels(label_folder, naming, findings)
-        labels = labels or _list_mask_folders(label_folder)
+        labels = labels or ({} if together else _list_mask_folders(label_folder))
     if label_folder is not None and not labels:
         dicom = find_labels(label_folder, image_folder, findings)
     names = labels or dicom.names()
@@ -159,8 +161,11 @@ def _list_pair(
         naming = naming.settled(image_folder, names)
     images = list_images(image_folder, naming, names, findings, apart)
     labels = labels or dicom.of(images, findings)
-    match(images, labels, findings)
-    return images, labels, naming
+    if structures := folders_of_structures(labels, images):
+        findings.faults.append(structures)
+    else:
+        match(images, labels, findings)
+    return images, labels, replace(naming, together=False)
 
 
 def _list_mask_folders(folder: Path) -> dict[str, Path]:

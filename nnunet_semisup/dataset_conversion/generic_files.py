@@ -39,6 +39,8 @@ class Naming:
         image_prefix: text before the case in the name of an image.
         label_prefix: text before the case in the name of a label.
         digits: what the training images say; ``None`` as long as they were not looked at.
+        together: whether images and labels lie in one folder, where the labels are the files with
+            the text of labels and the images are the others.
     """
 
     image_suffixes: tuple[str, ...] = ()
@@ -46,6 +48,18 @@ class Naming:
     image_prefix: str = ""
     label_prefix: str = ""
     digits: Digits | None = None
+    together: bool = False
+
+    def is_label(self, stem: str) -> bool:
+        """Return whether a name without ending has the text of labels, if there is such text."""
+        fits = stem.startswith(self.label_prefix) and stem.endswith(self.label_suffix)
+        return fits and bool(self.label_prefix or self.label_suffix)
+
+    def of_kind(self, files: Sequence[tuple[Path, str]], what: str) -> list[tuple[Path, str]]:
+        """Return the files that are images, or labels, of a folder that may have both."""
+        if not self.together:
+            return list(files)
+        return [(path, stem) for path, stem in files if self.is_label(stem) == (what == "label")]
 
     def settled(self, folder: Path, labels: Collection[str]) -> Naming:
         """The naming for all folders of a conversion.
@@ -54,7 +68,7 @@ class Naming:
             folder: of the training images.
             labels: the training cases with a label.
         """
-        files = _known_files(folder, Findings())
+        files = self.of_kind(_known_files(folder, Findings()), "image")
         stems = [stem for _, stem in self.without_prefix(files, "image", Findings())]
         if _are_numbered(stems, labels):
             return replace(self, digits=Digits.CHANNEL)
@@ -84,7 +98,7 @@ class Naming:
 def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
     """The labels directly in ``folder``, by case."""
     found: dict[str, Path] = {}
-    files = _known_files(folder, findings)
+    files = naming.of_kind(_known_files(folder, findings), "label")
     for path, stem in naming.without_prefix(files, "label", findings):
         if not stem.endswith(naming.label_suffix):
             findings.faults.append(
@@ -118,7 +132,7 @@ def list_images(
         findings: where to put what is wrong.
         apart: folders of another use, in which DICOM series are not looked for.
     """
-    files = _known_files(folder, findings)
+    files = naming.of_kind(_known_files(folder, findings), "image")
     if not files:
         return {case: (p,) for case, p in list_series(folder, labels, findings, apart).items()}
     files = naming.without_prefix(files, "image", findings)

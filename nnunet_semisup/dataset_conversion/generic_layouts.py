@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from nnunet_semisup.data.raw import is_junk
@@ -32,7 +32,7 @@ def suggestion(root: Path) -> str:
     if not files:
         return ""
     bids = is_bids(root)
-    if not bids and (folders := _of_kinds(root, files)):
+    if not bids and (folders := _side_by_side(root, files) or _of_kinds(root, files)):
         return folders
     patterns = _of_bids(root, files) if bids else _of_case_folders(root, files)
     images = [pattern for pattern in patterns if not _LABEL_WORDS.search(pattern)]
@@ -58,6 +58,22 @@ def _image_files(root: Path) -> Iterable[Path]:
 
 def _two(paths: Sequence[Path]) -> str:
     return " and ".join(map(str, paths[:2]))
+
+
+def _side_by_side(root: Path, files: Sequence[Path]) -> str:
+    """The suggestion for images and labels in one folder; else nothing."""
+    names = [path.name.removesuffix(ending_of(path) or "") for path in files if path.parent == root]
+    labels = [name for name in names if _LABEL_WORDS.search(name)]
+    images = [name for name in names if name not in labels]
+    if not images or not labels:
+        return ""
+    image, label = _most_alike(images, labels)
+    if not (options := _making_equal(image, label)):
+        return ""
+    return (
+        f" It looks like images and labels side by side: --images . --labels . {options} would "
+        f"take {image} and {label} as one case."
+    )
 
 
 def _of_kinds(root: Path, files: Sequence[Path]) -> str:
@@ -115,16 +131,33 @@ def nearest_names(images: Iterable[str], labels: Iterable[str]) -> str:
         images: names of cases from the images.
         labels: names of cases from the labels.
     """
-    names = list(images)[:100]
-    pairs = [(image, label) for image in names for label in list(labels)[:100]]
-    image, label = max(pairs, key=lambda pair: SequenceMatcher(None, *pair).ratio())
-    for what, longer, shorter in (("label", label, image), ("image", image, label)):
-        before, found, after = longer.partition(shorter)
-        if found:
-            options = [f"--{what}-prefix {before}"] * bool(before)
-            options += [f"--{what}-suffix {after}"] * bool(after)
-            return f"the nearest are {image} and {label}, which {' '.join(options)} makes equal"
+    image, label = _most_alike(images, labels)
+    if options := _making_equal(image, label):
+        return f"the nearest are {image} and {label}, which {options} makes equal"
     return (
         f"the nearest are {image} and {label}; --image-prefix, --image-suffix, --label-prefix and "
         "--label-suffix take the text before and after the case, or rename the files"
     )
+
+
+def _most_alike(images: Iterable[str], labels: Iterable[str]) -> tuple[str, str]:
+    """The image and the label whose names are most alike, of the first hundred."""
+    names = list(labels)[:100]
+    pairs = [(image, label) for image in list(images)[:100] for label in names]
+    return max(pairs, key=lambda pair: SequenceMatcher(None, *pair).ratio())
+
+
+def _making_equal(image: str, label: str) -> str:
+    """The options that make two names equal: one holds the other, or both end in the case."""
+    for what, longer, shorter in (("label", label, image), ("image", image, label)):
+        before, found, after = longer.partition(shorter)
+        if found:
+            options = [f"--{what}-prefix {before}"] * bool(before)
+            return " ".join(options + [f"--{what}-suffix {after}"] * bool(after))
+    from_the_end = zip(reversed(image), reversed(label), strict=False)
+    end = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], from_the_end))[::-1]
+    case = re.sub(r"^[^A-Za-z0-9]+", "", end)
+    if not case:
+        return ""
+    prefixes = {"image": image.removesuffix(case), "label": label.removesuffix(case)}
+    return " ".join(f"--{what}-prefix {text}" for what, text in prefixes.items() if text)

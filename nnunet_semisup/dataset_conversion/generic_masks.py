@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,27 @@ def names_of_masks(labels: Iterable[Path]) -> str | None:
     return ",".join(["background", *sorted(names)]) if names else None
 
 
+def folders_of_structures(labels: Mapping[str, Path], images: Collection[str]) -> str | None:
+    """Return what is wrong where folders of masks are named after structures, not after cases.
+
+    Args:
+        labels: folder of masks by its name.
+        images: the cases.
+    """
+    folders = {name: path for name, path in labels.items() if path.is_dir()}
+    if not folders or not set(images).isdisjoint(folders):
+        return None
+    name, folder = next(iter(folders.items()))
+    case = next((stem for stem in mask_files(folder) if stem in images), None)
+    if case is None:
+        return None
+    return (
+        f"{folder.parent} has a folder a structure ({_listed(folders)}), named after it; a folder "
+        f"a case is read. Move {folder / case}* to {folder.parent / case / name}*, and the others "
+        "likewise"
+    )
+
+
 @dataclass(frozen=True)
 class Masks:
     """How masks become one label.
@@ -67,6 +88,11 @@ class Masks:
         """
         there = mask_files(folder)
         files = {plain(name): path for name, path in there.items()}
+        if not self.values:
+            raise UnusableFileError(
+                f"no label has the name of a mask ({_listed(there)}); say which masks are which "
+                "label: --label-map 'MASK:VALUE,...'"
+            )
         missing = [name for name in self.values if name not in files]
         if missing:
             raise UnusableFileError(

@@ -114,7 +114,7 @@ RULES: Sequence[tuple[str, Callable[[Reader], Options]]] = (
         r"--(allow-[\w-]+|drop-duplicates) (accepts|leaves|converts|takes)",
         lambda r: _option(r, r"(--(?:allow-[\w-]+|drop-duplicates)) (?:accepts|lea|con|takes)"),
     ),
-    (r"which (--\w+-\w+ \S+) makes equal", lambda r: _option(r, r"which (--\w+-\w+ \S+) makes")),
+    (r"which (--.+) makes equal", lambda r: _option(r, r"which (--.+) makes equal")),
     (r"give (--overlap last)", lambda r: _option(r, r"give (--overlap last)")),
     (r"xtract the (case|patient|archive) again|has no \w+ file; extract", Reader.extract_again),
     (r"move the label away|[Cc]onvert it, or move it away", Reader.remove_one),

@@ -155,6 +155,22 @@ def _suggested(reader: Reader) -> Options:
     return tuple(word for pair in globs for word in pair)
 
 
+def _renamed_labels(reader: Reader) -> Options:
+    for path in sorted(reader.tree.labels.iterdir()):
+        path.rename(path.with_name(f"p{path.name[0]}.nii.gz"))
+    return ()
+
+
+def _folder_a_case(reader: Reader) -> Options:
+    for path in sorted(reader.tree.labels.rglob("*.nii.gz")):
+        case = reader.tree.labels / path.name.removesuffix(".nii.gz")
+        case.mkdir(exist_ok=True)
+        path.rename(case / f"{path.parent.name}.nii.gz")
+    for structure in layout_faults.ORGANS:
+        (reader.tree.labels / structure).rmdir()
+    return ()
+
+
 def _narrower(reader: Reader) -> Options:
     return ("--image-glob", "ct_1*", "--label-glob", "seg.*")
 
@@ -309,9 +325,11 @@ BY_HAND: dict[tuple[str, str], Callable[[Reader], Options]] = {
     ("generic", "a folder a case without options"): _suggested,
     ("generic", "two runs of a BIDS scan"): _give("--image-glob", "sub-??_T1w.nii.gz"),
     ("generic", "folder named for two uses"): _give("without:--extra-unlabeled"),
-    ("generic", "text before the case"): _give(
-        "--image-prefix", "volume-", "--label-prefix", "segmentation-"
+    ("generic", "names with nothing in common"): _renamed_labels,
+    ("generic", "images and labels side by side"): _give(
+        "--images", ".", "--labels", ".", "--label-suffix", "_seg"
     ),
+    ("generic", "a folder a structure"): _folder_a_case,
     ("verify", "gap in the labels"): _json(labels=BLOB),
     ("verify", "no background"): _json(labels=BLOB),
     ("verify", "ignore label in between"): _json(labels={**BLOB, "ignore": 2}),

@@ -172,6 +172,28 @@ def with_prefixes(folders: Folders) -> None:
             path.rename(path.with_name(prefix + path.name))
 
 
+def files_of(folders: Folders) -> list[Path]:
+    return sorted(folders.labels.iterdir())
+
+
+def side_by_side(folders: Folders) -> None:
+    for path in files_of(folders):
+        path.rename(folders.root / path.name.replace(".", "_seg.", 1))
+    for path in sorted(folders.images.iterdir()):
+        path.rename(folders.root / path.name)
+    folders.images.rmdir()
+    folders.labels.rmdir()
+
+
+def by_structure(folders: Folders) -> None:
+    for path in sorted(folders.labels.rglob("*.nii.gz")):
+        target = folders.labels / path.name.removesuffix(".nii.gz") / f"{path.parent.name}.nii.gz"
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    for case in LABELED:
+        (folders.labels / case).rmdir()
+
+
 @dataclass(frozen=True)
 class LayoutFault:
     """A tree, what is wrong with it, and the options of the command."""
@@ -300,6 +322,27 @@ FAULTS = {
         (*WHAT, "--extra-unlabeled", "more"),
     ),
     "text before the case": LayoutFault(
-        make_folders, with_prefixes, "--image-prefix, --image-suffix, --label-prefix", WHAT
+        make_folders,
+        with_prefixes,
+        "which --image-prefix volume- --label-prefix segmentation- makes equal",
+        WHAT,
+    ),
+    "names with nothing in common": LayoutFault(
+        make_folders,
+        lambda d: [path.rename(path.with_name(f"{path.name[1]}x.nii.gz")) for path in files_of(d)],
+        "--image-prefix, --image-suffix, --label-prefix and --label-suffix take",
+        WHAT,
+    ),
+    "images and labels side by side": LayoutFault(
+        make_folders,
+        side_by_side,
+        "It looks like images and labels side by side: --images . --labels . --label-suffix _seg",
+        WHAT,
+    ),
+    "a folder a structure": LayoutFault(
+        lambda root: make_masks(root, "images/{}.nii.gz", "labels/{}"),
+        by_structure,
+        "labels has a folder a structure (kidney_left, liver, spleen)",
+        GLOBS[4:],
     ),
 }

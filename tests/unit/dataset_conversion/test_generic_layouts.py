@@ -1,5 +1,6 @@
 """Layouts that people have: Decathlon in four dimensions, one mask a structure, BIDS, prefixes."""
 
+import json
 import shutil
 
 import nibabel
@@ -15,6 +16,7 @@ from tests.unit.dataset_conversion.layout_faults import (
     make_masks,
     organs,
     save_nifti,
+    side_by_side,
     with_prefixes,
 )
 from tests.unit.dataset_conversion.trees import read
@@ -108,6 +110,19 @@ def test_several_masks_may_be_one_label(roots, tmp_path):
     names_ = ("--label-names", "background,organ", "--label-map", "liver:1,spleen:1")
     assert convert(root, *GLOBS, *names_) == 0
     expected = np.array([0, 0, 1, 1])[organs(0)]
+    np.testing.assert_array_equal(read(made(roots) / "labelsTr/p1.nii.gz"), expected)
+
+
+def test_masks_may_make_regions(roots, tmp_path, capsys):
+    root = make_masks(tmp_path / "data").root
+    labels = {"background": 0, "both": [1, 2], "core": [2]}
+    text = json.dumps({"labels": labels, "regions_class_order": [1, 2]})
+    (root / "labels.json").write_text(text)
+    regions = (*GLOBS, "--labels-json", str(root / "labels.json"))
+    assert convert(root, *regions) == 2
+    assert "--label-map 'MASK:VALUE,...'" in capsys.readouterr().err
+    assert convert(root, *regions, "--label-map", "liver:1,spleen:2") == 0
+    expected = np.array([0, 0, 1, 2])[organs(0)]
     np.testing.assert_array_equal(read(made(roots) / "labelsTr/p1.nii.gz"), expected)
 
 
@@ -247,10 +262,25 @@ def test_text_before_the_case(roots, tmp_path, capsys):
     folders = make_folders(tmp_path / "data")
     with_prefixes(folders)
     assert convert(folders.root, *WHAT) == 2
-    assert "--image-prefix, --image-suffix, --label-prefix and" in capsys.readouterr().err
+    told = "which --image-prefix volume- --label-prefix segmentation- makes equal"
+    assert told in capsys.readouterr().err
     prefixes = ("--image-prefix", "volume-", "--label-prefix", "segmentation-")
     assert convert(folders.root, *WHAT, *prefixes) == 0
     assert names(made(roots) / "labelsTr") == LABELED
+
+
+@pytest.mark.parametrize("prefixes", [True, False])
+def test_images_and_labels_side_by_side(roots, tmp_path, prefixes):
+    folders = make_folders(tmp_path / "data")
+    options = ["--images", ".", "--labels", ".", "--label-suffix", "_seg"]
+    if prefixes:
+        with_prefixes(folders)
+        options[-2:] = ["--label-prefix", "segmentation-", "--image-prefix", "volume-"]
+        options.extend(["--label-suffix", "_seg"])
+    side_by_side(folders)
+    assert convert(folders.root, *WHAT, *options) == 0
+    assert names(made(roots) / "labelsTr") == LABELED
+    assert names(made(roots) / "imagesUn") == ["p4_0000", "p5_0000"]
 
 
 def test_folder_has_one_use(roots, tmp_path, capsys):
