@@ -299,6 +299,8 @@ BY_HAND: dict[tuple[str, str], Callable[[Reader], Options]] = {
     ("generic", "several images in a case's folder"): _narrower,
     ("generic", "several labels in a case's folder"): _narrower,
     ("generic", "link of files that must be rewritten"): _give("--link", "copy"),
+    ("generic", "link of files that are turned"): _give("without:--link"),
+    ("generic", "pictures to be turned"): _give("without:--reorient"),
     ("generic", "label that names what no label is"): _same_names,
     ("generic", "label that names another value than --label-map"): _same_names,
     ("generic", "label that names a part of its values"): _give("--label-map", "2:0,vein:0"),

@@ -12,7 +12,7 @@ import contextlib
 import io
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,22 +115,29 @@ def _generic(name: str) -> BrokenTree:
     fragment = next(text for text in reversed(table[name]) if isinstance(text, str))
 
     def run(tree: Any, *extra: str) -> int:
-        return convert(tree.root, *test_generic_faults.case_of(name, tree)[2], *extra)
+        return convert(tree.root, *_with(test_generic_faults.case_of(name, tree)[2], extra))
 
     return BrokenTree("generic", name, fragment, make, table[name][0], run)
+
+
+def _with(options: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """The options of a command with further ones, and without those that are to be left out."""
+    words = list(options)
+    for word in extra:
+        if not word.startswith(_WITHOUT):
+            words.append(word)
+            continue
+        place = words.index(word.removeprefix(_WITHOUT))
+        has_value = not "".join(words[place + 1 : place + 2]).startswith("--")
+        del words[place : place + 1 + has_value]
+    return words
 
 
 def _layout(name: str) -> BrokenTree:
     fault = layout_faults.FAULTS[name]
 
     def run(tree: Any, *extra: str) -> int:
-        options = list(fault.options)
-        for word in extra:
-            if word.startswith(_WITHOUT):
-                place = options.index(word.removeprefix(_WITHOUT))
-                del options[place : place + 2]
-        further = (word for word in extra if not word.startswith(_WITHOUT))
-        return convert(tree.root, *options, *further)
+        return convert(tree.root, *_with(fault.options, extra))
 
     return BrokenTree("generic", name, fault.message, fault.make, fault.spoil, run)
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -113,7 +115,9 @@ def test_further_scans_of_any_name(roots, tree, tmp_path, capsys):
     more = ("--extra-unlabeled", str(tmp_path / "more"))
     assert tree.convert(*more) == 0
     assert "mine_0000.nii.gz" in names(roots["raw"] / MADE / "imagesUn")
-    assert tree.convert("--overwrite", *more, *more) == 2
+    assert tree.convert("--overwrite", *more, *more) == 0
+    shutil.copytree(tmp_path / "more", tmp_path / "again")
+    assert tree.convert("--overwrite", *more, more[0], str(tmp_path / "again")) == 2
     assert "case mine: " in capsys.readouterr().err
 
 
