@@ -170,7 +170,8 @@ def _list_pair(
 
 def _list_mask_folders(folder: Path) -> dict[str, Path]:
     """The folders in ``folder`` that hold one mask file a structure, by case."""
-    return {path.name: path for path in folder.iterdir() if path.is_dir() and mask_files(path)}
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_junk(path))
+    return {path.name: path for path in inside if mask_files(path)}
 
 
 def _is_one_of(folder: Path, others: Sequence[Path]) -> bool:

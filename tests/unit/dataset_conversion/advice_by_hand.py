@@ -243,6 +243,15 @@ def _upright(reader: Reader) -> Options:
     return ()
 
 
+def _fold(train: list[str], validation: list[str]) -> Callable[[Reader], Options]:
+    def act(reader: Reader) -> Options:
+        fold = {"train": train, "val": validation}
+        (reader.tree / "splits_final.json").write_text(json.dumps([fold]))
+        return ()
+
+    return act
+
+
 def _channels_as_files(reader: Reader) -> Options:
     for path in sorted(reader.tree.glob("images*/*_0000.nii.gz")):
         image = SimpleITK.ReadImage(str(path))
@@ -348,4 +357,9 @@ BY_HAND: dict[tuple[str, str], Callable[[Reader], Options]] = {
     ("verify", "no channel number"): _rename("scan.nii.gz", "scan_0000.nii.gz"),
     ("verify", "channels in a fourth dimension"): _channels_as_files,
     ("verify", "unit"): Reader.take_the_original,
+    ("generic", "no label with foreground"): Reader.extract_again,
+    ("verify", "no label with foreground"): Reader.extract_again,
+    ("verify", "nothing to validate"): _fold(["lab_000", "lab_001"], ["lab_002"]),
+    ("verify", "case of the split that is not there"): _fold(["lab_000"], ["lab_001"]),
+    ("verify", "trained and validated on"): _fold(["lab_000", "lab_002"], ["lab_001"]),
 }

@@ -38,10 +38,6 @@ def test_advice_ends_with_success_or_another_fault(tmp_path, key):
     assert code == 0 or (code == 2 and not again), f"after {options}: {again}"
 
 
-def test_what_is_done_by_hand_is_done_for_a_fault():
-    assert BY_HAND.keys() <= TREES.keys()
-
-
 def test_page_is_what_the_commands_say():
     assert page(SEEN) == PAGE.read_text(encoding="utf-8"), (
         "type: python -m tests.unit.dataset_conversion.fault_table > docs/datasets/faults.md"
