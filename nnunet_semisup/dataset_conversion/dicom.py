@@ -45,7 +45,7 @@ _TAGS = {
 _ORIENTATION_TOLERANCE = 1e-3
 _GAP_TOLERANCE = 0.02
 """Share of the slice distance by which single distances may differ from it."""
-_ROUNDING_MM = 0.011
+ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
 
@@ -357,14 +357,14 @@ def _stack_faults(slices: Sequence[_Slice], normal: np.ndarray) -> list[str]:
             "points and echoes are scans of their own"
         ]
     faults = []
-    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + _ROUNDING_MM:
+    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + ROUNDING_MM:
         faults.append(
             f"the slice distance is not constant: {gaps.min():g} to {gaps.max():g} mm, so slices "
             f"are missing{_missing_numbers(slices)}. Download or extract the series again"
         )
     sideways = positions - positions[0] - np.outer((positions - positions[0]) @ normal, normal)
     shift = float(np.linalg.norm(sideways, axis=1).max())
-    if shift > _GAP_TOLERANCE * typical + 2 * _ROUNDING_MM:
+    if shift > _GAP_TOLERANCE * typical + 2 * ROUNDING_MM:
         faults.append(
             f"the slices are shifted sideways by up to {shift:g} mm (a tilted gantry); such a "
             "stack is no rectangular grid. dcm2niix straightens it: convert all series with it, "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 
+from nnunet_semisup.dataset_conversion.dicom import ROUNDING_MM
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
@@ -75,9 +77,11 @@ def read_seg(path: Path, grid: Geometry) -> Volume:
             warnings.simplefilter("ignore")
             content = pydicom.dcmread(path)
             _check(content)
-            _set_slice_distance(content, grid.spacing[2])
+            distance = _set_slice_distance(content, grid)
             segmentation = highdicom.seg.Segmentation.from_dataset(content, copy=False)
-            found = segmentation.get_volume(combine_segments=True, dtype=np.uint16)
+            found = segmentation.get_volume(
+                combine_segments=True, dtype=np.uint16, atol=_ON_GRID * distance + ROUNDING_MM
+            )
     except UnusableFileError:
         raise
     except Exception as error:  # on damaged files highdicom and pydicom raise many kinds
@@ -88,13 +92,17 @@ def read_seg(path: Path, grid: Geometry) -> Volume:
             ) from error
         raise UnreadableFileError(f"damaged or not a complete DICOM SEG ({error})") from error
     wanted = highdicom.VolumeGeometry(_affine(grid), grid.size[::-1], "PATIENT")
+    tolerance = _ON_GRID + ROUNDING_MM / min(grid.spacing)
     try:
-        array = found.match_geometry(wanted, tol=_ON_GRID).array
+        matched = found.match_geometry(wanted, tol=tolerance)
+        if _farthest(matched.affine, wanted.affine, matched.array.shape) > min(grid.spacing) / 2:
+            raise RuntimeError("Its axes have another direction.")
     except RuntimeError as error:
         raise UnusableFileError(
             f"the DICOM SEG does not lie on the grid of the image ({error}). Resample it, for "
             "example in 3D Slicer, or give the series that it was drawn on"
         ) from error
+    array = matched.array
     if np.count_nonzero(array) != np.count_nonzero(found.array):
         raise UnusableFileError(
             "the DICOM SEG has voxels outside of the image. Give the series that it was drawn on"
@@ -120,12 +128,24 @@ def _check(content: Any) -> None:
         )
 
 
-def _set_slice_distance(content: Any, distance: float) -> None:
+def _set_slice_distance(content: Any, grid: Geometry) -> float:
+    """Say what the distance of slices is, that of the image's grid along their normal, in mm."""
     groups = [*content.SharedFunctionalGroupsSequence]
     groups += content.get("PerFrameFunctionalGroupsSequence", ())
+    planes = [plane for group in groups for plane in group.get("PlaneOrientationSequence", ())]
+    row, column = np.reshape([float(v) for v in planes[0].ImageOrientationPatient], (2, 3))
+    along = np.abs(np.reshape(grid.direction, (3, 3)).T @ np.cross(row, column))
+    distance = grid.spacing[int(np.argmax(along))]
     for group in groups:
         for measures in group.get("PixelMeasuresSequence", ()):
             measures.SpacingBetweenSlices = distance
+    return distance
+
+
+def _farthest(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The largest distance in mm of a corner of a grid under two affines."""
+    corners = np.array(list(product(*((0, size - 1) for size in shape), (1,))))
+    return float(np.linalg.norm(corners @ (first - second).T, axis=1).max())
 
 
 def _affine(grid: Geometry) -> np.ndarray:

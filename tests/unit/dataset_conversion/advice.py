@@ -115,6 +115,7 @@ RULES: Sequence[tuple[str, Callable[[Reader], Options]]] = (
         lambda r: _option(r, r"(--(?:allow-[\w-]+|drop-duplicates)) (?:accepts|lea|con|takes)"),
     ),
     (r"which (--.+) makes equal", lambda r: _option(r, r"which (--.+) makes equal")),
+    (r"With (--trust-affine)", lambda r: _option(r, r"With (--trust-affine)")),
     (r"give (--overlap last)", lambda r: _option(r, r"give (--overlap last)")),
     (r"xtract the (case|patient|archive) again|has no \w+ file; extract", Reader.extract_again),
     (r"move the label away|[Cc]onvert it, or move it away", Reader.remove_one),
@@ -124,7 +125,8 @@ RULES: Sequence[tuple[str, Callable[[Reader], Options]]] = (
     ),
     (
         r"[Ee]xtract (it|the series) again|[Tt]ake the (original|file that belongs)|[Cc]orrect|"
-        r"[Ss]ave (it|one|each|all) |Convert both|[Gg]ive files with the same|every voxel has the",
+        r"[Ss]ave (it|one|each|all) |Convert both|[Gg]ive files with the same|every voxel has the|"
+        r"[Ww]rite (it|the intensities) |[Rr]esample it|gives no voxel size",
         Reader.take_the_original,
     ),
     (

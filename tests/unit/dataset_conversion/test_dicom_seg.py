@@ -13,7 +13,12 @@ import pytest
 from nnunet_semisup.dataset_conversion.dicom import read_series
 from nnunet_semisup.dataset_conversion.dicom_seg import read_seg, segment_names
 from nnunet_semisup.dataset_conversion.label_names import named_values
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, UnusableFileError
+from nnunet_semisup.dataset_conversion.volume import (
+    UnreadableFileError,
+    UnusableFileError,
+    Volume,
+    oriented,
+)
 from tests.unit.dataset_conversion.test_dicom import OBLIQUE, hounsfield
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_dicom import (
@@ -52,6 +57,25 @@ def test_segments_lie_on_the_grid_of_the_image(tmp_path, slices, slice_distance,
     assert segment_names(path) == named_values(path) == {1: "liver", 2: "spleen"}
 
 
+@pytest.mark.parametrize("code", ["RAS", "LPS", "SAR", "PIL"])
+def test_image_may_be_stored_with_other_axes(tmp_path, code):
+    """As NIfTI that another program wrote from the same series."""
+    files = write_series(tmp_path / "ct", hounsfield(12), "P1")
+    label = segments([2, 5, 8])
+    path = write_seg(tmp_path / "seg.dcm", files, label, NAMES, slice_distance=False)
+    turned = oriented(Volume(label, read_series(files).geometry), code)
+    np.testing.assert_array_equal(read_seg(path, turned.geometry).array, turned.array)
+
+
+def test_positions_may_be_rounded(tmp_path):
+    """To a hundredth of a millimetre, as many scanners write them: 4 % of the distance here."""
+    rounded = {i: {"0020|0032": f"-5\\6\\{40 + i / 8:.2f}"} for i in range(12)}
+    files = write_series(tmp_path / "ct", hounsfield(12), "P1", changes=rounded)
+    label = segments([2, 3, 5, 8])
+    path = write_seg(tmp_path / "seg.dcm", files, label, NAMES)
+    np.testing.assert_array_equal(read_seg(path, read_series(files).geometry).array, label)
+
+
 def test_what_cannot_be_a_label_is_named(tmp_path):
     files = write_series(tmp_path / "ct", hounsfield(12), "P1")
     grid = read_series(files).geometry
@@ -63,11 +87,16 @@ def test_what_cannot_be_a_label_is_named(tmp_path):
     )
     other = write_series(tmp_path / "other", hounsfield(12), "P1", spacing=(0.9, 0.8, 1.0))
     elsewhere = write_seg(tmp_path / "other.dcm", other, label, NAMES)
+    angle = np.radians(8)
+    tilt = (np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0)
+    oblique = write_series(tmp_path / "oblique", hounsfield(12), "P1", orientation=tilt)
+    turned = write_seg(tmp_path / "turned.dcm", oblique, label, NAMES)
     short = write_series(tmp_path / "short", hounsfield(12)[:5], "P1")
     for path, wanted, message in (
         (overlapping, grid, "its segments overlap, and a voxel has one label"),
         (fraction, grid, "SegmentationType FRACTIONAL); save it as BINARY"),
         (elsewhere, grid, "does not lie on the grid of the image"),
+        (turned, grid, "does not lie on the grid of the image"),
         (write_seg(tmp_path / "s", files, label, NAMES), read_series(short).geometry, "outside"),
         (write_object(tmp_path / "bare.dcm", "SEG"), grid, "has no SegmentSequence, "),
     ):
