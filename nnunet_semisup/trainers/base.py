@@ -42,10 +42,18 @@ from nnunet_semisup.trainers.monitor import Monitor
 from nnunet_semisup.trainers.predicting import Predicting
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
+from nnunet_semisup.trainers.validation import Validation, set_aside_validation
 
 
 class SemiSupervisedTrainer(
-    Checkpoints, Stopping, DataStreams, Predicting, Records, ComputeSettings, nnUNetTrainer
+    Checkpoints,
+    Stopping,
+    DataStreams,
+    Predicting,
+    Validation,
+    Records,
+    ComputeSettings,
+    nnUNetTrainer,
 ):
     """nnUNetTrainer with a second stream of unlabeled patches and an optional EMA teacher.
 
@@ -233,8 +241,10 @@ class SemiSupervisedTrainer(
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
         super().on_train_start()
         if self.local_rank == 0:
-            if self._resume_random is None and not self.disable_checkpointing:
-                set_aside(self.output_folder, self.print_to_log_file)
+            if self._resume_random is None:
+                set_aside_validation(self.output_folder, self.print_to_log_file)
+                if not self.disable_checkpointing:
+                    set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
         self.resume_random_states()

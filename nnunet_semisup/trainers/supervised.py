@@ -27,9 +27,10 @@ from nnunet_semisup.trainers.checkpoint import (
 from nnunet_semisup.trainers.compute_settings import ComputeSettings
 from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.records import Records
+from nnunet_semisup.trainers.validation import Validation, set_aside_validation
 
 
-class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
+class nnUNetTrainerSupervised(Validation, Records, ComputeSettings, nnUNetTrainer):
     """nnUNetTrainer whose attributes ``nnUNet_semisup_set`` can override.
 
     Its network is the plan's, and its checkpoints name nnUNetTrainer: stock nnU-Net predicts from
@@ -80,18 +81,22 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
             checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
-        self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
+        recorded = checkpoint.get(KEY, {})
+        self.take_over(recorded.get("configuration", {}))
+        self._trained_on = recorded.get("trained_on", ())
         super().load_checkpoint(filename_or_checkpoint)
         self.use_new_weight_decay()
         self._set_seed(self.current_epoch)
         self._continued = True
 
     def on_train_start(self) -> None:
-        """As nnU-Net; keeps an earlier run's checkpoints, removes what a killed one left behind."""
+        """As nnU-Net; keeps what an earlier run made, removes what a killed one left behind."""
         super().on_train_start()
         if self.local_rank == 0:
-            if not self._continued and not self.disable_checkpointing:
-                set_aside(self.output_folder, self.print_to_log_file)
+            if not self._continued:
+                set_aside_validation(self.output_folder, self.print_to_log_file)
+                if not self.disable_checkpointing:
+                    set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
 
     def save_checkpoint(self, filename: str) -> None:
@@ -103,6 +108,7 @@ class nnUNetTrainerSupervised(Records, ComputeSettings, nnUNetTrainer):
             "version": __version__,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
+            "trained_on": list(self._trained_on),
         }
         stock = stock_content(self, unwrap(self.network), self.current_epoch + 1)
         save_atomically({**stock, KEY: own}, filename)

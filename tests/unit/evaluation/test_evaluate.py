@@ -240,7 +240,9 @@ def test_suspicious_input_is_told(folders, cube):
     folders.write(folders.prediction, "b", cube, origin=(5.0, 0.0, 0.0))
     warnings = "\n".join(run(folders).warnings)
     assert "no reference: extra" in warnings
-    assert "does not declare (7)" in warnings
+    assert (
+        "no class of the dataset.json count as background in the predictions of: a (7)" in warnings
+    )
     assert "compared by index: b" in warnings
 
 
@@ -306,6 +308,8 @@ def test_folders_without_label_files_are_refused(folders, cube):
         run(folders)
     with pytest.raises(UserError, match=r"the reference folder '.*typo' does not exist\. Check"):
         evaluate_folders(folders.reference / "typo", folders.prediction)
+    with pytest.raises(UserError, match="is given as references and as predictions"):
+        evaluate_folders(folders.reference, folders.prediction.parent / "out/../labelsTs")
 
 
 def test_statistic_of_nothing_and_of_one_value():
