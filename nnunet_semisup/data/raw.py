@@ -73,7 +73,9 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); nnU-Net needs it.") from error
+        raise UserError(
+            f"{path} cannot be read ({error}); nnU-Net needs it. Correct it."
+        ) from error
     if "file_ending" not in content or not {"channel_names", "modality"} & content.keys():
         raise UserError(f"{path} must have the keys 'channel_names' and 'file_ending'.")
     return content
@@ -159,7 +161,10 @@ def _name_fault(path: Path, file_ending: str) -> str:
         return f"{path.name}: is a folder; the files belong directly into {path.parent.name}"
     if path.name.endswith(file_ending):
         return f"{path.name}: has no channel number; expected a name like {expected}"
-    return f"{path.name}: wrong file ending; the data set's is {file_ending} (like {expected})"
+    return (
+        f"{path.name}: wrong file ending; the data set's is {file_ending} (like {expected}). "
+        "Convert it, or move it away"
+    )
 
 
 def training_images(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, list[Path]]:

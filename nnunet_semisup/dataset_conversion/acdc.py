@@ -193,7 +193,8 @@ def _collect_frames(collected: Collected, frames: list[tuple[Path, re.Match[str]
     for patient, names in by_patient.items():
         if len(names) != _FRAMES_A_PATIENT:
             findings.faults.append(
-                f"{patient}: has {len(names)} frames ({', '.join(names)}); two are annotated"
+                f"{patient}: has {len(names)} frames ({', '.join(names)}); two are annotated. "
+                "Extract the patient again, and keep no others"
             )
             continue
         for new, name in zip(_FRAME_NAMES, names, strict=True):

@@ -148,11 +148,15 @@ def check_split(
         else:
             findings.faults.append(f"{text} ({by_subset}); --allow-partial converts the others")
     if on_disk.isdisjoint(split.labeled):
-        findings.faults.append(f"none of the {len(split.labeled)} labeled cases is on disk")
+        findings.faults.append(
+            f"none of the {len(split.labeled)} labeled cases is on disk; add them, or name cases "
+            "that are there"
+        )
     if on_disk.isdisjoint(split.unlabeled):
         place = findings.warnings if allow_partial else findings.faults
         place.append(
-            f"none of the {len(split.unlabeled)} unlabeled cases is on disk"
+            f"none of the {len(split.unlabeled)} unlabeled cases is on disk; add them, or name "
+            "cases that are there"
             if split.unlabeled
             else "no case is left as unlabeled; give a smaller --labeled N, or add scans with "
             "--extra-unlabeled DIR"

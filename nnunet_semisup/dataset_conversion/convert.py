@@ -92,7 +92,13 @@ class Collected:
         """Take the images of ``other`` as unlabeled cases, whatever labels lie beside them."""
         for case, files in other.cases.items():
             known = self.cases.get(case) or self.unlabeled.get(case)
-            if known is not None:
+            if known is not None and known.images[0].samefile(files.images[0]):
+                if case in self.cases:
+                    self.findings.faults.append(
+                        f"case {case}: {files.images[0]} is named by --extra-unlabeled, but it is "
+                        "used already; a file has one use. Leave it out of --extra-unlabeled"
+                    )
+            elif known is not None:
                 self.findings.faults.append(
                     f"case {case}: {files.images[0]} is meant as an unlabeled case, but "
                     f"{known.images[0]} has the same name. Rename one if they are different "
@@ -235,7 +241,9 @@ def _verify(
         name = f"case {found.case.id}"
         collected.findings.faults += [f"{name}: {text}" for text in found.faults]
         collected.findings.warnings += [f"{name}: {text}" for text in found.warnings]
-    read = [file.path for found in facts for file in (*found.images, found.label) if file]
+    files = [file.path for found in facts for file in (*found.images, found.label) if file]
+    # A channel of a file is named by a path below it.
+    read = list(dict.fromkeys(p.parent if p.parent.is_file() else p for p in files))
     if contradiction := contradicting_headers(read):
         collected.findings.warnings.append(contradiction)
     collected.findings.warnings += [text for _, text in spacing_outliers(facts)]

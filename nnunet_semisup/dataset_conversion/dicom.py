@@ -1,9 +1,10 @@
 """DICOM series as volumes: one file a slice, read with GDCM through SimpleITK.
 
 Slices are ordered by their position along the normal of the image plane (the cross product of the
-row and the column direction), as GDCM does, never by file name or instance number. What would
-make the stack wrong without a word (a missing or repeated slice, a tilted gantry, two series in
-one) is a fault.
+row and the column direction), as GDCM does, never by file name or instance number, which need not
+be consecutive. What would make the stack wrong without a word (a missing or repeated slice, a
+tilted gantry, two series in one) is a fault. Each slice has its own rescale, as in PET and, from
+some scanners, CT.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
-from nnunet_semisup.dataset_conversion.volume import Geometry, UnreadableFileError, Volume
+from nnunet_semisup.dataset_conversion.dicom_kinds import Identity, Kind, identify, listed
+from nnunet_semisup.dataset_conversion.dicom_pixels import INVERTED, in_common_type, read_pixels
+from nnunet_semisup.dataset_conversion.volume import (
+    Geometry,
+    UnreadableFileError,
+    UnusableFileError,
+    Volume,
+)
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 _TAGS = {
@@ -29,6 +37,7 @@ _TAGS = {
     "number": "0020|0013",
     "position": "0020|0032",
     "orientation": "0020|0037",
+    "photometric": "0028|0004",
     "spacing": "0028|0030",
     "intercept": "0028|1052",
     "slope": "0028|1053",
@@ -36,7 +45,7 @@ _TAGS = {
 _ORIENTATION_TOLERANCE = 1e-3
 _GAP_TOLERANCE = 0.02
 """Share of the slice distance by which single distances may differ from it."""
-_ROUNDING_MM = 0.011
+ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
 
@@ -49,6 +58,8 @@ class Series:
     uid: str
     files: tuple[Path, ...]
     modality: str
+    is_inverted: bool = False
+    """Whether a slice says MONOCHROME1: low values are meant to be shown bright."""
 
     @property
     def folder(self) -> Path:
@@ -69,30 +80,69 @@ class _Slice:
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
-    rescale: tuple[float, float]
+    photometric: str
     size: tuple[int, ...]
 
 
-def find_series(folder: Path, faults: list[str]) -> list[Series]:
-    """Find every DICOM series below ``folder``, sorted by patient and by the first file.
+def find_series(
+    folder: Path, faults: list[str], beside: list[Identity] | None = None
+) -> list[Series]:
+    """Find every DICOM series of slices below ``folder``, sorted by patient and by the first file.
 
     Args:
         folder: is searched at any depth; hidden files and files of other kinds are passed over.
-        faults: receives a line for every DICOM file whose header cannot be read.
+        faults: receives a line for every slice that cannot be read.
+        beside: receives the DICOM files that are no slices of a scan.
     """
     by_uid: dict[tuple[str, str], list[_Slice]] = {}
-    for path in _dicom_files(folder):
+    for path in dicom_files(folder):
+        found = identify(path)
+        if found.kind is not Kind.SLICE:
+            if beside is not None:
+                beside.append(found)
+            continue
         try:
             header = _read_header(path)
         except UnreadableFileError as error:
-            faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
+            faults.append(fault_of(path, error))
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
-    found = [
-        Series(patient, uid, tuple(s.path for s in slices), slices[0].modality)
+    series = [
+        Series(
+            patient,
+            uid,
+            tuple(s.path for s in slices),
+            slices[0].modality,
+            any(s.photometric == INVERTED for s in slices),
+        )
         for (patient, uid), slices in by_uid.items()
     ]
-    return sorted(found, key=lambda series: (series.patient_id, series.files[0]))
+    return sorted(series, key=lambda series: (series.patient_id, series.files[0]))
+
+
+def notes_on(folder: Path, series: Sequence[Series], beside: Sequence[Identity]) -> list[str]:
+    """Say what the DICOM files in a folder are that need a look: passed over, or MONOCHROME1.
+
+    Args:
+        folder: that was searched.
+        series: what :func:`find_series` found there.
+        beside: the files that are no slices.
+    """
+    notes = []
+    if beside:
+        notes.append(
+            f"{len(beside)} DICOM files in {folder} are no slices of a scan and not used as "
+            f"images: {listed(beside)}"
+        )
+    inverted = [str(s.folder) for s in series if s.is_inverted]
+    if inverted:
+        notes.append(
+            f"{len(inverted)} of {len(series)} DICOM series in {folder} are stored as "
+            f"{INVERTED}, to be shown with low values bright ({_listed(inverted)}). Values are "
+            "written as they are stored, after the rescale; if they are no Hounsfield units, check "
+            "that high values mean the same in all scans"
+        )
+    return notes
 
 
 def read_dicom_folder(folder: Path) -> Volume:
@@ -104,9 +154,11 @@ def read_dicom_folder(folder: Path) -> Volume:
     faults: list[str] = []
     found = find_series(folder, faults)
     if faults:
-        raise UnreadableFileError("; ".join(faults))
+        raise UnusableFileError("; ".join(faults))
     if len(found) != 1:
-        raise UnreadableFileError(f"the folder holds {len(found)} DICOM series; one is expected")
+        raise UnusableFileError(
+            f"the folder holds {len(found)} DICOM series; keep the one that is meant"
+        )
     return read_series(found[0].files)
 
 
@@ -126,14 +178,14 @@ def read_series(files: Sequence[Path]) -> Volume:
     slices = [_read_header(path) for path in files]
     faults = _series_faults(slices)
     if faults:
-        raise UnreadableFileError("; ".join(faults))
+        raise UnusableFileError("; ".join(faults))
     row, column = (np.array(slices[0].orientation[i : i + 3]) for i in (0, 3))
     normal = np.cross(row, column)
     slices.sort(key=lambda s: float(np.dot(s.position, normal)))
     faults = _stack_faults(slices, normal)
     if faults:
-        raise UnreadableFileError("; ".join(faults))
-    array = _as_stored(np.stack([_read_pixels(s.path) for s in slices]))
+        raise UnusableFileError("; ".join(faults))
+    array = in_common_type(np.stack([read_pixels(s.path, s.photometric) for s in slices]))
     positions = np.array([s.position for s in slices])
     gap = float(np.linalg.norm(positions[-1] - positions[0])) / (len(slices) - 1)
     geometry = Geometry(
@@ -145,8 +197,8 @@ def read_series(files: Sequence[Path]) -> Volume:
     return Volume(array, geometry)
 
 
-def _dicom_files(folder: Path) -> Iterable[Path]:
-    """DICOM files below ``folder``."""
+def dicom_files(folder: Path) -> Iterable[Path]:
+    """Yield the DICOM files below ``folder``."""
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
         for name in sorted(names):
@@ -155,6 +207,13 @@ def _dicom_files(folder: Path) -> Iterable[Path]:
                 continue
             if is_dicom(path):
                 yield path
+
+
+def fault_of(path: Path, error: UnreadableFileError | OSError) -> str:
+    """Return the line about a file that cannot be read, or not be used, with what to do."""
+    if isinstance(error, UnusableFileError):
+        return f"{path}: {error}"
+    return f"{path}: cannot be read: {error}. Download or extract it again"
 
 
 def is_dicom(path: Path) -> bool:
@@ -187,12 +246,17 @@ def _read_header(path: Path) -> _Slice:
     except (RuntimeError, UnicodeDecodeError) as error:
         raise UnreadableFileError("damaged or not a DICOM image") from error
     if components != 1:
-        raise UnreadableFileError(f"has {components} colour components; grey values are expected")
-    if len(size) > 2 and size[2] != 1:
-        raise UnreadableFileError(
-            f"holds {size[2]} frames in one file; convert it to NIfTI first, for example with "
-            "dcm2niix, and give the result"
+        raise UnusableFileError(
+            f"has {components} colour components; grey values are expected. If it is a picture for "
+            "reading, such as a colour map, move it away"
         )
+    if len(size) > 2 and size[2] != 1:
+        raise UnusableFileError(
+            f"holds {size[2]} frames in one file; convert all scans to NIfTI first, for example "
+            "with dcm2niix, and give the result"
+        )
+    for name, default in (("slope", "1"), ("intercept", "0")):
+        _numbers(tags[name] or default, 1, f"Rescale{name.capitalize()}")
     rows_columns = _numbers(tags["spacing"], 2, "PixelSpacing")
     if min(rows_columns) <= 0:
         raise UnreadableFileError(f"PixelSpacing is {tags['spacing']!r}; it must be above 0")
@@ -206,10 +270,7 @@ def _read_header(path: Path) -> _Slice:
         position=_numbers(tags["position"], 3, "ImagePositionPatient"),
         orientation=_orientation(tags["orientation"]),
         spacing=rows_columns[::-1],
-        rescale=(
-            _numbers(tags["slope"] or "1", 1, "RescaleSlope")[0],
-            _numbers(tags["intercept"] or "0", 1, "RescaleIntercept")[0],
-        ),
+        photometric=tags["photometric"],
         size=tuple(size[:2]),
     )
 
@@ -238,15 +299,18 @@ def _orientation(text: str) -> tuple[float, ...]:
 def _series_faults(slices: Sequence[_Slice]) -> list[str]:
     """What keeps the files from being one series, whatever their order."""
     if len(slices) < 2:
-        return [f"the series has {len(slices)} slices; a volume has 2 or more"]
+        return [
+            f"the series has {len(slices)} slices; a volume has 2 or more. Get the rest of the "
+            "series, or move it away"
+        ]
     faults = []
     for title, value in _MUST_AGREE.items():
-        if title == "rescale" and slices[0].modality == "PT":
-            continue
         different = list(dict.fromkeys(value(s) for s in slices))
         if len(different) > 1:
             shown = ", ".join(str(v) for v in different[:_SHOWN])
-            faults.append(f"the slices differ in {title} ({shown})")
+            faults.append(
+                f"the slices differ in {title} ({shown}); keep those of one scan in the folder"
+            )
     return faults + _number_faults(slices)
 
 
@@ -257,30 +321,27 @@ _MUST_AGREE: dict[str, Callable[[_Slice], object]] = {
     "size": lambda s: s.size,
     "pixel spacing": lambda s: s.spacing,
     "orientation": lambda s: tuple(round(v, 3) + 0.0 for v in s.orientation),
-    "rescale": lambda s: s.rescale,
 }
-"""What is equal in all slices of a series. PET scales every slice by itself, which is right."""
+"""What is equal in all slices of a series."""
 
 
 def _number_faults(slices: Sequence[_Slice]) -> list[str]:
-    """Instances that are repeated or, by their numbers, missing."""
+    """Instances that are repeated."""
     faults = []
     instances = Counter(s.instance for s in slices if s.instance)
     repeated = [uid for uid, count in instances.items() if count > 1]
     if repeated:
         paths = [s.path.name for s in slices if s.instance in repeated]
-        faults.append(f"the same instance is there several times ({_listed(paths)})")
+        faults.append(
+            f"the same instance is there several times ({_listed(paths)}); keep one file of each"
+        )
     numbers = [s.number for s in slices if s.number is not None]
     twice = sorted(n for n, count in Counter(numbers).items() if count > 1)
     if twice and not repeated:
-        faults.append(f"instance numbers are there several times ({_listed(twice)})")
-    if len(numbers) == len(slices) and not twice:
-        missing = max(numbers) - min(numbers) + 1 - len(numbers)
-        if missing:
-            known = set(numbers)
-            absent = (n for n in range(min(numbers), max(numbers)) if n not in known)
-            named = [n for n, _ in zip(absent, range(_SHOWN + 1), strict=False)]
-            faults.append(f"{missing} instance numbers are missing ({_listed(named)})")
+        faults.append(
+            f"instance numbers are there several times ({_listed(twice)}); keep the files of one "
+            "scan in the folder"
+        )
     return faults
 
 
@@ -291,41 +352,35 @@ def _stack_faults(slices: Sequence[_Slice], normal: np.ndarray) -> list[str]:
     typical = float(np.median(gaps))
     if gaps.min() < max(_GAP_TOLERANCE * typical, 1e-4):
         same = [s.path.name for s, gap in zip(slices[1:], gaps, strict=True) if gap == gaps.min()]
-        return [f"slices lie at the same position ({_listed(same)})"]
+        return [
+            f"slices lie at the same position ({_listed(same)}); keep one file a position. Time "
+            "points and echoes are scans of their own"
+        ]
     faults = []
-    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + _ROUNDING_MM:
+    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + ROUNDING_MM:
         faults.append(
             f"the slice distance is not constant: {gaps.min():g} to {gaps.max():g} mm, so slices "
-            "are missing"
+            f"are missing{_missing_numbers(slices)}. Download or extract the series again"
         )
     sideways = positions - positions[0] - np.outer((positions - positions[0]) @ normal, normal)
     shift = float(np.linalg.norm(sideways, axis=1).max())
-    if shift > _GAP_TOLERANCE * typical + 2 * _ROUNDING_MM:
+    if shift > _GAP_TOLERANCE * typical + 2 * ROUNDING_MM:
         faults.append(
             f"the slices are shifted sideways by up to {shift:g} mm (a tilted gantry); such a "
-            "stack is no rectangular grid"
+            "stack is no rectangular grid. dcm2niix straightens it: convert all series with it, "
+            "and give the NIfTI files"
         )
     return faults
+
+
+def _missing_numbers(slices: Sequence[_Slice]) -> str:
+    """The instance numbers that are not there, for a series that lacks slices."""
+    known = {s.number for s in slices if s.number is not None}
+    absent = (n for n in range(min(known, default=0), max(known, default=0)) if n not in known)
+    named = [n for n, _ in zip(absent, range(_SHOWN + 1), strict=False)]
+    return f" (instance numbers {_listed(named)})" if named else ""
 
 
 def _listed(items: Sequence[object]) -> str:
     more = " ..." if len(items) > _SHOWN else ""
     return ", ".join(str(item) for item in items[:_SHOWN]) + more
-
-
-def _read_pixels(path: Path) -> np.ndarray:
-    """Rescaled pixels of one file: ``(rows, columns)``."""
-    try:
-        image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
-    except RuntimeError as error:
-        raise UnreadableFileError(f"{path.name} is damaged or not a DICOM image") from error
-    return sitk.GetArrayFromImage(image).reshape(image.GetSize()[1], image.GetSize()[0])
-
-
-def _as_stored(array: np.ndarray) -> np.ndarray:
-    """The same values as int16 if that holds them, else as float32."""
-    limits = np.iinfo(np.int16)
-    whole = array.dtype.kind in "iu" or bool(np.equal(np.round(array), array).all())
-    if whole and array.min() >= limits.min and array.max() <= limits.max:
-        return array.astype(np.int16)
-    return array.astype(np.float32)

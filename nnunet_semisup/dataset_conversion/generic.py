@@ -12,16 +12,27 @@ from nnunet_semisup.dataset_conversion import formats
 from nnunet_semisup.dataset_conversion.arguments import need_folder
 from nnunet_semisup.dataset_conversion.cases import DatasetForm
 from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
-from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder
 from nnunet_semisup.dataset_conversion.generic_arguments import SPLIT_OPTION, add_arguments
+from nnunet_semisup.dataset_conversion.generic_channels import (
+    names_of_channels,
+    source_of,
+    split_channels,
+)
 from nnunet_semisup.dataset_conversion.generic_collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic_labels import Labels, read_channels, read_labels
+from nnunet_semisup.dataset_conversion.generic_masks import Masks, names_of_masks
+from nnunet_semisup.dataset_conversion.generic_read import (
+    LabelReader,
+    is_seg,
+    read_image,
+)
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
+from nnunet_semisup.dataset_conversion.label_names import plain
 from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
 from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS, picture_components
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import read_json
-from nnunet_semisup.dataset_conversion.volume import TrustingAffine, UnreadableFileError, Volume
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine, UnreadableFileError
 from nnunet_semisup.errors import UserError
 
 __all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
@@ -69,9 +80,13 @@ def make_form(
 ) -> DatasetForm:
     """What the files hold, judged from the first image that can be read."""
     collected = found.collected
+    first = next(iter((*collected.cases.values(), *collected.unlabeled.values()))).images[0]
+    dimensions, components = layout(first)
+    if dimensions == 4:
+        _split_channels(arguments, content, collected, first)
+        dimensions, components = 3, 1
     images = [f.images for f in (*collected.cases.values(), *collected.unlabeled.values())]
     source, ending, ready = _kind([path for files in images for path in files])
-    dimensions, components = layout(images[0][0])
     used = [case for case, subset in split.subset_of().items() if subset.needs_label]
     files = [found.collected.cases[case].label for case in used if case in found.collected.cases]
     channels, labels = _meaning(
@@ -87,7 +102,7 @@ def make_form(
         label_choices=labels.choices,
         regions_class_order=labels.regions_class_order,
         read_image=read_image,
-        read_label=formats.read_label,
+        read_label=_label_reader(arguments, collected, labels),
         description=str(content.get("description", "Converted from the user's own files.")),
         reference=str(content.get("reference", "")),
         licence=str(content.get("licence", content.get("license", ""))),
@@ -110,6 +125,47 @@ def make_form(
     )
 
 
+def _label_reader(
+    arguments: argparse.Namespace, collected: Collected, labels: Labels
+) -> LabelReader:
+    """What reads the labels, whichever of the kinds they are."""
+    chosen = {str(name): value for name, value in labels.choices.items() if isinstance(name, str)}
+    named = {
+        plain(name): value
+        for name, value in labels.names.items()
+        if isinstance(value, int) and value not in chosen.values()
+    }
+    masks = {name: value for name, value in {**named, **chosen}.items() if value}
+    return LabelReader(
+        images={
+            files.label: files.images[0]
+            for files in collected.cases.values()
+            if files.label is not None and is_seg(files.label)
+        },
+        masks=Masks(masks, arguments.overlap),
+    )
+
+
+def _split_channels(
+    arguments: argparse.Namespace, content: Mapping[str, Any], collected: Collected, first: Path
+) -> None:
+    """Take the fourth dimension of scans for their channels, if as many channels are named.
+
+    Raises:
+        UserError: other channels are named, or none.
+    """
+    number = read_image(first).geometry.size[3]
+    files = len(collected.cases and next(iter(collected.cases.values())).images)
+    if files != 1 or not names_of_channels(arguments.channel_names, content, number):
+        raise UserError(
+            f"{first} has a fourth dimension of {number} volumes. If these are channels, such as "
+            f"T2 and ADC, give --channel-names with {number} names; every file is split into "
+            "channels then. If they are points in time, save the one that is meant as a file of "
+            "three dimensions."
+        )
+    split_channels(collected, number)
+
+
 def _meaning(
     arguments: argparse.Namespace,
     content: Mapping[str, Any],
@@ -125,7 +181,7 @@ def _meaning(
         problems.append(str(error))
     try:
         labels = read_labels(
-            arguments.label_names,
+            arguments.label_names or _masks_of(arguments, content, label_files),
             arguments.labels_json,
             arguments.label_map,
             content,
@@ -138,19 +194,19 @@ def _meaning(
     return channels, labels
 
 
+def _masks_of(
+    arguments: argparse.Namespace, content: Mapping[str, Any], files: Sequence[Path]
+) -> str | None:
+    """The names of masks, one file a structure, where nothing else says what the labels are."""
+    if arguments.labels_json is not None or "labels" in content:
+        return None
+    return names_of_masks(files)
+
+
 def _check_number(facts: Any, expected: int) -> list[str]:
     """All cases have the same number of files."""
     number = len(facts.case.images)
     return [] if number == expected else [f"has {number} image files; others have {expected}"]
-
-
-def read_image(path: Path) -> Volume:
-    """Read an image file, or a folder with a DICOM series.
-
-    Raises:
-        UnreadableFileError: see :func:`formats.read_image` and :func:`read_dicom_folder`.
-    """
-    return read_dicom_folder(path) if path.is_dir() else formats.read_image(path)
 
 
 def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
@@ -159,6 +215,8 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
     Raises:
         UserError: pictures and volumes are mixed.
     """
+    is_split = any(path != source_of(path) for path in paths[:1])
+    paths = [source_of(path) for path in paths]
     endings = {formats.ending_of(path) or "DICOM": path for path in paths}
     stacks = [path for path in paths if path.suffix.lower() in (".tif", ".tiff")]
     pictures = endings.keys() & set(PICTURE_ENDINGS)
@@ -171,7 +229,7 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
             f"pictures (2D) and scans (3D) are mixed, such as {listed}; convert them separately."
         )
     if not pictures:
-        return source, ".nii.gz", endings.keys() == {".nii.gz"}
+        return source, ".nii.gz", endings.keys() == {".nii.gz"} and not is_split
     if len(endings) == 1 and next(iter(endings)) in NNUNET_ENDINGS:
         return source, next(iter(endings)), True
     return source, ".tif" if endings.keys() & {".tif", ".tiff"} else ".png", False
@@ -184,7 +242,8 @@ def layout(path: Path) -> tuple[int, int]:
     except (UnreadableFileError, OSError):
         picture = formats.ending_of(path) in PICTURE_ENDINGS
         return (2, picture_components(path)) if picture else (3, 1)
-    return (2 if len(volume.geometry.size) == 2 else 3), volume.components
+    dimensions = len(volume.geometry.size)
+    return (dimensions if dimensions in {2, 4} else 3), volume.components
 
 
 def _note_shared_patients(collected: Collected, split: Split) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nnunet_semisup.dataset_conversion.generic_masks import OVERLAPS
 from nnunet_semisup.dataset_conversion.generic_split import BY_LABELS
 
 SPLIT_OPTION = (
@@ -42,12 +43,24 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="text after the case in the names of labels, such as _mask",
     )
+    for what in ("image", "label"):
+        add(
+            f"--{what}-prefix",
+            default="",
+            metavar="TEXT",
+            help=f"text before the case in the names of {what}s, such as {what}-",
+        )
     add(
         "--image-glob",
         metavar="GLOB[,GLOB...]",
-        help="for cases with a folder each: file name of the image, one a channel ('ct*.nii.gz')",
+        help="for cases with a folder each, and BIDS: file name of the image, one a channel "
+        "('ct*.nii.gz')",
     )
-    add("--label-glob", metavar="GLOB", help="for cases with a folder each: name of the label")
+    add(
+        "--label-glob",
+        metavar="GLOB",
+        help="the same for the label; 'segmentations/*' for a folder with one mask a structure",
+    )
 
 
 def _add_meaning(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +73,13 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
         help="names of the values 0, 1, ...; default: those of dataset.json, or in label files",
     )
     add("--labels-json", type=Path, metavar="FILE", help="nnU-Net's labels, regions, ignore label")
+    add(
+        "--overlap",
+        choices=OVERLAPS,
+        default=OVERLAPS[0],
+        help="for one mask file a structure: where masks overlap, refuse them (default), or the "
+        "one named last in --label-names has the voxel",
+    )
     add(
         "--label-map",
         metavar="OLD:NEW,...",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,14 +13,17 @@ from nnunet_semisup.dataset_conversion import formats
 from nnunet_semisup.dataset_conversion.arguments import add_extra_unlabeled
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
 from nnunet_semisup.dataset_conversion.convert import Collected
+from nnunet_semisup.dataset_conversion.generic_dicom import DicomLabels, find_labels
 from nnunet_semisup.dataset_conversion.generic_files import (
     Images,
     Naming,
-    list_case_folders,
     list_images,
     list_labels,
     match,
 )
+from nnunet_semisup.dataset_conversion.generic_folders import list_case_folders
+from nnunet_semisup.dataset_conversion.generic_layouts import suggestion
+from nnunet_semisup.dataset_conversion.generic_masks import folders_of_structures, mask_files
 from nnunet_semisup.dataset_conversion.verify import Findings
 from nnunet_semisup.errors import UserError
 
@@ -49,7 +52,12 @@ def collect(arguments: argparse.Namespace) -> Found:
     Raises:
         UserError: a folder is not there, or the layout can be understood in two ways.
     """
-    naming = Naming(tuple(_parts(arguments.image_suffix)), arguments.label_suffix)
+    naming = Naming(
+        tuple(_parts(arguments.image_suffix)),
+        arguments.label_suffix,
+        arguments.image_prefix,
+        arguments.label_prefix,
+    )
     found = Found(Collected(arguments.raw_dir, {}))
     if arguments.image_glob:
         _collect_folders(arguments, found)
@@ -103,32 +111,89 @@ def _take_out(found: Found, images: Images) -> None:
 def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -> None:
     """A folder of images and a folder of labels, for training and for test."""
     root, findings = arguments.raw_dir, found.collected.findings
+    extra = [_below(root, folder, "--extra-unlabeled") for folder in arguments.extra_unlabeled]
     image_folder = _choose(root, arguments.images, IMAGE_FOLDERS, "--images")
     if image_folder is None:
         raise UserError(_no_image_folder(root))
+    test_folder = _choose(root, arguments.test, _TEST_FOLDERS, "--test")
+    if arguments.test is None and test_folder is not None and _is_one_of(test_folder, extra):
+        test_folder = None
+    _check_uses({"--images": image_folder, "--test": test_folder}, extra)
     label_folder = _choose(root, arguments.labels, _LABEL_FOLDERS, "--labels")
-    labels = list_labels(label_folder, naming, findings) if label_folder else {}
-    naming = naming.settled(image_folder, labels)
-    images = list_images(image_folder, naming, labels, findings)
-    match(images, labels, findings)
+    apart = [folder for folder in (test_folder, *extra) if folder is not None]
+    images, labels, naming = _list_pair(image_folder, label_folder, naming, findings, apart)
     _add(found, images, labels, is_test=False)
     if not found.training:
         _refuse_empty(found.collected, image_folder, _NO_IMAGE)
-    test_folder = _choose(root, arguments.test, _TEST_FOLDERS, "--test")
     if test_folder is not None:
         test_label_folder = _choose(
             root, arguments.test_labels, _TEST_LABEL_FOLDERS, "--test-labels"
         )
         found.test_labels = test_label_folder is not None
-        labels = list_labels(test_label_folder, naming, findings) if test_label_folder else {}
-        images = list_images(test_folder, naming, labels, findings)
-        match(images, labels, findings)
+        images, labels, _ = _list_pair(test_folder, test_label_folder, naming, findings, extra)
         _add(found, images, labels, is_test=True)
     add_own_unlabeled(
         found.collected,
         unlabeled_folders(root, arguments.extra_unlabeled),
         lambda extra: list_images(extra, naming, (), findings),
     )
+
+
+def _list_pair(
+    image_folder: Path,
+    label_folder: Path | None,
+    naming: Naming,
+    findings: Findings,
+    apart: Sequence[Path],
+) -> tuple[Images, dict[str, Path], Naming]:
+    """Images and their labels, and the naming that the training images settle."""
+    labels: dict[str, Path] = {}
+    dicom = DicomLabels()
+    together = label_folder is not None and label_folder.samefile(image_folder)
+    naming = replace(naming, together=together)
+    if label_folder is not None:
+        labels = list_labels(label_folder, naming, findings)
+        labels = labels or ({} if together else _list_mask_folders(label_folder))
+    if label_folder is not None and not labels:
+        dicom = find_labels(label_folder, image_folder, findings)
+    names = labels or dicom.names()
+    if naming.digits is None:
+        naming = naming.settled(image_folder, names)
+    images = list_images(image_folder, naming, names, findings, apart)
+    labels = labels or dicom.of(images, findings)
+    if structures := folders_of_structures(labels, images):
+        findings.faults.append(structures)
+    else:
+        match(images, labels, findings)
+    return images, labels, replace(naming, together=False)
+
+
+def _list_mask_folders(folder: Path) -> dict[str, Path]:
+    """The folders in ``folder`` that hold one mask file a structure, by case."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_junk(path))
+    return {path.name: path for path in inside if mask_files(path)}
+
+
+def _is_one_of(folder: Path, others: Sequence[Path]) -> bool:
+    return any(folder.samefile(other) for other in others)
+
+
+def _check_uses(folders: Mapping[str, Path | None], extra: Sequence[Path]) -> None:
+    """Refuse a folder that is named for two uses.
+
+    Raises:
+        UserError: naming the options.
+    """
+    named = [(option, folder) for option, folder in folders.items() if folder is not None]
+    named += [("--extra-unlabeled", folder) for folder in dict.fromkeys(extra)]
+    for number, (option, folder) in enumerate(named):
+        for other, same in named[number + 1 :]:
+            if option != other and folder.samefile(same):
+                raise UserError(
+                    f"{option} and {other} both mean {folder}; a folder has one use. Leave {other} "
+                    "out, or give it another folder: training images without a label are unlabeled "
+                    "cases anyway."
+                )
 
 
 def unlabeled_folders(root: Path, given: Sequence[Path]) -> list[Path]:
@@ -184,6 +249,7 @@ def _no_image_folder(root: Path) -> str:
     return (
         f"{root} has no folder {' or '.join(IMAGE_FOLDERS)}, {has}. Say where the images are: "
         f"--images DIR, or --image-glob PATTERN for cases with a folder each{direct}."
+        f"{suggestion(root)}"
     )
 
 
@@ -239,7 +305,9 @@ def _refuse_empty(collected: Collected, place: Path, what: str) -> NoReturn:
         UserError: always.
     """
     collected.findings.raise_faults(f"{place} cannot be converted:")
-    raise UserError(f"{place} has {what}; known endings are {', '.join(formats.ENDINGS)}.")
+    raise UserError(
+        f"{place} has {what}; known endings are {', '.join(formats.ENDINGS)}.{suggestion(place)}"
+    )
 
 
 def _check_names(found: Found) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from fnmatch import fnmatch
 from pathlib import Path
 
 from nnunet_semisup.data.raw import is_junk
-from nnunet_semisup.dataset_conversion.dicom import find_series
-from nnunet_semisup.dataset_conversion.formats import ENDINGS, ending_of
+from nnunet_semisup.dataset_conversion.formats import ending_of
+from nnunet_semisup.dataset_conversion.generic_dicom import list_series
+from nnunet_semisup.dataset_conversion.generic_layouts import nearest_names
 from nnunet_semisup.dataset_conversion.verify import Findings
 
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
@@ -37,12 +36,30 @@ class Naming:
     Args:
         image_suffixes: text after the case, one a channel; empty for nnU-Net's ``_0000`` or none.
         label_suffix: text after the case in the name of a label.
+        image_prefix: text before the case in the name of an image.
+        label_prefix: text before the case in the name of a label.
         digits: what the training images say; ``None`` as long as they were not looked at.
+        together: whether images and labels lie in one folder, where the labels are the files with
+            the text of labels and the images are the others.
     """
 
     image_suffixes: tuple[str, ...] = ()
     label_suffix: str = ""
+    image_prefix: str = ""
+    label_prefix: str = ""
     digits: Digits | None = None
+    together: bool = False
+
+    def is_label(self, stem: str) -> bool:
+        """Return whether a name without ending has the text of labels, if there is such text."""
+        fits = stem.startswith(self.label_prefix) and stem.endswith(self.label_suffix)
+        return fits and bool(self.label_prefix or self.label_suffix)
+
+    def of_kind(self, files: Sequence[tuple[Path, str]], what: str) -> list[tuple[Path, str]]:
+        """Return the files that are images, or labels, of a folder that may have both."""
+        if not self.together:
+            return list(files)
+        return [(path, stem) for path, stem in files if self.is_label(stem) == (what == "label")]
 
     def settled(self, folder: Path, labels: Collection[str]) -> Naming:
         """The naming for all folders of a conversion.
@@ -51,17 +68,38 @@ class Naming:
             folder: of the training images.
             labels: the training cases with a label.
         """
-        stems = [stem for _, stem in _known_files(folder, Findings())]
+        files = self.of_kind(_known_files(folder, Findings()), "image")
+        stems = [stem for _, stem in self.without_prefix(files, "image", Findings())]
         if _are_numbered(stems, labels):
             return replace(self, digits=Digits.CHANNEL)
         found = any(map(_CHANNEL.fullmatch, stems))
         return replace(self, digits=Digits.NAME if found else Digits.ABSENT)
 
+    def without_prefix(
+        self, files: Sequence[tuple[Path, str]], what: str, findings: Findings
+    ) -> list[tuple[Path, str]]:
+        """Return files with their names without the text before the case.
+
+        Args:
+            files: with their names without ending.
+            what: ``"image"`` or ``"label"``.
+            findings: receives a fault for every name that does not begin with it.
+        """
+        prefix = self.label_prefix if what == "label" else self.image_prefix
+        findings.faults += [
+            f"{path}: the name does not begin with '{prefix}' (--{what}-prefix); rename it or move "
+            "it away"
+            for path, stem in files
+            if not stem.startswith(prefix)
+        ]
+        return [(path, s.removeprefix(prefix)) for path, s in files if s.startswith(prefix)]
+
 
 def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
     """The labels directly in ``folder``, by case."""
     found: dict[str, Path] = {}
-    for path, stem in _known_files(folder, findings):
+    files = naming.of_kind(_known_files(folder, findings), "label")
+    for path, stem in naming.without_prefix(files, "label", findings):
         if not stem.endswith(naming.label_suffix):
             findings.faults.append(
                 f"{path}: the name does not end in '{naming.label_suffix}' (--label-suffix); "
@@ -70,13 +108,19 @@ def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, P
             continue
         case = stem.removesuffix(naming.label_suffix)
         if case in found:
-            findings.faults.append(f"case {case}: has two labels, {found[case]} and {path}")
+            findings.faults.append(
+                f"case {case}: has two labels, {found[case]} and {path}; move one of them away"
+            )
         found.setdefault(case, path)
     return found
 
 
 def list_images(
-    folder: Path, naming: Naming, labels: Collection[str], findings: Findings
+    folder: Path,
+    naming: Naming,
+    labels: Collection[str],
+    findings: Findings,
+    apart: Sequence[Path] = (),
 ) -> Images:
     """The images directly in ``folder`` by case, or the DICOM series below it.
 
@@ -86,10 +130,12 @@ def list_images(
         labels: cases with a label, which settle whether ``_0000`` is a channel or part of a name;
             where they do not, ``naming`` does.
         findings: where to put what is wrong.
+        apart: folders of another use, in which DICOM series are not looked for.
     """
-    files = _known_files(folder, findings)
+    files = naming.of_kind(_known_files(folder, findings), "image")
     if not files:
-        return _list_dicom(folder, labels, findings)
+        return {case: (p,) for case, p in list_series(folder, labels, findings, apart).items()}
+    files = naming.without_prefix(files, "image", findings)
     stems = [stem for _, stem in files]
     if naming.image_suffixes:
         pairs = [_by_suffix(path, stem, naming, findings) for path, stem in files]
@@ -122,7 +168,8 @@ def _complete(
         if missing:
             present = ", ".join(path.name for path in files.values())
             findings.faults.append(
-                f"case {case}: {len(missing)} of {number} channels missing, there is only {present}"
+                f"case {case}: {len(missing)} of {number} channels missing, there is only "
+                f"{present}; add the others, or move the case away"
             )
         else:
             found[case] = tuple(files[channel] for channel in range(number))
@@ -194,33 +241,6 @@ def _by_number(stem: str) -> tuple[str, int]:
     return (match["id"], int(match["channel"])) if match else (stem, 0)
 
 
-def _list_dicom(folder: Path, labels: Collection[str], findings: Findings) -> Images:
-    """The DICOM series below ``folder``, one a case.
-
-    A case is named after the folder that lies directly in ``folder``, or after the patient's id
-    where more labels fit that.
-    """
-    found = find_series(folder, findings.faults)
-    named: dict[str, dict[str, list[Path]]] = {"folder": {}, "patient": {}}
-    for series in found:
-        place = series.folder
-        relative = place.relative_to(folder)
-        top = relative.parts[0] if relative.parts else place.name
-        for kind, case in (("folder", top), ("patient", series.patient_id)):
-            named[kind].setdefault(case, []).append(place)
-    kind = max(named, key=lambda k: len(named[k].keys() & set(labels)))
-    images: Images = {}
-    for case, places in named[kind].items():
-        if len(places) > 1:
-            findings.faults.append(
-                f"case {case}: has {len(places)} DICOM series ({_listed(map(str, places))}); keep "
-                "the one that is meant"
-            )
-        else:
-            images[case] = (places[0],)
-    return images
-
-
 def match(images: Images, labels: Mapping[str, Path], findings: Findings) -> None:
     """Say which labels have no image."""
     alone = [case for case in labels if case not in images]
@@ -229,76 +249,16 @@ def match(images: Images, labels: Mapping[str, Path], findings: Findings) -> Non
     if len(alone) == len(labels):
         findings.faults.append(
             f"no label fits an image by its name: the images are {_listed(images)}, the labels "
-            f"{_listed(labels)}; --image-suffix and --label-suffix take the text that follows the "
-            "case in the names"
+            f"{_listed(labels)}; {nearest_names(images, labels)}"
         )
         return
-    findings.faults += [f"case {case}: {labels[case]} has no image" for case in alone]
-
-
-def list_case_folders(
-    root: Path, image_globs: Sequence[str], label_glob: str, findings: Findings
-) -> tuple[Images, dict[str, Path]]:
-    """Cases that have a folder each, named after it.
-
-    Args:
-        root: is searched at any depth.
-        image_globs: pattern of the image's file name, one a channel; ``|`` separates alternatives.
-        label_glob: pattern of the label's file name.
-        findings: where to put what is wrong.
-    """
-    images: Images = {}
-    labels: dict[str, Path] = {}
-    for parent, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        folder = Path(parent)
-        files = sorted(p for name in names if not is_junk(p := folder / name) and ending_of(p))
-        chosen = [[p for p in files if _fits(p, glob)] for glob in image_globs]
-        masks = [p for p in files if _fits(p, label_glob)]
-        if not any(chosen) and not masks:
-            continue
-        faults = _folder_faults(folder, image_globs, chosen, masks)
-        case = folder.name
-        if case in images:
-            faults.append(f"is there twice, in {images[case][0].parent} and {folder}")
-        findings.faults += [f"case {case}: {fault}" for fault in faults]
-        if not faults:
-            images[case] = tuple(found[0] for found in chosen)
-            if masks:
-                labels[case] = masks[0]
-    return images, labels
-
-
-def _fits(path: Path, pattern: str) -> bool:
-    return any(fnmatch(path.name, glob) for glob in pattern.split("|"))
-
-
-def _folder_faults(
-    folder: Path, globs: Sequence[str], chosen: Sequence[Sequence[Path]], masks: Sequence[Path]
-) -> list[str]:
-    """Why the files of one case's folder cannot be told apart."""
-    faults = []
-    for glob, found in zip(globs, chosen, strict=True):
-        if len(found) != 1:
-            names = _listed(p.name for p in found) or "none"
-            faults.append(f"{folder} must have one file like '{glob}', it has: {names}")
-    if len(masks) > 1:
-        faults.append(f"{folder} has several labels: {_listed(p.name for p in masks)}")
-    both = {p for found in chosen for p in found} & set(masks)
-    if both:
-        faults.append(
-            f"{_listed(str(p) for p in sorted(both))} fits --image-glob and --label-glob; make "
-            "them narrower"
-        )
-    return faults
+    findings.faults += [
+        f"case {case}: {labels[case]} has no image; add the image, or move the label away"
+        for case in alone
+    ]
 
 
 def _listed(items: Iterable[str]) -> str:
     """The first few items as text."""
     names = list(items)
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
-
-
-def known_endings() -> str:
-    """For messages."""
-    return ", ".join(ENDINGS)

@@ -5,9 +5,9 @@ liver in one file and the spleen in the next; where a file has the names, these 
 
 Sources: Slicer's `.seg.nrrd <https://slicer.readthedocs.io/en/latest/developer_guide/modules/
 segmentations.html>`_ (``SegmentN_Name``, ``_LabelValue``, ``_Layer``; VolView writes the same),
-MITK's ``MultiLabelSegmentationIO`` (a json list of groups in the NRRD header), and the label table
+MITK's ``MultiLabelSegmentationIO`` (a json list of groups in the NRRD header), the label table
 in xml that Caret, Connectome Workbench (code 30) and TotalSegmentator (code 0) put into a NIfTI
-extension.
+extension, and DICOM SEG (SegmentLabel by SegmentNumber, PS3.3, C.8.20.4).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
+from nnunet_semisup.dataset_conversion.dicom import is_dicom
+from nnunet_semisup.dataset_conversion.dicom_seg import segment_names
 from nnunet_semisup.dataset_conversion.volume import UnusableFileError, Volume
 
 LAYERED = 1001
@@ -136,6 +138,8 @@ def _segments(path: Path) -> list[_Segment]:
             return _of_nifti(path)
         if name.endswith(".nrrd"):
             return _of_nrrd(path)
+        if is_dicom(path):
+            return [_Segment(label, 0, number) for number, label in segment_names(path).items()]
     except Exception:  # whatever is wrong with the file is named when it is read as a whole
         return []
     return []

@@ -70,7 +70,8 @@ def list_raw(
             _list_subset(listing, subset, validation)
     if not listing.training_ids:
         listing.findings.faults.append(
-            f"imagesTr has no <case>_0000{listing.file_ending}; nnU-Net plans from labeled cases"
+            f"imagesTr has no <case>_0000{listing.file_ending}; nnU-Net plans from labeled cases; "
+            "put them there"
         )
     _check_identifiers(listing)
     return listing
@@ -101,7 +102,10 @@ def _list_subset(listing: RawListing, subset: Subset, validation: Collection[str
     findings.warnings += [f"ignored in {subset.image_folder}: {name}" for name in images.junk]
     for case, path in labels.items():
         if case not in images.cases:
-            findings.faults.append(f"case {case}: {path} has no image in {subset.image_folder}")
+            findings.faults.append(
+                f"case {case}: {path} has no image in {subset.image_folder}; add the image, or "
+                "move the label away"
+            )
     for case, files in images.cases.items():
         used = Subset.VALIDATION if subset is Subset.LABELED and case in validation else subset
         listing.cases.append(Case(case, used, tuple(in_order(files)), labels.get(case)))
@@ -119,7 +123,7 @@ def _list_labels(listing: RawListing, subset: Subset, images: ImageFolder) -> di
         elif not (path.suffix == ".json" and path.stem in images.side_files):
             listing.findings.faults.append(
                 f"{folder.name}: {path.name}: wrong file ending; the data set's is "
-                f"{listing.file_ending}"
+                f"{listing.file_ending}; convert it, or move it away"
             )
     return found
 
@@ -133,5 +137,6 @@ def _check_identifiers(listing: RawListing) -> None:
             listing.findings.faults += identifier_faults(case.id, training, test)
     for identifier in sorted(training & test):
         listing.findings.faults.append(
-            f"case {identifier}: the id is used in imagesTr and in imagesTs; ids must differ"
+            f"case {identifier}: the id is used in imagesTr and in imagesTs; ids must differ. "
+            "Rename one of them"
         )

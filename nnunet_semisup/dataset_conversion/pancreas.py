@@ -28,7 +28,14 @@ from nnunet_semisup.dataset_conversion.ct import (
     orientation_faults,
     share_below,
 )
-from nnunet_semisup.dataset_conversion.dicom import Series, find_series, is_dicom, read_dicom_folder
+from nnunet_semisup.dataset_conversion.dicom import (
+    Series,
+    find_series,
+    is_dicom,
+    notes_on,
+    read_dicom_folder,
+)
+from nnunet_semisup.dataset_conversion.dicom_kinds import Identity
 from nnunet_semisup.dataset_conversion.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.splits import Split, literature_split
 from nnunet_semisup.dataset_conversion.tree import by_case, choose_source, files_below, named_like
@@ -320,8 +327,10 @@ def _note_labels_without_image(
 def _scans(collected: Collected, of_the_collection: bool = True) -> dict[str, Path]:
     """The folder of every patient's one series, by PatientID; the folders' order is no guide."""
     faults: list[str] = []
-    found = find_series(collected.root, faults)
+    beside: list[Identity] = []
+    found = find_series(collected.root, faults, beside)
     collected.findings.faults += faults
+    collected.findings.warnings += notes_on(collected.root, found, beside)
     by_folder: defaultdict[Path, list[Series]] = defaultdict(list)
     for series in found:
         for folder in {file.parent for file in series.files}:

@@ -30,6 +30,11 @@ from nnunet_semisup.dataset_conversion.volume import (
 )
 from nnunet_semisup.errors import UserError
 
+_WHOLE = "Take the original file; a mask is resampled by nearest neighbour, never interpolated"
+_ONE_GRID = (
+    "Take the file that belongs to it, or resample it to that grid (labels by nearest neighbour)"
+)
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as ``"1 fault"`` and ``"2 faults"``."""
@@ -146,7 +151,9 @@ def inspect_case(case: Case, form: DatasetForm, accepted: Accepted = STRICT) -> 
             facts.label, label = label_facts[0], volume.array
             _check_label(case.label, volume, form, facts, accepted)
     elif case.subset.needs_label and (form.test_labels or case.subset is not Subset.TEST):
-        facts.faults.append(f"is {case.subset.value} but has no label file")
+        facts.faults.append(
+            f"is {case.subset.value} but has no label file; add it, or name the case elsewhere"
+        )
     if form.check is not None and not facts.faults:
         facts.faults += form.check(facts)
     if form.check_voxels is not None and not facts.faults and first is not None:
@@ -181,7 +188,10 @@ def _read(
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
-        facts.faults.append(f"{path}: {fault}")
+        facts.faults.append(
+            f"{path}: {fault}. Take the original file, or replace these values "
+            "(numpy.nan_to_num) if they lie where it does not matter"
+        )
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
@@ -193,12 +203,19 @@ def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) 
     """Why a volume cannot be looked at any further."""
     found = len(volume.geometry.size)
     if found != dimensions:
-        return f"has {found} dimensions; {dimensions} are expected"
+        return (
+            f"has {found} dimensions; {dimensions} are expected. Save it with as many as the "
+            "others, or leave it out"
+        )
     if volume.components != components:
         layers = layer_names(path)
-        why = f": its segments lie in layers ({listed(layers)}); save them in one" if layers else ""
-        return f"has {volume.components} values a voxel; {components} expected{why}"
-    return None if volume.array.size else "holds no voxel"
+        advice = (
+            f": its segments lie in layers ({listed(layers)}); save them in one"
+            if layers
+            else ". Save it as the others are, or leave it out"
+        )
+        return f"has {volume.components} values a voxel; {components} expected{advice}"
+    return None if volume.array.size else "holds no voxel; take the original file"
 
 
 def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
@@ -212,7 +229,9 @@ def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
     origins = facts.geometry.origin, volume.geometry.origin
     if not faults and not same_place(*origins, facts.geometry.spacing):
         faults = [f"origin {facts.geometry.origin} and {volume.geometry.origin}"]
-    facts.faults += [f"{path}: differs from the first channel in {fault}" for fault in faults]
+    facts.faults += [
+        f"{path}: differs from the first channel in {fault}. {_ONE_GRID}" for fault in faults
+    ]
 
 
 def _check_label(
@@ -221,7 +240,9 @@ def _check_label(
     """Checks of a label: its geometry is the image's, its values are the expected ones."""
     if facts.geometry is not None:
         faults = facts.geometry.mismatches(volume.geometry)
-        facts.faults += [f"{path}: image and label differ in {fault}" for fault in faults]
+        facts.faults += [
+            f"{path}: image and label differ in {fault}. {_ONE_GRID}" for fault in faults
+        ]
         if not faults and not facts.geometry.same_origin(volume.geometry):
             facts.warnings.append(
                 f"origins differ (image {facts.geometry.origin}, label {volume.geometry.origin}); "
@@ -246,7 +267,9 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
     """What the values of a label become; they must be whole numbers and in the data set's table."""
     shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
     if not np.equal(np.mod(values, 1), 0).all():
-        return Meaning({}, faults=[f"the label has values that are not whole numbers ({shown})"])
+        return Meaning(
+            {}, faults=[f"the label has values that are not whole numbers ({shown}). {_WHOLE}"]
+        )
     names = named_values(path) or {}
     facts.label_names = {int(v): names[int(v)] for v in values if int(v) in names}
     if form.label_choices is None:
@@ -256,7 +279,7 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
         meaning = meaning_of(names, values, form.labels, form.label_map, form.label_choices)
     if not meaning.faults and not {int(value) for value in values} <= meaning.label_map.keys():
         expected = ", ".join(str(value) for value in form.label_map)
-        advice = f". {form.label_advice}" if form.label_advice else ""
+        advice = f". {form.label_advice or 'Take the original file'}"
         fault = f"the label has the values {shown}; only {expected} are expected{advice}"
         return Meaning({}, faults=[fault])
     return meaning

@@ -169,7 +169,7 @@ def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
 
     where = "dataset.json"
     faults = [
-        f"{where}: the key '{key}' is missing"
+        f"{where}: the key '{key}' is missing; add it"
         for key in ("labels", "channel_names", "numTraining")
         if key not in content
     ]
@@ -187,7 +187,10 @@ def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
     try:
         determine_reader_writer_from_file_ending(content["file_ending"], verbose=False)
     except RuntimeError:
-        faults.append(f"{where}: nnU-Net reads no files that end in '{content['file_ending']}'")
+        faults.append(
+            f"{where}: nnU-Net reads no files that end in '{content['file_ending']}'; convert the "
+            "images, for example to .nii.gz or .png, and correct 'file_ending'"
+        )
     return faults
 
 
@@ -229,6 +232,7 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         dimensions=2 if dimensions == 2 else 3,
         components=components,
         test_labels=listing.has_test_labels,
+        label_advice="Correct the file, or the labels in dataset.json",
         absent_label_advice="check the labels in dataset.json",
     )
 
@@ -277,7 +281,8 @@ def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Fin
     training = len(listing.training_ids)
     if content["numTraining"] != training:
         findings.faults.append(
-            f"dataset.json: numTraining is {content['numTraining']}, imagesTr has {training} cases"
+            f"dataset.json: numTraining is {content['numTraining']}, imagesTr has {training} "
+            "cases; correct the number, or add the cases"
         )
     announced = content.get("semisup", {}).get("num_unlabeled")
     found = sum(case.subset is Subset.UNLABELED for case in listing.cases)

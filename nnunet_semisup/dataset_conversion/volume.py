@@ -314,7 +314,11 @@ def array_sha256(array: np.ndarray) -> str:
 
 
 def source_sha256(path: Path) -> str:
-    """Hash of a file's bytes, or of the names and bytes of all files below a folder."""
+    """Hash of a file's bytes, or of the names and bytes of all files below a folder.
+
+    For a path below a file, which stands for a part of it, it is that of the file.
+    """
+    path = path.parent if path.parent.is_file() else path
     digest = hashlib.sha256()
     is_folder = path.is_dir()
     for name in sorted(p for p in path.rglob("*") if p.is_file()) if is_folder else [path]:

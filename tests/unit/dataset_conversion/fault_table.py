@@ -12,7 +12,7 @@ import contextlib
 import io
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.formats.matrix import ROWS, plain_of
 from tests.formats.row import Row
 from tests.helpers import nnunet_folders
 from tests.unit.dataset_conversion import (
+    layout_faults,
     test_acdc,
     test_brats2019,
     test_faults,
@@ -37,6 +38,7 @@ from tests.unit.dataset_conversion import (
 )
 from tests.unit.dataset_conversion.trees_acdc import make_acdc
 from tests.unit.dataset_conversion.trees_brats2019 import make_brats2019
+from tests.unit.dataset_conversion.trees_common import Tree
 from tests.unit.dataset_conversion.trees_generic import (
     PHOTO_OPTIONS,
     WHAT,
@@ -63,12 +65,17 @@ that output.
 """
 
 
+_WITHOUT = "without:"
+"""Before an option that is to be left out."""
+
+
 @dataclass(frozen=True)
 class BrokenTree:
     """One fault of one data set.
 
-    ``make`` writes a sound tree below a folder, ``spoil`` breaks it, ``run`` calls the command and
-    gives its exit code; ``fragment`` is part of the message.
+    ``make`` writes a sound tree below a folder, ``spoil`` breaks it, ``run`` calls the command,
+    with further options if there are any, and gives its exit code; ``fragment`` is part of the
+    message.
     """
 
     dataset: str
@@ -76,25 +83,29 @@ class BrokenTree:
     fragment: str
     make: Callable[[Path], Any]
     spoil: Callable[[Any], object]
-    run: Callable[[Any], int]
+    run: Callable[..., int]
 
 
 def broken_trees() -> Iterator[BrokenTree]:
     """Every broken tree of every data set."""
     yield from _of("la", test_faults.FAULTS, trees.make_download, trees.convert)
-    yield from _of("pancreas", test_pancreas.FAULTS, make_pancreas, lambda tree: tree.convert())
-    yield from _of("brats2019", test_brats2019.FAULTS, make_brats2019, lambda tree: tree.convert())
+    yield from _of("pancreas", test_pancreas.FAULTS, make_pancreas, Tree.convert)
+    yield from _of("brats2019", test_brats2019.FAULTS, make_brats2019, Tree.convert)
     yield from _of(
-        "msd_lung", test_msd_lung.FAULTS, make_msd_lung, lambda tree: tree.convert("--use-imagesTs")
+        "msd_lung",
+        test_msd_lung.FAULTS,
+        make_msd_lung,
+        lambda tree, *extra: tree.convert("--use-imagesTs", *extra),
     )
-    yield from _of("acdc", test_acdc.FAULTS, make_acdc, lambda tree: tree.convert())
+    yield from _of("acdc", test_acdc.FAULTS, make_acdc, Tree.convert)
     for name in (*test_generic_faults.FAULTS, *test_generic_faults.PHOTO_FAULTS):
         yield _generic(name)
+    yield from map(_layout, layout_faults.FAULTS)
     yield from _of(
         "verify",
         {name: (spoil, messages[-1]) for name, (spoil, *messages) in verify_faults.FAULTS.items()},
         lambda folder: verify_faults.make_raw(folder.parent / "raw"),
-        lambda _: _verify(),
+        lambda _, *extra: _verify(*extra),
     )
     yield from _misread()
 
@@ -111,7 +122,9 @@ def _misread() -> Iterator[BrokenTree]:
         name = f"{row.format}: {row.says}"
         if command == "verify":
             make, spoil = partial(_raw_dataset, row), partial(_spoil_raw, row)
-            yield BrokenTree(command, name, row.fault, make, spoil, lambda _: _verify())
+            yield BrokenTree(
+                command, name, row.fault, make, spoil, lambda _, *extra: _verify(*extra)
+            )
         else:
             yield _unlabeled_image(row, name)
 
@@ -139,7 +152,7 @@ def _unlabeled_image(row: Row, name: str) -> BrokenTree:
         row.fault,
         make,
         lambda tree: row.write(tree.images / f"{stem}{row.ending}", row.image()),
-        lambda tree: convert(tree.root, *options),
+        lambda tree, *extra: convert(tree.root, *_with(options, extra)),
     )
 
 
@@ -147,7 +160,7 @@ def _of(
     dataset: str,
     faults: Mapping[str, tuple[Callable[[Any], object], str]],
     make: Callable[[Path], Any],
-    run: Callable[[Any], int],
+    run: Callable[..., int],
 ) -> Iterator[BrokenTree]:
     for name, (spoil, fragment) in faults.items():
         yield BrokenTree(dataset, name, fragment, make, spoil, run)
@@ -158,38 +171,72 @@ def _generic(name: str) -> BrokenTree:
     table = {**test_generic_faults.FAULTS, **test_generic_faults.PHOTO_FAULTS}
     fragment = next(text for text in reversed(table[name]) if isinstance(text, str))
 
-    def run(tree: Any) -> int:
-        return convert(tree.root, *test_generic_faults.case_of(name, tree)[2])
+    def run(tree: Any, *extra: str) -> int:
+        return convert(tree.root, *_with(test_generic_faults.case_of(name, tree)[2], extra))
 
     return BrokenTree("generic", name, fragment, make, table[name][0], run)
 
 
-def _verify() -> int:
+def _with(options: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """The options of a command with further ones, and without those that are to be left out."""
+    words = list(options)
+    for word in extra:
+        if not word.startswith(_WITHOUT):
+            words.append(word)
+            continue
+        place = words.index(word.removeprefix(_WITHOUT))
+        has_value = not "".join(words[place + 1 : place + 2]).startswith("--")
+        del words[place : place + 1 + has_value]
+    return words
+
+
+def _layout(name: str) -> BrokenTree:
+    fault = layout_faults.FAULTS[name]
+
+    def run(tree: Any, *extra: str) -> int:
+        return convert(tree.root, *_with(fault.options, extra))
+
+    return BrokenTree("generic", name, fault.message, fault.make, fault.spoil, run)
+
+
+def _verify(*extra: str) -> int:
     try:
-        verify.main(["501", "-np", "1"])
+        verify.main(["501", "-np", "1", *extra])
     except SystemExit as end:
         return int(end.code or 0)
     raise AssertionError("the command did not end through sys.exit")
 
 
-def message(broken: BrokenTree, folder: Path) -> str:
-    """The line that the command prints for a broken tree, made below ``folder``."""
+@contextlib.contextmanager
+def environment(folder: Path) -> Iterator[None]:
+    """nnU-Net's folders in ``folder``, and no search for similar scans, which tiny ones all are."""
     with pytest.MonkeyPatch.context() as patch:
         nnunet_folders(folder, patch)
         place = "nnunet_semisup.dataset_conversion"
         patch.setattr(f"{place}.consistency.near_duplicates", lambda *_: [])
         patch.setattr(f"{place}.verify_dataset._faults_by_nnunet", lambda *_: [])
+        yield
+
+
+def errors(broken: BrokenTree, tree: Any, *extra: str) -> tuple[int, list[str]]:
+    """Exit code of the command, and the lines of its error."""
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
+        code = broken.run(tree, *extra)
+    return code, error.getvalue().splitlines()
+
+
+def message(broken: BrokenTree, folder: Path) -> str:
+    """The line that the command prints for a broken tree, made below ``folder``."""
+    with environment(folder):
         tree = broken.make(folder / "data")
         broken.spoil(tree)
-        error = io.StringIO()
-        with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
-            code = broken.run(tree)
+        code, lines = errors(broken, tree)
     assert code == 2, f"{broken.dataset}, {broken.name}: exit code {code}"
-    line = next(line for line in error.getvalue().splitlines() if broken.fragment in line)
-    return _shortened(line, folder)
+    return shortened(next(line for line in lines if broken.fragment in line), folder)
 
 
-def _shortened(line: str, folder: Path) -> str:
+def shortened(line: str, folder: Path) -> str:
     """Without list mark, temporary folder and the words of libraries."""
     text = line.strip().removeprefix("- ").removeprefix("error: ")
     text = text.replace(f"{folder}/", "")
@@ -197,12 +244,13 @@ def _shortened(line: str, folder: Path) -> str:
     return text.replace("|", "\\|")
 
 
-def page() -> str:
-    """The whole page."""
+def page(known: Mapping[tuple[str, str], str] | None = None) -> str:
+    """The whole page; ``known`` has the messages that were seen already, by data set and name."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, broken in enumerate(broken_trees()):
-            text = message(broken, Path(scratch) / str(number))
+            text = (known or {}).get((broken.dataset, broken.name))
+            text = text or message(broken, Path(scratch) / str(number))
             rows.append(f"| {broken.dataset} | {broken.name} | {text} |\n")
     return HEADER + "".join(rows)
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,17 @@ def test_scans_without_public_labels_become_unlabeled_cases(roots, tree):
     assert dataset_json_of(made)["semisup"]["num_unlabeled"] == 4
 
 
+def test_scans_named_by_two_options_are_used_once(roots, tree, capsys):
+    folders = [str(task(tree) / name) for name in ("imagesTs", "imagesTr")]
+    assert tree.convert("--use-imagesTs", "--extra-unlabeled", folders[0]) == 0
+    expected = sorted(f"{case}_0000.nii.gz" for case in UNLABELED + WITHOUT_LABELS)
+    assert names(roots["raw"] / MADE / "imagesUn") == expected
+    assert tree.convert("--overwrite", "--extra-unlabeled", folders[1]) == 2
+    error = capsys.readouterr().err
+    assert "is named by --extra-unlabeled, but it is used already; a file has one use" in error
+    assert "remove one" not in error
+
+
 def test_use_images_ts_needs_them(roots, tmp_path, capsys):
     tree = make_msd_lung(tmp_path / "h5", "h5")
     assert tree.convert("--use-imagesTs") == 2
@@ -102,7 +115,9 @@ def test_further_scans_of_any_name(roots, tree, tmp_path, capsys):
     more = ("--extra-unlabeled", str(tmp_path / "more"))
     assert tree.convert(*more) == 0
     assert "mine_0000.nii.gz" in names(roots["raw"] / MADE / "imagesUn")
-    assert tree.convert("--overwrite", *more, *more) == 2
+    assert tree.convert("--overwrite", *more, *more) == 0
+    shutil.copytree(tmp_path / "more", tmp_path / "again")
+    assert tree.convert("--overwrite", *more, more[0], str(tmp_path / "again")) == 2
     assert "case mine: " in capsys.readouterr().err
 
 

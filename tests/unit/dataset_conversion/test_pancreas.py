@@ -239,7 +239,7 @@ FAULTS = {
     "in two folders": (in_two_folders, "or this series is in several folders"),
     "second series": (second_series, "case PANCREAS_0001: has more than one series"),
     "two in a folder": (two_in_a_folder, "holds files of several series"),
-    "lost slice": (lost_slice, "1 instance numbers are missing"),
+    "lost slice": (lost_slice, "slices are missing (instance numbers 3)"),
     "broken slice": (broken_slice, "cannot be read: damaged or not a DICOM image"),
     "tilted": (tilted, "a tilted gantry"),
     "label size": (

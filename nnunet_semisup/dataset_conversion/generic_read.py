@@ -1,0 +1,62 @@
+"""Whatever a path in a user's own folders stands for, read as a scan or as a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_semisup.dataset_conversion import formats
+from nnunet_semisup.dataset_conversion.dicom import is_dicom, read_dicom_folder
+from nnunet_semisup.dataset_conversion.dicom_seg import read_seg
+from nnunet_semisup.dataset_conversion.generic_channels import is_channel, read_channel
+from nnunet_semisup.dataset_conversion.generic_masks import Masks, mask_files
+from nnunet_semisup.dataset_conversion.volume import Volume
+
+
+def read_image(path: Path) -> Volume:
+    """Read an image file, a channel of one, or a folder with a DICOM series.
+
+    Raises:
+        UnreadableFileError: see the functions for each of them.
+    """
+    if path.is_dir():
+        return read_dicom_folder(path)
+    return read_channel(path) if is_channel(path) else formats.read_image(path)
+
+
+def is_seg(path: Path) -> bool:
+    """Return whether a label is a DICOM SEG, the only one that is a DICOM file by itself."""
+    return path.is_file() and formats.ending_of(path) is None and is_dicom(path)
+
+
+def is_masks(path: Path) -> bool:
+    """Return whether a label is a folder of masks."""
+    return path.is_dir() and bool(mask_files(path))
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """Reads labels of every kind.
+
+    Args:
+        images: image by label, for the labels that are on the grid of their image (DICOM SEG).
+        masks: what becomes of one mask file a structure.
+    """
+
+    images: Mapping[Path, Path] = field(default_factory=dict)
+    masks: Masks = field(default_factory=Masks)
+
+    def __call__(self, path: Path) -> Volume:
+        """Read a label file, a DICOM SEG, or a folder with masks or a DICOM series.
+
+        Raises:
+            UnreadableFileError: see the functions for each of them.
+        """
+        if is_masks(path):
+            return self.masks.read(path)
+        if path.is_dir():
+            return read_dicom_folder(path)
+        if is_seg(path):
+            return read_seg(path, read_image(self.images[path]).geometry)
+        return formats.read_label(path)
