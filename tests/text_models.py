@@ -11,8 +11,24 @@ import torch
 WIDTH = 16
 
 
-def make_clip_folder(folder: Path, features: int = WIDTH, seed: int = 0) -> Path:
-    """A CLIP with a two-layer text tower and CLIP's own tokenizer."""
+def make_clip_folder(
+    folder: Path,
+    features: int = WIDTH,
+    seed: int = 0,
+    spread: bool = False,
+    form: bool | str = False,
+    text: dict[str, Any] | None = None,
+) -> Path:
+    """A CLIP with a two-layer text tower and CLIP's own tokenizer.
+
+    Args:
+        folder: to make.
+        features: width of the features.
+        seed: of the weights.
+        spread: embeddings and positions differ as much as trained ones do, not by 0.01.
+        form: open_clip's CLIP (false), with a text tower of its own (true), or ``"coca"``.
+        text: further entries of the ``text_cfg``.
+    """
     config: dict[str, Any] = {
         "embed_dim": features,
         "vision_cfg": {"image_size": 8, "layers": 1, "width": 8, "head_width": 4, "patch_size": 8},
@@ -22,9 +38,14 @@ def make_clip_folder(folder: Path, features: int = WIDTH, seed: int = 0) -> Path
             "width": 8,
             "heads": 2,
             "layers": 2,
+            **(text or {}),
         },
     }
-    return _write(folder, config, seed)
+    if form:
+        config["custom_text"] = True
+    if form == "coca":
+        config["multimodal_cfg"] = {"context_length": 24, "width": 8, "heads": 2, "layers": 1}
+    return _write(folder, config, seed, spread)
 
 
 def make_biomedclip_folder(folder: Path, features: int = WIDTH) -> Path:
@@ -61,7 +82,7 @@ def make_biomedclip_folder(folder: Path, features: int = WIDTH) -> Path:
     return _write(folder, config)
 
 
-def _write(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
+def _write(folder: Path, config: dict[str, Any], seed: int = 0, spread: bool = False) -> Path:
     import open_clip
     from safetensors.torch import save_file
 
@@ -70,6 +91,9 @@ def _write(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = open_clip.create_model(f"local-dir:{folder}", pretrained_hf=False)
+        for name, value in model.named_parameters():
+            if spread and ("embedding" in name or "cls_emb" in name):
+                torch.nn.init.normal_(value.data)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return folder

@@ -120,6 +120,11 @@ def _add_common(parser: argparse.ArgumentParser, name: str, words: _Words) -> No
     _add_cases(parser, words)
     _add_checks(parser)
     add(
+        "--reorient",
+        action="store_true",
+        help="write all scans and labels with the axes in the order of most labeled ones",
+    )
+    add(
         "--link",
         default="copy",
         choices=LINKS,

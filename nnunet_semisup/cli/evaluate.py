@@ -24,7 +24,8 @@ average surface distance (ASD, in mm) per case and class, with means and standar
 Classes, regions, the ignore label and the file ending come from a dataset.json; nnUNetv2_predict
 leaves one in its output folder, so usually nothing has to be given. A class that is missing in both
 files is left out of the means of that class; one that is missing in only one of them gets Dice 0
-and the image's diagonal as distance.
+and the image's diagonal as distance. In the validation folder of a fold, the cases of its 'val' are
+expected, and predictions of others are refused.
 """
 
 EXAMPLES = """\
@@ -98,7 +99,8 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chart",
         action="store_true",
-        help="draw box plots of Dice and HD95 per class, a PNG beside the JSON file",
+        help="draw box plots of Dice and HD95 per class, a PNG beside the JSON file (an SVG where "
+        "the labels are PNG)",
     )
 
 
@@ -127,20 +129,25 @@ def evaluate(arguments: argparse.Namespace) -> None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
     evaluation = evaluate_inputs(inputs, arguments.num_processes)
-    print(format_report(evaluation))
     for warning in evaluation.warnings:
         print(f"warning: {warning}")
+    print(format_report(evaluation))
     write_report(evaluation, output)
     print(f"written: {output}")
+    # nnU-Net takes every file of the data set's ending for a prediction.
+    chart = output.with_suffix(".svg" if inputs.file_ending == ".png" else ".png")
     if arguments.chart:
-        chart = output.with_suffix(".png")
         write_chart(evaluation, chart)
         print(f"written: {chart}")
+    elif chart.is_file():
+        print(f"note: '{chart}' is of an earlier evaluation; --chart draws it anew")
     if arguments.overlays is not None:
         target = arguments.overlays_folder or arguments.prediction / "overlays"
         count = None if arguments.overlays == ALL_CASES else arguments.overlays
-        write_overlays(evaluation, images, target, count, arguments.num_processes)
+        drawn = write_overlays(evaluation, images, target, count, arguments.num_processes)
         print(f"written: {target}")
+        if older := sorted(p.name for p in set(target.glob("*.png")) - set(drawn)):
+            print(f"note: '{target}' also has pictures of before: {', '.join(older)}")
 
 
 def _check_arguments(arguments: argparse.Namespace, output: Path) -> None:

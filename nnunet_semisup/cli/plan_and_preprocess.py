@@ -26,7 +26,7 @@ from nnunet_semisup.cli._preprocessing import (
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.plans import refuse_cascade
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled, report
+from nnunet_semisup.data.preprocessing import preprocess_unlabeled, report, warn
 from nnunet_semisup.data.raw import find_dataset
 from nnunet_semisup.errors import UserError
 
@@ -149,6 +149,8 @@ def _run(args: argparse.Namespace) -> None:
     refuse_unknown_configurations(args.c, planner, args.overwrite_plans_name, args.d)
     progress = not args.no_pbar
     checked = _check(args.d, args.npfp, progress)
+    for outcome in checked:
+        warn(outcome)
     extract_fingerprints(
         args.d,
         args.fpe,

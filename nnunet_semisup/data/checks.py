@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_semisup.data.inspection import Reference, inspect_case, read_header
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.orientation import (
+    ADVICE,
+    REORIENTING_READERS,
+    PlacedScan,
+    file_axes,
+    turned_warning,
+)
 from nnunet_semisup.data.raw import (
     DatasetFolders,
     ImageFolder,
@@ -34,11 +41,13 @@ _SEGMENTATION_SUFFIX = "_seg"
 @dataclass(frozen=True)
 class CheckedDataset:
     """Outcome of :func:`check_dataset`: the cases of ``imagesUn`` (none when only the key of the
-    splits is used), the folds with that key, and what the user should be told."""
+    splits is used), the folds with that key, and what the user should be told; ``warnings`` at
+    once, before anything is written."""
 
     cases: tuple[UnlabeledCase, ...]
     folds_with_key: tuple[int, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def check_dataset(
@@ -67,6 +76,7 @@ def check_dataset(
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
+    warnings = _turned_scans(folders, dataset_json, training, listed, plans_manager)
     if not listed.cases and not listed.faults:
         if not folds:
             raise UserError(_nothing_unlabeled(folders, dataset_json, notes))
@@ -74,10 +84,10 @@ def check_dataset(
             f"{folders.name} has no images in {IMAGES_UNLABELED}; its unlabeled cases are those "
             f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
-        return CheckedDataset((), tuple(folds), tuple(notes))
+        return CheckedDataset((), tuple(folds), tuple(notes), warnings)
     reference = _training_reference(folders, dataset_json, training, plans_manager)
     cases = _check_images(folders, listed, training, reference, known, num_processes, show_progress)
-    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes))
+    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), warnings)
 
 
 def _nothing_unlabeled(
@@ -116,6 +126,30 @@ def _folds_with_key(
     for fold in folds:
         unlabeled_of_fold(used, fold, training.keys())
     return folds, notes
+
+
+def _turned_scans(
+    folders: DatasetFolders,
+    dataset_json: dict[str, Any],
+    training: Mapping[str, list[Path]],
+    listed: ImageFolder,
+    plans_manager: PlansManager | None,
+) -> tuple[str, ...]:
+    """A line about scans whose axes are in another order, unless the reader turns them."""
+    first = next(iter(training.values()))[0]
+    reader = _reader_class(dataset_json, first, plans_manager).__name__
+    if reader in REORIENTING_READERS:
+        return ()
+    test = list_images(folders.raw / "imagesTs", listed.file_ending)
+    firsts = {("imagesTr", case): files[0] for case, files in training.items()}
+    for folder, images in ((IMAGES_UNLABELED, listed), ("imagesTs", test)):
+        firsts |= {(folder, case): in_order(files)[0] for case, files in images.cases.items()}
+    scans = [
+        PlacedScan(case, folder, file_axes(path, reader == "NibabelIO"))
+        for (folder, case), path in firsts.items()
+    ]
+    warning = turned_warning(scans, ADVICE)
+    return () if warning is None else (warning,)
 
 
 def _training_reference(

@@ -141,6 +141,7 @@ def check_unlabeled(
     checked = check_dataset(
         folders, plans_manager, known, max(processes[name] for name in chosen), show_progress
     )
+    warn(checked)
     report(checked)
     if not checked.cases:
         _refuse_left_over(folders, plans_manager, stamps)
@@ -178,6 +179,12 @@ def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> d
         )
     counts = list(num_processes) * (len(configurations) if len(num_processes) == 1 else 1)
     return dict(zip(configurations, counts, strict=True))
+
+
+def warn(checked: CheckedDataset) -> None:
+    """Print what a check found that the user may want to stop for."""
+    for warning in checked.warnings:
+        print(f"warning: {warning}", flush=True)
 
 
 def report(checked: CheckedDataset) -> None:

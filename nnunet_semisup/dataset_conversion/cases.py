@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from nnunet_semisup.dataset_conversion.label_meaning import Choices
     from nnunet_semisup.dataset_conversion.verify import CaseFacts
     from nnunet_semisup.dataset_conversion.volume import Volume
 
@@ -77,6 +78,8 @@ class DatasetForm:
         check_voxels: likewise from the voxels of the first channel and of the label as read
             (``None`` where no label is read), both of shape ``(z, y, x)``.
         regions_class_order: nnU-Net's order of classes, where ``labels`` has regions.
+        label_choices: what the user says of single values and names of label files that name their
+            values; ``None`` where such names are only compared with ``labels``.
         label_advice: what to do about label values that are not expected.
         absent_label_advice: what to do about a label that no training case has.
         assumptions: what the files do not say and the converter assumes, for the report.
@@ -109,5 +112,6 @@ class DatasetForm:
     dimensions: int = 3
     components: int = 1
     test_labels: bool = True
+    label_choices: Choices | None = None
     label_advice: str = ""
     absent_label_advice: str = "check the label files"

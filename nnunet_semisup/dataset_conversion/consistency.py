@@ -9,8 +9,16 @@ from functools import partial
 from typing import Any
 
 from nnunet_semisup.data.inspection import spacing_fault
+from nnunet_semisup.data.orientation import PlacedScan, axis_codes
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
+from nnunet_semisup.dataset_conversion.label_meaning import (
+    contradictions,
+    renumbered,
+    silent_files,
+    unknown_names,
+)
+from nnunet_semisup.dataset_conversion.label_names import listed
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings
 from nnunet_semisup.parallel import map_cases
@@ -185,6 +193,17 @@ def find_duplicates(
     return exact + [d for d in found if (d.first.case.id, d.second.case.id) not in known]
 
 
+def placed_scans(facts: Sequence[CaseFacts]) -> list[PlacedScan]:
+    """Return where the axes of every case point that could be read."""
+    return [
+        PlacedScan(
+            found.case.id, found.case.subset.image_folder, axis_codes(found.geometry.direction)
+        )
+        for found in facts
+        if found.geometry
+    ]
+
+
 def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
     """Cases whose voxel size is about 10, 100 or 1000 times that of the other training images."""
     spacings = {
@@ -282,6 +301,36 @@ def check_unlabeled_left(
         f"{'; '.join(pairs[:_SHOWN])}{more}. Compare them: leave the option out if they are "
         "different scans, or add others with --extra-unlabeled DIR"
     )
+
+
+def compare_names(facts: Sequence[CaseFacts], form: DatasetForm, findings: Findings) -> None:
+    """Compare the names that label files give their values, between cases and with the labels.
+
+    Args:
+        facts: the cases.
+        form: its ``label_choices`` say whether names moved values or are only compared.
+        findings: gets what contradicts, and what nobody can tell.
+    """
+    told = {found.case.id: found for found in facts if found.meaning is not None}
+    taken = {case: found.meaning.taken_by_number for case, found in told.items() if found.meaning}
+    findings.faults += contradictions(taken)
+    names = {case: found.label_names for case, found in told.items()}
+    if form.label_choices is None:
+        unknown = [
+            f"{case} ({', '.join(sorted(own))})"
+            for case, there in names.items()
+            if (own := unknown_names(there, there, form.labels))
+        ]
+        if unknown:
+            findings.warnings.append(
+                f"{len(unknown)} label files have names that no label of the data set has: "
+                f"{listed(unknown)}. Check that they mean the same"
+            )
+        return
+    maps = {case: found.meaning.label_map for case, found in told.items() if found.meaning}
+    by_hand = any(isinstance(choice, int) for choice in form.label_choices)
+    silent = None if by_hand else silent_files(names, maps, form.label_map)
+    findings.warnings += filter(None, (renumbered(names, maps, form.label_map), silent))
 
 
 def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:

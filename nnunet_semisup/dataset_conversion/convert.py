@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.orientation import common_axes, turned_scans, turned_warning
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
@@ -17,8 +18,10 @@ from nnunet_semisup.dataset_conversion.consistency import (
     add_unlisted,
     check_split,
     check_unlabeled_left,
+    compare_names,
     find_duplicates,
     judge_duplicates,
+    placed_scans,
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
@@ -49,6 +52,7 @@ class Options:
     extra: str = "ignore"
     allow_partial: bool = False
     allow_empty: bool = False
+    reorient: bool = False
     overwrite: bool = False
     dry_run: bool = False
     link: str = "copy"
@@ -136,18 +140,35 @@ def convert(
     findings.raise_faults(f"{collected.root} cannot be converted to {target.folder}:")
 
     facts = [f for f in facts if f.case.id not in dropped]
+    turned = _turn(facts, options.reorient)
     settings = _settings(collected, split, form, options)
     fingerprint = _fingerprint(settings, facts)
     target.check_unfinished(fingerprint, options.overwrite)
     report = build_report(form, split, facts, settings)
     report["command"] = list(options.command)
-    report |= _notes(missing, duplicates, dropped, findings)
+    report |= _notes(missing, duplicates, dropped, findings) | turned
     if not options.dry_run:
         _write(target, fingerprint, facts, split, form, options, report)
     if options.report is not None:
         write_text(_dump(report), options.report.absolute())
     print(summary(report, target.folder, options.dry_run))
     return report
+
+
+def _turn(facts: list[CaseFacts], reorient: bool) -> dict[str, Any]:
+    """Bring all scans to one order of axes if that is asked for; returns what the report says.
+
+    Args:
+        facts: the cases that are written; those that must be turned are told so.
+        reorient: whether to turn any.
+    """
+    scans = placed_scans(facts)
+    if not reorient:
+        return {}
+    turned = {scan.case: scan.axes for scan in turned_scans(scans)}
+    for found in facts:
+        found.turned_to = common_axes(scans) if found.case.id in turned else ""
+    return {"reoriented": {"axes": common_axes(scans), "cases": turned}}
 
 
 def _check_options(form: DatasetForm, options: Options) -> None:
@@ -161,6 +182,13 @@ def _check_options(form: DatasetForm, options: Options) -> None:
             f"--link {options.link} is not possible: the files of {form.name} ({form.source}) "
             f"must be rewritten as {form.file_ending}. Leave --link out."
         )
+    if options.link != "copy" and options.reorient:
+        raise UserError(
+            f"--link {options.link} and --reorient exclude each other: turned files must be "
+            "written. Leave one out."
+        )
+    if options.reorient and form.dimensions == 2:
+        raise UserError("--reorient is for scans; pictures have no orientation. Leave it out.")
     if options.extra not in EXTRA:
         raise UserError(f"--extra {options.extra} is unknown; give one of {', '.join(EXTRA)}.")
     if options.report is not None and not options.report.absolute().parent.is_dir():
@@ -199,7 +227,11 @@ def _verify(
     if contradiction := contradicting_headers(read):
         collected.findings.warnings.append(contradiction)
     collected.findings.warnings += [text for _, text in spacing_outliers(facts)]
+    advice = "--reorient brings all to one order, without resampling"
+    if not options.reorient and (turned := turned_warning(placed_scans(facts), advice)):
+        collected.findings.warnings.append(turned)
     collected.findings.warnings += absent_labels(facts, form)
+    compare_names(facts, form, collected.findings)
     return facts
 
 
@@ -236,6 +268,7 @@ def _settings(
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,
         "allow_empty": options.allow_empty,
+        "reorient": options.reorient,
         "link": options.link,
         "assumptions": dict(form.assumptions),
     }

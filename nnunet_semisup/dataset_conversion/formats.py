@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_semisup.dataset_conversion.label_names import in_one_layer
 from nnunet_semisup.dataset_conversion.pictures import (
     ENDINGS as PICTURE_ENDINGS,
 )
@@ -43,7 +44,12 @@ def read_image(path: Path) -> Volume:
 
 
 def read_label(path: Path) -> Volume:
-    """Read a label of any known format; see :func:`read_image`."""
+    """Read a label of any known format; segments in layers become one layer.
+
+    Raises:
+        UnreadableFileError: see :func:`read_image`.
+        UnusableFileError: see :func:`in_one_layer`.
+    """
     return _read(path, is_mask=True)
 
 
@@ -52,7 +58,7 @@ def _read(path: Path, is_mask: bool) -> Volume:
     if ending is None:
         raise UnreadableFileError(f"not one of the known formats ({', '.join(ENDINGS)})")
     if ending in VOLUME_ENDINGS:
-        return read_itk(path)
+        return in_one_layer(read_itk(path), path) if is_mask else read_itk(path)
     if ending in (".tif", ".tiff") and is_tif_stack(path):
         return read_tif_stack(path)
     return read_mask(path) if is_mask else read_picture(path)

@@ -72,7 +72,11 @@ def make_form(
     images = [f.images for f in (*collected.cases.values(), *collected.unlabeled.values())]
     source, ending, ready = _kind([path for files in images for path in files])
     dimensions, components = layout(images[0][0])
-    channels, labels = _meaning(arguments, content, len(images[0]), components)
+    used = [case for case, subset in split.subset_of().items() if subset.needs_label]
+    files = [found.collected.cases[case].label for case in used if case in found.collected.cases]
+    channels, labels = _meaning(
+        arguments, content, len(images[0]), components, [path for path in files if path]
+    )
     _note_shared_patients(collected, split)
     return DatasetForm(
         name=arguments.name,
@@ -80,6 +84,7 @@ def make_form(
         channel_names=dict(enumerate(channels)),
         labels=labels.names,
         label_map=labels.label_map,
+        label_choices=labels.choices,
         regions_class_order=labels.regions_class_order,
         read_image=read_image,
         read_label=formats.read_label,
@@ -88,7 +93,9 @@ def make_form(
         licence=str(content.get("licence", content.get("license", ""))),
         check=partial(_check_number, expected=len(images[0])),
         assumptions={
-            "label_map": {str(old): new for old, new in labels.label_map.items()},
+            "label_map": {
+                str(old): new for old, new in (*labels.label_map.items(), *labels.choices.items())
+            },
             "channel_names": channels,
             "labels": dict(labels.names),
             "group_regex": arguments.group_regex,
@@ -104,7 +111,11 @@ def make_form(
 
 
 def _meaning(
-    arguments: argparse.Namespace, content: Mapping[str, Any], files: int, values: int
+    arguments: argparse.Namespace,
+    content: Mapping[str, Any],
+    files: int,
+    values: int,
+    label_files: Sequence[Path],
 ) -> tuple[list[str], Labels]:
     """Channel names and labels; what is wrong with either is said at once."""
     problems = []
@@ -114,7 +125,11 @@ def _meaning(
         problems.append(str(error))
     try:
         labels = read_labels(
-            arguments.label_names, arguments.labels_json, arguments.label_map, content
+            arguments.label_names,
+            arguments.labels_json,
+            arguments.label_map,
+            content,
+            label_files,
         )
     except UserError as error:
         problems.append(str(error))

@@ -54,9 +54,17 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
     """Options that say what the files mean and what the cases are used for."""
     add = parser.add_argument
     add("--channel-names", metavar="NAME[,NAME...]", help="CT, or any other word for other scans")
-    add("--label-names", metavar="background,NAME...", help="names of the values 0, 1, ...")
+    add(
+        "--label-names",
+        metavar="background,NAME...",
+        help="names of the values 0, 1, ...; default: those of dataset.json, or in label files",
+    )
     add("--labels-json", type=Path, metavar="FILE", help="nnU-Net's labels, regions, ignore label")
-    add("--label-map", metavar="OLD:NEW,...", help="values in the files to values 0, 1, ...")
+    add(
+        "--label-map",
+        metavar="OLD:NEW,...",
+        help="values, or names that label files give their values, to the values 0, 1, ...",
+    )
     add(
         "--validation",
         metavar="N|FILE",

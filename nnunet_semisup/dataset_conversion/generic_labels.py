@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.dataset_conversion.label_meaning import Choices, common_labels
+from nnunet_semisup.dataset_conversion.label_names import listed, plain
 from nnunet_semisup.errors import UserError
 
 LabelNames = dict[str, int | tuple[int, ...]]
@@ -16,23 +18,34 @@ LabelNames = dict[str, int | tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Labels:
-    """nnU-Net's labels, and the source's values that become them."""
+    """nnU-Net's labels, and the source's values that become them.
+
+    ``choices`` is what the user says of single values, and of names that label files have.
+    """
 
     names: LabelNames
     label_map: dict[int, int]
+    choices: Choices
     regions_class_order: tuple[int, ...] | None = None
 
 
 def read_labels(
-    names: str | None, json_file: Path | None, mapping: str | None, found: Mapping[str, Any]
+    names: str | None,
+    json_file: Path | None,
+    mapping: str | None,
+    found: Mapping[str, Any],
+    files: Sequence[Path] = (),
 ) -> Labels:
-    """The labels of ``--label-names`` or ``--labels-json``, else of the ``dataset.json`` found.
+    """The labels of ``--label-names`` or ``--labels-json``, else those found beside the data.
+
+    The ``dataset.json`` comes before the names in label files.
 
     Args:
         names: names by value, separated by commas, background first.
         json_file: json file with nnU-Net's ``labels`` (and ``regions_class_order``).
         mapping: ``--label-map``, such as ``255:1,128:2``.
         found: content of a ``dataset.json`` beside the data; empty if there is none.
+        files: the label files that are used.
 
     Raises:
         UserError: nothing is said about the labels, or it does not fit together.
@@ -45,6 +58,9 @@ def read_labels(
         labels, order = _from_json(_read(json_file), f"--labels-json {json_file}")
     elif "labels" in found:
         labels, order = _from_json(found, "the dataset.json found beside the data")
+    elif own := common_labels(files):
+        labels, order = dict(own), None
+        print(f"the label files name their values; the labels are {listed(labels)}")
     else:
         raise UserError(
             "what the labels mean is not known. Give --label-names background,NAME (the names of "
@@ -61,7 +77,23 @@ def read_labels(
             "the labels have regions, so 'regions_class_order' is needed beside 'labels'; give "
             "both by --labels-json FILE."
         )
-    return Labels(labels, _label_map(mapping, values), order)
+    _refuse_alike(labels)
+    choices = _choices(mapping, values)
+    numbers = {old: new for old, new in choices.items() if isinstance(old, int)}
+    label_map = {0: 0, **numbers} if numbers else {value: value for value in values}
+    return Labels(labels, label_map, choices, order)
+
+
+def _refuse_alike(labels: LabelNames) -> None:
+    """Two names that differ in what does not count cannot be told apart in a label file."""
+    seen: dict[str, str] = {}
+    for name in labels:
+        other = seen.setdefault(plain(name), name)
+        if other != name:
+            raise UserError(
+                f"the labels '{other}' and '{name}' differ in upper case, blanks, _ or - only; "
+                "rename one."
+            )
 
 
 def _from_names(text: str) -> LabelNames:
@@ -105,27 +137,25 @@ def _values(labels: LabelNames) -> list[int]:
     return sorted(values)
 
 
-def _label_map(text: str | None, values: list[int]) -> dict[int, int]:
-    """Source value to nnU-Net's value. Without ``--label-map`` they are equal."""
-    if text is None:
-        return {value: value for value in values}
-    mapping = {0: 0}
-    for pair in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", pair)
-        if not match:
-            raise UserError(
-                f"--label-map {text} is not possible; give pairs OLD:NEW separated by commas, "
-                "such as 255:1."
-            )
-        old, new = int(match[1]), int(match[2])
+def _choices(text: str | None, values: list[int]) -> Choices:
+    """nnU-Net's value by value or name in the files, as ``--label-map`` says; empty without it."""
+    choices: dict[int | str, int] = {}
+    pairs = re.fullmatch(r"(?:[^:]+:\s*\d+\s*(?:,|$))+", text or "")
+    if text is not None and not pairs:
+        raise UserError(
+            f"--label-map {text} is not possible; give pairs OLD:NEW separated by commas, such as "
+            "255:1, where OLD is a value or a name in the files."
+        )
+    for old, number in re.findall(r"([^:]+):\s*(\d+)\s*(?:,|$)", text or ""):
+        new, key = int(number), int(old) if old.strip().isdecimal() else plain(old)
         if new not in values:
             raise UserError(
-                f"--label-map {pair.strip()}: {new} is none of the labels' values {values}."
+                f"--label-map {old.strip()}:{new}: {new} is none of the labels' values {values}."
             )
-        if old in mapping and old != 0:
-            raise UserError(f"--label-map {text} maps {old} twice.")
-        mapping[old] = new
-    return mapping
+        if key in choices:
+            raise UserError(f"--label-map {text} maps {old.strip()} twice.")
+        choices[key] = new
+    return choices
 
 
 def read_channels(

@@ -62,12 +62,27 @@ def _case(facts: CaseFacts, form: DatasetForm) -> dict[str, Any]:
             {"file": name, **_file(file)} for name, file in zip(images, facts.images, strict=True)
         ],
         "label": {"file": label, **_file(facts.label)} if facts.label else None,
+        **_names(facts),
+        **({"turned_to": facts.turned_to} if facts.turned_to else {}),
         "size": list(geometry.size) if geometry else None,
         "spacing": list(geometry.spacing) if geometry else None,
         "origin": list(geometry.origin) if geometry else None,
         "direction": list(geometry.direction) if geometry else None,
         "label_voxels": {str(value): n for value, n in sorted(facts.label_counts.items())},
         "warnings": facts.warnings,
+    }
+
+
+def _names(facts: CaseFacts) -> dict[str, Any]:
+    """The names in a label file that has some, and the value that each became."""
+    if not facts.label_names or facts.meaning is None:
+        return {}
+    became = facts.meaning.label_map
+    return {
+        "label_names": {
+            str(value): {"name": name, "written_as": became[value]}
+            for value, name in facts.label_names.items()
+        }
     }
 
 
@@ -88,6 +103,12 @@ def summary(report: Mapping[str, Any], folder: Path, dry_run: bool) -> str:
     totals = report["totals"]
     parts = ", ".join(f"{totals[s.value]} {s.value}" for s in Subset if totals[s.value])
     lines = [f"warning: {text}" for text in report["warnings"]]
+    if turned := report.get("reoriented", {}).get("cases"):
+        axes = report["reoriented"]["axes"]
+        lines.append(
+            f"{len(turned)} cases turned to the axes of the others, {axes}; scans to predict must "
+            "have them, too"
+        )
     done = (
         f"all checks passed, nothing was written (--dry-run); {folder} would hold"
         if dry_run

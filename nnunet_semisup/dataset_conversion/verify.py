@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,12 @@ import numpy as np
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
+from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
+from nnunet_semisup.dataset_conversion.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
     array_sha256,
     not_finite,
@@ -63,19 +66,26 @@ class FileFacts:
 
 @dataclass
 class CaseFacts:
-    """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not."""
+    """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not.
+
+    ``turned_to`` are the axes to bring image and label to, if these are not theirs.
+    ``label_names`` are the names that the label file gives the values that occur in it.
+    """
 
     case: Case
     images: list[FileFacts] = field(default_factory=list)
     label: FileFacts | None = None
     geometry: Geometry | None = None
     label_counts: dict[int, int] = field(default_factory=dict)
+    label_names: dict[int, str] = field(default_factory=dict)
+    meaning: Meaning | None = None
     thumbnail: np.ndarray | None = None
+    turned_to: str = ""
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-def map_labels(array: np.ndarray, label_map: dict[int, int]) -> np.ndarray:
+def map_labels(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
     """Replace the source's label values; the result is uint8 of the same shape.
 
     Values that are not in ``label_map`` must have been refused before.
@@ -134,11 +144,14 @@ def _read(
     try:
         volume = reader(path)
         digest = source_sha256(path)
+    except UnusableFileError as error:
+        facts.faults.append(f"{path}: {error}")
+        return None
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
     array = volume.array
-    if fault := _layout_fault(volume, *layout):
+    if fault := _layout_fault(path, volume, *layout):
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
@@ -150,13 +163,15 @@ def _read(
     return volume
 
 
-def _layout_fault(volume: Volume, dimensions: int, components: int) -> str | None:
+def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) -> str | None:
     """Why a volume cannot be looked at any further."""
     found = len(volume.geometry.size)
     if found != dimensions:
         return f"has {found} dimensions; {dimensions} are expected"
     if volume.components != components:
-        return f"has {volume.components} values a voxel; {components} expected"
+        layers = layer_names(path)
+        why = f": its segments lie in layers ({listed(layers)}); save them in one" if layers else ""
+        return f"has {volume.components} values a voxel; {components} expected{why}"
     return None if volume.array.size else "holds no voxel"
 
 
@@ -189,26 +204,35 @@ def _check_label(
                 "the label takes the image's"
             )
     values, counts = np.unique(volume.array, return_counts=True)
-    found = _label_value_faults(values, form)
-    facts.faults += [f"{path}: {fault}" for fault in found]
-    if found:
+    meaning = _meaning(path, values, form, facts)
+    facts.faults += [f"{path}: {fault}" for fault in meaning.faults]
+    if meaning.faults:
         return
+    facts.meaning = meaning
     if volume.array.dtype.kind == "f":
         facts.warnings.append("the label is stored as floating point; written as uint8")
     for value, count in zip(values, counts, strict=True):
-        target = form.label_map[int(value)]
+        target = meaning.label_map[int(value)]
         facts.label_counts[target] = facts.label_counts.get(target, 0) + int(count)
     if not allow_empty and not any(facts.label_counts.keys() - {0}):
         facts.faults.append(f"{path}: the label has no foreground; --allow-empty accepts that")
 
 
-def _label_value_faults(values: np.ndarray, form: DatasetForm) -> list[str]:
-    """Label values that are not whole numbers or not in the data set's table."""
+def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts) -> Meaning:
+    """What the values of a label become; they must be whole numbers and in the data set's table."""
     shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
     if not np.equal(np.mod(values, 1), 0).all():
-        return [f"the label has values that are not whole numbers ({shown})"]
-    if not {int(value) for value in values} <= form.label_map.keys():
+        return Meaning({}, faults=[f"the label has values that are not whole numbers ({shown})"])
+    names = named_values(path) or {}
+    facts.label_names = {int(v): names[int(v)] for v in values if int(v) in names}
+    if form.label_choices is None:
+        moved = moved_names(names, values, form.labels, form.label_map)
+        meaning = Meaning(form.label_map, faults=moved)
+    else:
+        meaning = meaning_of(names, values, form.labels, form.label_map, form.label_choices)
+    if not meaning.faults and not {int(value) for value in values} <= meaning.label_map.keys():
         expected = ", ".join(str(value) for value in form.label_map)
         advice = f". {form.label_advice}" if form.label_advice else ""
-        return [f"the label has the values {shown}; only {expected} are expected{advice}"]
-    return []
+        fault = f"the label has the values {shown}; only {expected} are expected{advice}"
+        return Meaning({}, faults=[fault])
+    return meaning

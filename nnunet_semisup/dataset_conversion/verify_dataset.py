@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.orientation import ADVICE, turned_warning
 from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
 from nnunet_semisup.data.splits import folds_with_unlabeled, read_splits, unlabeled_of_fold
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.consistency import (
     MOST_SIMILAR_LISTED,
     absent_labels,
+    compare_names,
     describe_many,
     find_duplicates,
+    placed_scans,
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.formats import (
@@ -199,6 +202,9 @@ def _check_together(
         elif pair.kind != "acquisition":
             findings.warnings.append(f"{pair.describe()}; compare their images")
     findings.warnings += absent_labels(facts, form)
+    if turned := turned_warning(placed_scans(facts), ADVICE):
+        findings.warnings.append(turned)
+    compare_names(facts, form, findings)
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
         place.append(text)

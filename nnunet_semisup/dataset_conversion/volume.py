@@ -31,6 +31,10 @@ class UnreadableFileError(ValueError):
     """A file that cannot be read as a scan; the message says why in words."""
 
 
+class UnusableFileError(UnreadableFileError):
+    """A sound file that cannot be used; the message says why, and what to do instead."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Where the voxels lie, in ITK's convention: axes x, y, z, millimetres, LPS."""

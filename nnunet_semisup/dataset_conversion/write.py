@@ -20,6 +20,7 @@ from nnunet_semisup.dataset_conversion.verify import CaseFacts, map_labels
 from nnunet_semisup.dataset_conversion.volume import (
     Volume,
     array_sha256,
+    oriented,
     write_text,
 )
 from nnunet_semisup.errors import UserError
@@ -56,12 +57,18 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "c
     for path, name, file in zip(case.images, image_names, facts.images, strict=True):
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
-        _write_and_read_back(volume, folder / name, path if form.images_ready else None, link)
-    if case.label is not None and label_name is not None and facts.label is not None:
-        label = form.read_label(case.label)
-        _check_unchanged(case.label, label.array, facts.label.voxels_sha256)
-        mapped = Volume(map_labels(label.array, form.label_map), facts.geometry)
-        _write_and_read_back(mapped, folder / label_name)
+        ready = path if form.images_ready and not facts.turned_to else None
+        _write_and_read_back(_turned(volume, facts), folder / name, ready, link)
+    if label_name is not None and facts.label is not None and facts.meaning is not None:
+        label = form.read_label(facts.label.path)
+        _check_unchanged(facts.label.path, label.array, facts.label.voxels_sha256)
+        mapped = Volume(map_labels(label.array, facts.meaning.label_map), facts.geometry)
+        _write_and_read_back(_turned(mapped, facts), folder / label_name)
+
+
+def _turned(volume: Volume, facts: CaseFacts) -> Volume:
+    """The volume with the axes that the case shall have."""
+    return oriented(volume, facts.turned_to) if facts.turned_to else volume
 
 
 def _check_unchanged(path: Path, array: np.ndarray, expected: str) -> None:

@@ -14,7 +14,7 @@ from nnunet_semisup.evaluation.report import distance_unit
 
 
 def write_chart(evaluation: Evaluation, target: Path) -> None:
-    """Write a PNG with one dot a case; cases in which a class is undefined have none."""
+    """Write a picture with one dot a case; cases in which a class is undefined have none."""
     names = [c.name for c in evaluation.classes]
     unit = distance_unit(evaluation)
     figure = Figure(figsize=(max(6, 3 + 1.2 * len(names)), 4.5), dpi=110, layout="constrained")
@@ -34,4 +34,4 @@ def write_chart(evaluation: Evaluation, target: Path) -> None:
     figure.axes[1].set_ylim(bottom=0)
     figure.suptitle(f"{len(evaluation.cases)} cases")
     with atomic_path(target) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format=target.suffix[1:])

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
+from nnunet_semisup.dataset_conversion.volume import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
-from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.evaluation.tables import fixed, format_table
 
 MAX_VALUES = 10_000_000
 """Values that the bootstrap holds at a time."""
@@ -42,7 +43,7 @@ class SavedEvaluation:
     Attributes:
         cases: per case and class the file's values and counts, in the order of the cases' names;
             undefined metrics are ``None``.
-        grids: per case, size in voxels and spacing.
+        grids: per case, size in voxels, spacing and number of ignored voxels.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class SavedEvaluation:
     unit: str
     classes: dict[str, list[int]]
     cases: dict[str, dict[str, dict[str, Any]]]
-    grids: dict[str, tuple[list[int], list[float]]]
+    grids: dict[str, tuple[list[int], list[float], int]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
         listed = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"the same evaluation is given twice: {listed}. Leave one out.")
     contents = [_read(file) for file in files]
+    for file, content in zip(files, contents, strict=True):
+        _refuse_replaced(file, content)
     evaluations = [
         SavedEvaluation(
             file,
@@ -99,7 +102,10 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
             content["distance_unit"],
             content["classes"],
             {case: content["cases"][case]["classes"] for case in sorted(content["cases"])},
-            {case: (c["shape"], c["spacing"]) for case, c in content["cases"].items()},
+            {
+                case: (c["shape"], c["spacing"], c.get("ignored_voxels", 0))
+                for case, c in content["cases"].items()
+            },
         )
         for file, name, content in zip(files, short_names(files), contents, strict=True)
     ]
@@ -186,8 +192,8 @@ def format_comparison(
     header += ["interval", "better", "worse", "p"]
     rows: list[list[object]] = []
     for metric, class_name, name, d in lines:
-        interval = None if math.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
-        change = None if math.isnan(d.difference) else f"{d.difference:+.4f}"
+        interval = None if math.isnan(d.low) else f"{fixed(d.low, '+')} to {fixed(d.high, '+')}"
+        change = None if math.isnan(d.difference) else fixed(d.difference, "+")
         rows.append(
             [with_unit(metric, unit), class_name, name, d.count, d.first, d.other, change, interval]
             + [d.better, d.worse, None if math.isnan(d.p_value) else _short(d.p_value)]
@@ -214,6 +220,24 @@ def _read(file: Path) -> dict[str, Any]:
             f"{FORMAT_VERSION}. {advice}"
         )
     return content
+
+
+def _refuse_replaced(file: Path, content: dict[str, Any]) -> None:
+    """Refuse an evaluation whose predictions, where they are still there, have been replaced."""
+    folders = [Path(content.get("prediction_folder", ""))]
+    if file.name == REPORT_NAME:  # A folder that was moved or copied has its own predictions.
+        folders.insert(0, file.parent)
+    replaced = []
+    for case, values in content["cases"].items():
+        paths = [folder / values.get("prediction_file", "") for folder in folders]
+        path = next((path for path in paths if path.is_file()), None)
+        if path and source_sha256(path) != values["prediction_sha256"]:
+            replaced.append(case)
+    if replaced:
+        raise UserError(
+            f"'{file}' is not of the predictions that are there now; replaced since: "
+            f"{', '.join(sorted(replaced))}. Evaluate them again with nnUNetv2_semisup_evaluate."
+        )
 
 
 def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:

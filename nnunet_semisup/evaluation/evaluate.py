@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_semisup.data.inspection import require_complete
+from nnunet_semisup.dataset_conversion.label_meaning import moved_names
+from nnunet_semisup.dataset_conversion.label_names import named_values
+from nnunet_semisup.dataset_conversion.volume import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import (
     CasePair,
@@ -36,7 +39,10 @@ class CaseResult:
     classes: dict[str, MaskMetrics]
     ignored_voxels: int = 0
     undeclared_values: tuple[int, ...] = ()
+    """Values of the prediction that are no class; they count as background."""
     placement_differs: bool = False
+    prediction_sha256: str = ""
+    """Of the file, by which a later comparison sees whether it was replaced."""
     spacing_from: str | None = None
     """Whose spacing was taken where not both are known, or ``"neither"``."""
 
@@ -96,8 +102,9 @@ def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluat
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise UserError(
             f"{len(problems)} of {len(jobs)} cases cannot be evaluated:\n{listed}\n"
-            "References and predictions must be readable label maps on the same voxel grid. "
-            "Repair or remove these files and run again; nothing was written."
+            "References and predictions must be readable label maps on the same voxel grid, with "
+            "references of declared values only. Repair or remove these files, or give the "
+            "dataset.json that fits with --dataset-json, and run again; nothing was written."
         )
     cases = tuple(outcome for outcome in outcomes if isinstance(outcome, CaseResult))
     classes = inputs.scheme.classes or _found_classes(cases)
@@ -120,15 +127,21 @@ def evaluate_label_maps(
     Voxels with the ignore label in the reference belong to no mask.
 
     Raises:
-        ValueError: the maps differ in shape or spacing.
+        ValueError: the maps differ in shape or spacing, or the reference has values that the scheme
+            does not declare.
     """
     _check_grid(reference, prediction)
-    values = sorted((set(reference.values) | set(prediction.values)) - {0, scheme.ignore_label})
     classes = scheme.classes
     if classes is None:
+        values = sorted({*reference.values, *prediction.values} - {0})
         classes = tuple(SegmentationClass(str(value), (value,)) for value in values)
     evaluated = reference.labels != (-1 if scheme.ignore_label is None else scheme.ignore_label)
-    declared = {value for c in classes for value in c.values}
+    declared = {0, *(value for c in classes for value in c.values)}
+    if unknown := sorted(set(reference.values) - declared - {scheme.ignore_label}):
+        raise ValueError(
+            f"reference has values that '{scheme.source}' does not declare: "
+            f"{', '.join(map(str, unknown))}"
+        )
     return CaseResult(
         name="",
         shape=reference.labels.shape,
@@ -142,8 +155,12 @@ def evaluate_label_maps(
             for c in classes
         },
         ignored_voxels=int(evaluated.size - np.count_nonzero(evaluated)),
-        undeclared_values=tuple(value for value in values if value not in declared),
-        placement_differs=not _close(reference.placement, prediction.placement),
+        undeclared_values=tuple(sorted(set(prediction.values) - declared)),
+        placement_differs=not _close(
+            reference.placement,
+            prediction.placement,
+            SPACING_TOLERANCE * min(1.0, *reference.spacing),
+        ),
     )
 
 
@@ -165,6 +182,8 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
+    if contradiction := _named_otherwise(job, maps["reference"].values):
+        return f"{job.pair.name}: reference '{job.pair.reference}': {contradiction}"
     known = [role for role, label_map in maps.items() if label_map.spacing_known]
     source = None if len(known) == len(maps) else known[0] if known else "neither"
     if source in maps:
@@ -173,7 +192,21 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
         result = evaluate_label_maps(maps["reference"], maps["prediction"], job.scheme)
     except ValueError as error:
         return f"{job.pair.name}: {error}"
-    return replace(result, name=job.pair.name, spacing_from=source)
+    return replace(
+        result,
+        name=job.pair.name,
+        spacing_from=source,
+        prediction_sha256=source_sha256(job.pair.prediction),
+    )
+
+
+def _named_otherwise(job: _Job, values: tuple[int, ...]) -> str:
+    """Why a reference that names its values means others than the data set's labels do."""
+    names = named_values(job.pair.reference)
+    if not names:
+        return ""
+    labels = {c.name: c.values for c in job.scheme.classes or ()}
+    return "; ".join(moved_names(names, values, labels, {value: value for value in values}))
 
 
 def _check_grid(reference: LabelMap, prediction: LabelMap) -> None:
@@ -181,7 +214,7 @@ def _check_grid(reference: LabelMap, prediction: LabelMap) -> None:
         raise ValueError(
             f"reference has size {reference.labels.shape}, prediction {prediction.labels.shape}"
         )
-    if not _close(reference.spacing, prediction.spacing):
+    if not _close(reference.spacing, prediction.spacing, 0):
         raise ValueError(
             f"reference has spacing {_rounded(reference)} mm, prediction {_rounded(prediction)} mm"
         )
@@ -191,9 +224,9 @@ def _rounded(label_map: LabelMap) -> tuple[float, ...]:
     return tuple(round(s, 5) for s in label_map.spacing)
 
 
-def _close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+def _close(first: tuple[float, ...], second: tuple[float, ...], absolute: float) -> bool:
     return len(first) == len(second) and np.allclose(
-        first, second, rtol=SPACING_TOLERANCE, atol=SPACING_TOLERANCE
+        first, second, rtol=SPACING_TOLERANCE, atol=absolute
     )
 
 
@@ -227,9 +260,9 @@ def _case_warnings(cases: tuple[CaseResult, ...]) -> list[str]:
             )
     undeclared = [case for case in cases if case.undeclared_values]
     if undeclared:
-        values = sorted({value for case in undeclared for value in case.undeclared_values})
+        listed = [f"{c.name} ({', '.join(map(str, c.undeclared_values))})" for c in undeclared]
         warnings.append(
-            f"values that the dataset.json does not declare ({', '.join(map(str, values))}) count "
-            f"as background in: {', '.join(case.name for case in undeclared)}"
+            "values that are no class of the dataset.json count as background in the predictions "
+            f"of: {', '.join(listed)}"
         )
     return warnings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
+from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
 from nnunet_semisup.evaluation.names import REPORT_NAME
 
 MAX_VALUES_PER_FILE = 256
@@ -98,6 +99,7 @@ def find_inputs(
     Raises:
         UserError: a folder or the dataset.json is missing or unusable, no reference is found, or
             (unless ``allow_missing``) a reference has no prediction; all missing ones are listed.
+            Of a fold's ``validation``, predictions of cases that are not in its ``val``.
     """
     check_folders(reference_folder, prediction_folder)
     found = _find_dataset_jsons(reference_folder, prediction_folder, dataset_json)
@@ -112,6 +114,18 @@ def find_inputs(
             + (f" (the ending comes from '{found[0]}')" if found else "")
             + ". Give the folder of the label files, or another --dataset-json."
         )
+    extra = sorted(set(predictions) - set(references))
+    warnings = [
+        *_warnings(found, scheme, extra),
+        *_other_endings(reference_folder, ending, references),
+    ]
+    own = {name: path for name, path in predictions.items() if name in references}
+    warnings += told_by_predict(reference_folder, prediction_folder, own)
+    if fold := find_fold(prediction_folder, reference_folder):
+        refuse_others(fold, own, prediction_folder)
+        warnings += fold.warnings(own)
+        if fold.val is not None:
+            references = {n: p for n, p in references.items() if n in fold.val} or references
     missing = tuple(sorted(set(references) - set(predictions)))
     if len(missing) == len(references) or (missing and not allow_missing):
         raise UserError(_missing_message(missing, len(references), prediction_folder, ending))
@@ -126,7 +140,7 @@ def find_inputs(
         _choose_reader(content, ending, [pair.reference for pair in pairs]),
         ending,
         missing,
-        tuple(_warnings(found, scheme, sorted(set(predictions) - set(references)))),
+        tuple(warnings),
     )
 
 
@@ -201,7 +215,8 @@ def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -
             raise UserError(f"--dataset-json '{given}' is not a file. Give a dataset.json.")
         return [given]
     beside = (Path(os.path.abspath(reference)).parent, reference.resolve().parent)
-    places = dict.fromkeys((prediction, reference, *beside))
+    training = training_folder(prediction)
+    places = dict.fromkeys((prediction, *([training] if training else []), reference, *beside))
     return [p / "dataset.json" for p in places if (p / "dataset.json").is_file()]
 
 
@@ -225,12 +240,30 @@ def _parse_labels(content: dict[str, Any], source: Path) -> LabelScheme:
     return LabelScheme(tuple(classes), ignore, source)
 
 
+def _known_endings() -> list[str]:
+    """Those that nnU-Net's readers take, longest first."""
+    endings = {e for io_class in LIST_OF_IO_CLASSES for e in io_class.supported_file_endings}
+    return sorted(endings, key=len, reverse=True)
+
+
+def _other_endings(folder: Path, ending: str, cases: Collection[str]) -> list[str]:
+    """A warning about label files that are left out for their ending, which have no other file."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+    others = []
+    for name in names:
+        other = next((e for e in _known_endings() if name.lower().endswith(e)), "")
+        if other and not name.endswith(ending) and name[: -len(other)] not in cases:
+            others.append(name)
+    if not others:
+        return []
+    return [
+        f"{len(others)} files of '{folder}' do not end with '{ending}' and are left out: "
+        f"{', '.join(others)}"
+    ]
+
+
 def _guess_file_ending(folder: Path) -> str:
-    known = sorted(
-        {ending for io_class in LIST_OF_IO_CLASSES for ending in io_class.supported_file_endings},
-        key=len,
-        reverse=True,
-    )
+    known = _known_endings()
     names = [p.name.lower() for p in folder.iterdir() if p.is_file() and p.name[0] != "."]
     found = {next((e for e in known if name.endswith(e)), "") for name in names} - {""}
     if len(found) != 1:
@@ -273,6 +306,10 @@ def _missing_message(missing: Sequence[str], total: int, folder: Path, ending: s
     )
 
 
+def _meaning(scheme: LabelScheme) -> tuple[set[SegmentationClass], int | None]:
+    return set(scheme.classes or ()), scheme.ignore_label
+
+
 def _warnings(found: Sequence[Path], scheme: LabelScheme, extra: Sequence[str]) -> list[str]:
     warnings = []
     if extra:
@@ -281,10 +318,10 @@ def _warnings(found: Sequence[Path], scheme: LabelScheme, extra: Sequence[str]) 
         warnings.append("no dataset.json found: every nonzero value of the files is a class")
     for other in found[1:]:
         try:
-            same = _parse_labels(read_labels_json(other), other).classes == scheme.classes
+            parsed = _parse_labels(read_labels_json(other), other)
         except UserError as error:
             warnings.append(f"'{found[0]}' is used; '{other}' is of no use: {error}")
             continue
-        if not same:
+        if _meaning(parsed) != _meaning(scheme):
             warnings.append(f"'{found[0]}' is used, '{other}' declares other labels")
     return warnings

@@ -5,6 +5,9 @@ from __future__ import annotations
 REPORT_NAME = "semisup_evaluation.json"
 """File that an evaluation leaves beside the predictions."""
 
+VALIDATION_FOLDER = "validation"
+"""Where nnU-Net puts the predictions of a fold's validation cases, in the fold's folder."""
+
 HIGHER_IS_BETTER = {
     "Dice": True,
     "Jaccard": True,

@@ -16,7 +16,7 @@ from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import CaseResult, Evaluation
 from nnunet_semisup.evaluation.names import METRICS, TABLE_METRICS, with_unit
-from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.evaluation.tables import fixed, format_table
 
 FORMAT_VERSION = 1
 STATUSES = ("both_present", "prediction_empty", "reference_empty", "both_empty")
@@ -87,7 +87,13 @@ def report_dict(evaluation: Evaluation) -> dict[str, Any]:
         "missing_predictions": list(evaluation.inputs.missing_predictions),
         "warnings": list(evaluation.warnings),
         "summary": _summary(evaluation),
-        "cases": {case.name: _case_dict(case) for case in evaluation.cases},
+        "cases": {
+            case.name: {
+                "prediction_file": f"{case.name}{evaluation.inputs.file_ending}",
+                **_case_dict(case),
+            }
+            for case in evaluation.cases
+        },
     }
     return _without_nan(content)
 
@@ -177,6 +183,7 @@ def _case_dict(case: CaseResult) -> dict[str, Any]:
     return {
         "shape": list(case.shape),
         "spacing": list(case.spacing),
+        "prediction_sha256": case.prediction_sha256,
         "ignored_voxels": case.ignored_voxels,
         "mean_dice": mean_dice(case),
         "classes": {
@@ -194,7 +201,7 @@ def _case_dict(case: CaseResult) -> dict[str, Any]:
 def _mean_and_std(value: Statistic) -> str | None:
     if math.isnan(value.mean):
         return None
-    return f"{value.mean:.4f}" + ("" if math.isnan(value.std) else f" ± {value.std:.4f}")
+    return fixed(value.mean) + ("" if math.isnan(value.std) else f" ± {fixed(value.std)}")
 
 
 def _without_nan(value: Any) -> Any:

@@ -5,6 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+_NOISE = 1e-9
+"""What rounding leaves of zero; distances in mm between voxels of a nanometer are greater."""
+
+
+def fixed(value: float, sign: str = "") -> str:
+    """Return four digits after the point, or two significant ones of what these show as nothing.
+
+    Args:
+        value: a number, as in microscopy a distance of less than a micrometer in mm.
+        sign: ``"+"`` to show it of positive values, too.
+    """
+    small = _NOISE < abs(value) < 1e-3
+    return format(value, f"{sign}.2g" if small else f"{sign}.4f")
+
 
 def format_table(
     header: Sequence[object], rows: Sequence[Sequence[object]], markdown: bool = False
@@ -12,7 +26,7 @@ def format_table(
     """Lay out a table with columns of equal width, for a terminal or as Markdown.
 
     A column whose filled cells all start like a number is aligned to the right. Floats are shown
-    with four digits after the point, ``None`` and NaN as ``-``.
+    as :func:`fixed` does, ``None`` and NaN as ``-``.
 
     Args:
         header: titles of the columns.
@@ -47,7 +61,7 @@ def format_table(
 def _text(cell: object, markdown: bool) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "-"
-    text = f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    text = fixed(cell) if isinstance(cell, float) else str(cell)
     text = " ".join(text.split())
     return text.replace("|", r"\|") if markdown else text
 

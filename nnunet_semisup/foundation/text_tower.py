@@ -57,6 +57,10 @@ MODELS = {
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _CONFIGURATION = "open_clip_config.json"
 _ENDINGS = (".safetensors", ".bin", ".pth")
+_WITHOUT_FEATURE = {"pool_type": "none", "hf_pooler_type": "max_pooler"}
+"""Entries of a ``text_cfg`` with which open_clip 3.3 has no vector of a text: none of a token is
+chosen, or its pooler fails."""
+_SAME_FEATURES = 1e-4
 _LOADING = (RuntimeError, ValueError, OSError, KeyError, ImportError, pickle.UnpicklingError)
 
 
@@ -114,13 +118,19 @@ def _on_hub(model: str) -> str | None:
 
 
 def _check_language_model(model: str, folder: str) -> None:
-    """Refuses a folder whose text tower open_clip would have to look up on a hub out of reach."""
+    """Refuse a folder whose text tower open_clip looks up on a hub out of reach, or cannot pool."""
     path = os.path.join(folder, _CONFIGURATION)
     try:
         with open(path, encoding="utf-8") as file:
-            language_model = json.load(file)["model_cfg"]["text_cfg"].get("hf_model_name")
+            text = dict(json.load(file)["model_cfg"]["text_cfg"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise unavailable(model, f"{path} is no configuration of open_clip ({error!r})") from error
+    language_model = text.get("hf_model_name")
+    for name, value in _WITHOUT_FEATURE.items():
+        if text.get(name) == value and name.startswith("hf") == bool(language_model):
+            raise unavailable(
+                model, f"{path} has {name} {value}, with which open_clip gives no vector of a text"
+            )
     if not language_model or os.path.isdir(language_model):
         return
     try:
@@ -168,7 +178,26 @@ def load_text_tower(model: str) -> TextTower:
         tokenizer = open_clip.get_tokenizer(name)
     except _LOADING as error:
         raise unavailable(model, str(error)) from error
-    return TextTower(clip, tokenizer)
+    tower = TextTower(clip, tokenizer)
+    _refuse_other_features(model, clip, tower)
+    return tower
+
+
+@torch.no_grad()
+def _refuse_other_features(model: str, clip: Any, tower: TextTower) -> None:
+    """Refuse a model whose texts this module would encode otherwise than open_clip."""
+    texts = ["a medical image of the left atrium", "liver"]
+    try:
+        expected = clip.encode_text(tower.tokenizer(texts), normalize=True)
+        difference = float((tower(texts) - expected).abs().max())
+    except _LOADING as error:
+        raise unavailable(model, f"its text tower cannot be used ({error})") from error
+    if not difference <= _SAME_FEATURES:
+        raise unavailable(
+            model,
+            "its features of a text differ from open_clip's own (encode_text) by up to "
+            f"{difference:.2g}: this kind of text tower is not known here",
+        )
 
 
 def load_tokenizer(model: str) -> Any:
@@ -206,8 +235,11 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> Tensor:
         UserError: a text is too long for the model.
     """
     ids: Tensor = tokenizer(list(texts))
-    longer = tokenizer([f"{text} x" for text in texts])
-    full = [t for t, a, b in zip(texts, ids, longer, strict=True) if torch.equal(a, b)]
+    # With room for one token more, only what is cut anyway cannot show another word.
+    room = ids.shape[1] + 1
+    alone = tokenizer(list(texts), context_length=room)
+    longer = tokenizer([f"{text} x" for text in texts], context_length=room)
+    full = [t for t, a, b in zip(texts, alone, longer, strict=True) if torch.equal(a, b)]
     if full:
         raise UserError(
             f"Too long for the text model, which takes {ids.shape[1]} tokens: "
@@ -230,6 +262,14 @@ class TextTower(nn.Module):
         self.tower: Any = getattr(clip, "text", clip)
         self.tower.visual = None
         self.from_transformers = hasattr(self.tower, "pooler")
+        self.pool_type = getattr(self.tower, "text_pool_type", getattr(self.tower, "pool_type", ""))
+        self.eos_id: Any = getattr(self.tower, "text_eos_id", getattr(self.tower, "eos_id", None))
+        self.causal = (
+            getattr(self.tower, "attn_mask", None) is not None
+            and getattr(self.tower, "cls_emb", None) is None
+            and self.pool_type in ("argmax", "eos")
+        )
+        """Whether what follows a text's last token has no part in its features."""
         self.requires_grad_(False)
         self.eval().float()
 
@@ -238,23 +278,28 @@ class TextTower(nn.Module):
         return super().train(False)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """``(N, L)`` token numbers, cut after the longest text.
+        """``(N, L)`` token numbers, cut after the longest text where that changes no feature.
 
         Raises:
             UserError: a text is too long for the model.
         """
         ids = token_ids(self.tokenizer, texts)
         if self.from_transformers:
-            length = int((ids != self.tower.config.pad_token_id).sum(-1).max())
+            ends = (ids != self.tower.config.pad_token_id).any(0).nonzero()
+        elif self.causal:
+            ends = (ids.eq(self.eos_id).int() if self.pool_type == "eos" else ids).argmax(-1)
         else:
-            length = int(ids.argmax(-1).max()) + 1
-        return ids[:, :length]
+            return ids
+        return ids[:, : int(ends.max()) + 1]
 
     def embed(self, ids: Tensor) -> Tensor:
         """``(N, L, width)`` token embeddings, before positions are added."""
+        return self._embedding()(ids)
+
+    def _embedding(self) -> Any:
         if self.from_transformers:
-            return self.tower.transformer.get_input_embeddings()(ids)
-        return self.tower.token_embedding(ids)
+            return self.tower.transformer.get_input_embeddings()
+        return self.tower.token_embedding
 
     def encode(self, embeddings: Tensor, ids: Tensor) -> Tensor:
         """``(N, D)`` unit vectors of texts given by their token embeddings.
@@ -265,10 +310,8 @@ class TextTower(nn.Module):
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
-            if self.from_transformers:
-                features = self._encode_transformers(embeddings, ids)
-            else:
-                features = self._encode_clip(embeddings, ids)
+            encode = self._encode_causal if self.causal else self._encode_as_open_clip
+            features = encode(embeddings, ids)
             return F.normalize(features, dim=-1)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
@@ -276,22 +319,25 @@ class TextTower(nn.Module):
         ids = self.tokenize(texts).to(next(self.parameters()).device)
         return self.encode(self.embed(ids), ids)
 
-    def _encode_clip(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+    def _encode_causal(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """As open_clip, for texts that may be shorter than what it takes."""
         from open_clip.transformer import text_global_pool
 
         tower, length = self.tower, embeddings.shape[1]
-        mask = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
+        mask = tower.attn_mask[:length, :length]
         x = tower.transformer(embeddings + tower.positional_embedding[:length], attn_mask=mask)
-        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
-        eos = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
-        pooled = text_global_pool(tower.ln_final(x), ids, pool, eos_token_id=eos)
+        pooled = text_global_pool(tower.ln_final(x), ids, self.pool_type, eos_token_id=self.eos_id)
         projection = tower.text_projection
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
-    def _encode_transformers(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        tower = self.tower
-        mask = (ids != tower.config.pad_token_id).long()
-        out = tower.transformer(inputs_embeds=embeddings, attention_mask=mask)
-        return tower.proj(tower.pooler(out, mask))
+    def _encode_as_open_clip(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """By open_clip's own pass, whatever it pools, with these embeddings for the tokens'."""
+        hook = self._embedding().register_forward_hook(lambda *_: embeddings)
+        try:
+            features = getattr(self.tower, "encode_text", self.tower)(ids)
+        finally:
+            hook.remove()
+        # With ``output_tokens``, as of CoCa, the tokens' features follow.
+        return features[0] if isinstance(features, tuple) else features

@@ -48,10 +48,12 @@ class PromptLearner(nn.Module):
         self.num_classes = len(texts)
         flat = [(k, text) for k, given in enumerate(texts.values()) for text in given]
         ids = tower.tokenize([with_placeholders(text, length) for _, text in flat])
-        if not bool((ids[:, 1 : 1 + length] == ids[0, 1]).all()):
+        start, placeholder = tower.tokenize([f"{_PLACEHOLDER} " * 3])[0, :2]
+        if start == placeholder or not bool((ids[:, 1 : 1 + length] == placeholder).all()):
             raise UserError(
-                f"The tokenizer of this text model does not keep '{_PLACEHOLDER}' as one token, so "
-                "prompts cannot be learned; set text_prompt=template."
+                f"The tokenizer of this text model does not keep '{_PLACEHOLDER}' as one token "
+                "after a token that starts each text, so prompts cannot be learned; set "
+                "text_prompt=template."
             )
         with torch.no_grad():
             embeddings = tower.embed(ids)

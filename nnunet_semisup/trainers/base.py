@@ -42,6 +42,7 @@ from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.predicting import Predicting
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
+from nnunet_semisup.trainers.validation import Validation, set_aside_validation
 from nnunet_semisup.trainers.window_precision import WindowPrecision
 
 
@@ -52,6 +53,7 @@ class SemiSupervisedTrainer(
     MovingAverage,
     Predicting,
     WindowPrecision,
+    Validation,
     Records,
     ComputeSettings,
     nnUNetTrainer,
@@ -240,8 +242,10 @@ class SemiSupervisedTrainer(
         """As nnU-Net; also records the configuration and, when resuming, the random states."""
         super().on_train_start()
         if self.local_rank == 0:
-            if self._resume_random is None and not self.disable_checkpointing:
-                set_aside(self.output_folder, self.print_to_log_file)
+            if self._resume_random is None:
+                set_aside_validation(self.output_folder, self.print_to_log_file)
+                if not self.disable_checkpointing:
+                    set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
         self.resume_random_states()

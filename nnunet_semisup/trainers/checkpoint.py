@@ -188,6 +188,7 @@ class Checkpoints(_Host):
             "version": __version__,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
+            "trained_on": list(self._trained_on),
             "training_network": self.training_network.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "iteration": self.iteration,
@@ -248,6 +249,7 @@ class Checkpoints(_Host):
             ) from error
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
+        self._trained_on = state.get("trained_on", ())
         self.iteration = state["iteration"]
         self._train_losses = [torch.tensor(x, device=self.device) for x in state["train_losses"]]
         self.monitor.load_state_dict(state["monitor"], self.device)

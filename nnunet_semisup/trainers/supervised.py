@@ -33,6 +33,7 @@ from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
 from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Divergence
+from nnunet_semisup.trainers.validation import Validation, set_aside_validation
 from nnunet_semisup.trainers.window_precision import WindowPrecision
 
 
@@ -41,6 +42,7 @@ class nnUNetTrainerSupervised(
     LabeledStream,
     MovingAverage,
     WindowPrecision,
+    Validation,
     Records,
     ComputeSettings,
     nnUNetTrainer,
@@ -121,8 +123,10 @@ class nnUNetTrainerSupervised(
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
             checkpoint = read_checkpoint(checkpoint, self.device, self._continues)
-        self.take_over(checkpoint.get(KEY, {}).get("configuration", {}))
+        recorded = checkpoint.get(KEY, {})
+        self.take_over(recorded.get("configuration", {}))
         self.settle_seed()
+        self._trained_on = recorded.get("trained_on", ())
         if not self.was_initialized:
             self.initialize()
         self.training_network.load_state_dict(checkpoint["network_weights"])
@@ -131,11 +135,13 @@ class nnUNetTrainerSupervised(
         self._continued = True
 
     def on_train_start(self) -> None:
-        """As nnU-Net; keeps an earlier run's checkpoints, removes what a killed one left behind."""
+        """As nnU-Net; keeps what an earlier run made, removes what a killed one left behind."""
         super().on_train_start()
         if self.local_rank == 0:
-            if not self._continued and not self.disable_checkpointing:
-                set_aside(self.output_folder, self.print_to_log_file)
+            if not self._continued:
+                set_aside_validation(self.output_folder, self.print_to_log_file)
+                if not self.disable_checkpointing:
+                    set_aside(self.output_folder, self.print_to_log_file)
             remove_leftovers(self.output_folder)
 
     def save_checkpoint(self, filename: str) -> None:
@@ -148,6 +154,7 @@ class nnUNetTrainerSupervised(
             "version": __version__,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
+            "trained_on": list(self._trained_on),
         }
         stock = stock_content(self, self.training_network, self.current_epoch + 1)
         save_atomically({**stock, KEY: own}, filename)

@@ -340,7 +340,7 @@ class TestRefused:
     )
     def test_descriptions_that_are_too_long(self, build, with_clip, datasets, settings, shown):
         path = datasets("labels3d") / "class_descriptions.json"
-        path.write_text(json.dumps({"a": "heart " * 17}))
+        path.write_text(json.dumps({"a": "heart " * 18}))
         try:
             with pytest.raises(UserError, match=f"takes 24 tokens: {shown}"):
                 build(SEMISEG, "labels3d", start=False, text_model="clip", **settings)

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import pytest
+import SimpleITK
 from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as stock
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
     ExperimentPlanner,
@@ -98,6 +99,20 @@ def test_plan_and_preprocess_then_preprocess_again(made, capsys):
     arguments = ("-d", "Dataset504_Cli", "-c", "2d", "-np", "0", "--no_pbar")
     assert run(preprocess, *arguments) == 0
     assert "0 cases to preprocess, 2 already done" in capsys.readouterr().out
+
+
+def test_scans_with_other_axes_are_named_before_anything_is_planned(made, capsys):
+    _, raw = made
+    path = str(raw.folder / "imagesUn" / "unl_001_0000.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(SimpleITK.ReadImage(path), "RAS"), path)
+    assert plan("--no_pp") == 0
+    told = capsys.readouterr().out
+    warning = "warning: the axes of 1 of 4 cases are in another orientation than those of most"
+    assert told.startswith(warning)
+    assert told.count(warning) == 1
+    assert "imagesUn: unl_001 (RAS)." in told
+    assert run(preprocess, "-d", "504", "-c", "2d", "--no_pbar", "--verify-only", "-np", "0") == 0
+    assert warning in capsys.readouterr().out
 
 
 def test_every_data_set_is_checked_before_the_first_is_preprocessed(made, capsys):

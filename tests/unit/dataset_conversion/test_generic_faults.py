@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.dataset_conversion.name_faults import NAME_FAULTS
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,
@@ -298,6 +299,12 @@ FAULTS = {
         "--link hardlink is not possible",
         (*WHAT, "--link", "hardlink"),
     ),
+    "link of files that are turned": (
+        lambda d: None,
+        "--link symlink and --reorient exclude each other",
+        (*WHAT, "--link", "symlink", "--reorient"),
+    ),
+    **NAME_FAULTS,
 }
 
 PHOTO_FAULTS = {
@@ -323,6 +330,11 @@ PHOTO_FAULTS = {
     "truncated photograph": (
         lambda d: truncate(d.images / "p4_training.tif"),
         "damaged or not a picture",
+    ),
+    "pictures to be turned": (
+        lambda d: None,
+        "--reorient is for scans; pictures have no orientation. Leave it out",
+        (*PHOTO_OPTIONS, "--reorient"),
     ),
     "values not mapped": (
         lambda d: None,

@@ -22,6 +22,7 @@ from tests.unit.dataset_conversion.verify_faults import (
     edit,
     label,
     make_raw,
+    named_label,
     noise,
     not_finite,
     truncate,
@@ -106,6 +107,18 @@ def test_all_faults_come_at_once(made, capsys):
     assert captured.out.splitlines()[-1] == (
         "Dataset501_Blobs: 3 labeled, 2 unlabeled, 1 test cases checked, 3 faults, 0 warnings"
     )
+
+
+def test_names_in_labels_are_compared_with_those_of_the_data_set(made, capsys):
+    """In upper case it is the same name; another one may be the same in another language."""
+    named_label(made / "labelsTr" / "lab_001.nii.gz", {0: "???", 1: "BLOB", 2: "unused"})
+    named_label(made / "labelsTr" / "lab_002.nii.gz", {1: "Klecks"})
+    assert verify() == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "names" in line]
+    assert told == [
+        "warning: 1 label files have names that no label of the data set has: lab_002 (Klecks). "
+        "Check that they mean the same"
+    ]
 
 
 def test_good_data_set_passes_with_nnunet(made, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK
 
 from tests.helpers import make_raw_dataset, write_image
+from tests.unit.dataset_conversion.trees_names import write_nifti
 
 SHAPE = (8, 16, 14)
 CHANNELS = ("lab_000_0000.nii.gz", "lab_000_0001.nii.gz")
@@ -54,6 +55,12 @@ def label(path, values, shape=SHAPE):
     for number, value in enumerate(values):
         array[2, 3, number] = value
     volume(path, array)
+
+
+def named_label(path, names):
+    array = np.zeros(SHAPE, np.uint8)
+    array[2, 3, :4] = 1
+    write_nifti(array, path, names, spacing=(1.0, 1.0, 1.0))
 
 
 def drop_labels(made):
@@ -123,6 +130,11 @@ FAULTS = {
     "label fraction": (
         lambda d: volume(d / "labelsTr" / "lab_001.nii.gz", noise()),
         "values that are not whole numbers",
+    ),
+    "label named as another": (
+        lambda d: named_label(d / "labelsTr" / "lab_001.nii.gz", {1: "Background"}),
+        "case lab_001: ",
+        "its header names the value 1 'Background', which is 0 in the data set's labels",
     ),
     "label empty": (
         lambda d: label(d / "labelsTr" / "lab_002.nii.gz", []),

@@ -57,6 +57,25 @@ def test_all_outputs_on_request(ready):
     assert not (ready.prediction / "semisup_evaluation.json").exists()
 
 
+def test_warnings_come_before_the_table(ready, cube, capsys):
+    ready.write(ready.prediction, "a", cube * 7)
+    assert exit_code(ready) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("warning: values that are no class")
+    assert lines[0].endswith("in the predictions of: a (7)")
+    assert lines[1].startswith("class ")
+
+
+def test_pictures_of_an_earlier_evaluation_are_named(ready, capsys):
+    pictures = ["--images", ready.images, "--overlays"]
+    assert exit_code(ready, "--chart", *pictures) == 0
+    assert "note" not in capsys.readouterr().out
+    assert exit_code(ready, *pictures, 1) == 0
+    printed = capsys.readouterr().out
+    assert "semisup_evaluation.png' is of an earlier evaluation" in printed
+    assert "also has pictures of before: b.png" in printed
+
+
 def test_overlays_of_the_worst_cases_into_a_folder(ready):
     target = ready.images / "pictures"
     options = ["--images", ready.images, "--overlays", 1, "--overlays-folder", target]
@@ -76,6 +95,10 @@ def broken_image(folders):
     (folders.images / "a_0000.nii.gz").write_bytes(b"no image")
 
 
+def undeclared(folders):
+    folders.write(folders.reference, "a", np.full((8, 8, 8), 5, np.uint8))
+
+
 def missing_image(folders):
     (folders.images / "a_0000.nii.gz").unlink()
 
@@ -89,6 +112,7 @@ def nothing(folders):
     [
         (bad_size, ["--chart"], "a: reference has size"),
         (missing, [], "a.nii.gz"),
+        (undeclared, ["--chill"], "does not declare: 5"),
         (missing_image, ["--images", "IMAGES", "--overlays"], "a_0000.nii.gz"),
         (nothing, ["--overlays"], "--images"),
         (nothing, ["--images", "IMAGES"], "--overlays"),
@@ -152,6 +176,8 @@ def test_folder_that_cannot_be_written_to_is_refused_first(
 
 
 def test_chart_beside_predictions_that_are_pictures_is_none_of_them(folders, capsys):
+    """nnU-Net 2.8.1 takes each .png for a prediction: a validation again would look for its label,
+    and nnUNetv2_accumulate_crossval_results end with "more than one of your folds"."""
     folders.dataset_json(HEART, file_ending=".png")
     labels = np.zeros((8, 8), np.uint8)
     labels[2:5, 2:5] = 1
@@ -160,7 +186,8 @@ def test_chart_beside_predictions_that_are_pictures_is_none_of_them(folders, cap
     for _ in range(2):
         assert exit_code(folders, "--chart") == 0
         assert "no reference" not in capsys.readouterr().out
-    assert (folders.prediction / "semisup_evaluation.png").is_file()
+    assert "<svg" in (folders.prediction / "semisup_evaluation.svg").read_text()
+    assert [path.name for path in folders.prediction.glob("*.png")] == ["a.png"]
 
 
 def test_mistyped_folder_is_named_as_such(ready, tmp_path, capsys):

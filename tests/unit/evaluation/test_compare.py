@@ -28,6 +28,7 @@ def write(path, cases, classes=("heart",), **changes):
         case: {
             "shape": [4, 4, 4],
             "spacing": [1.0, 1.0, 1.0],
+            "ignored_voxels": 0,
             "classes": {
                 name: {"Dice": d, "HD95": h, "reference_voxels": 5}
                 for name, (d, h) in zip(classes, pairs, strict=True)
@@ -171,6 +172,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path, capsys, fault):
         ('"reference_voxels": 5', '"reference_voxels": 6'),
         ("[1.0, 1.0, 1.0]", "[1.0, 1.0, 2.0]"),
         ("[4, 4, 4]", "[4, 4, 5]"),
+        ('"ignored_voxels": 0', '"ignored_voxels": 9'),
     ],
 )
 def test_other_references_are_refused(tmp_path, old, new):
@@ -219,3 +221,13 @@ def test_folders_that_the_evaluation_has_written(folders, cube, capsys):
     assert dice.split()[-3:-1] == ["2", "0"]
     assert distance.split()[:2] == ["HD95", "(mm)"]
     assert distance.split()[-3:-1] == ["2", "0"]
+    # Another model's predictions in the same folder: the file beside them is not of them.
+    moved = second.rename(second.with_name("moved"))
+    load_evaluations([folders.prediction, moved])
+    folders.write(moved, "b", np.roll(cube, 3, axis=0))
+    with pytest.raises(UserError, match=r"moved.*replaced since: b\. Evaluate them again"):
+        load_evaluations([folders.prediction, moved])
+    evaluate_again = [str(folders.reference), str(moved), "-np", "1"]
+    with pytest.raises(SystemExit):
+        evaluate.main(evaluate_again)
+    load_evaluations([folders.prediction, moved])

@@ -38,6 +38,19 @@ def test_metrics_use_the_spacing_of_the_header(folders, cube):
     assert case.classes["heart"].values["HD95"] == pytest.approx(3.0)
 
 
+def test_a_reference_that_names_its_values_otherwise_is_refused(folders, cube):
+    """The value 1 is the liver in ``dataset.json`` and the spleen in the reference's own table."""
+    folders.dataset_json({"background": 0, "liver": 1, "spleen": 2})
+    folders.case("a", cube, cube)
+    (path,) = folders.reference.glob("a*")
+    image = nibabel.load(path)
+    table = b'<LabelTable><Label Key="1">Spleen</Label></LabelTable>'
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, table))
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    with pytest.raises(UserError, match="names the value 1 'Spleen', which is 2 in the data set"):
+        run(folders)
+
+
 def test_summary_leaves_undefined_cases_out_and_counts_them(folders, cube):
     folders.dataset_json({**HEART, "tumor": 2, "nowhere": 3})
     half, empty = cube.copy(), np.zeros_like(cube)
@@ -227,7 +240,9 @@ def test_suspicious_input_is_told(folders, cube):
     folders.write(folders.prediction, "b", cube, origin=(5.0, 0.0, 0.0))
     warnings = "\n".join(run(folders).warnings)
     assert "no reference: extra" in warnings
-    assert "does not declare (7)" in warnings
+    assert (
+        "no class of the dataset.json count as background in the predictions of: a (7)" in warnings
+    )
     assert "compared by index: b" in warnings
 
 
@@ -293,6 +308,8 @@ def test_folders_without_label_files_are_refused(folders, cube):
         run(folders)
     with pytest.raises(UserError, match=r"the reference folder '.*typo' does not exist\. Check"):
         evaluate_folders(folders.reference / "typo", folders.prediction)
+    with pytest.raises(UserError, match="is given as references and as predictions"):
+        evaluate_folders(folders.reference, folders.prediction.parent / "out/../labelsTs")
 
 
 def test_statistic_of_nothing_and_of_one_value():

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.evaluation.tables import fixed, format_table
 
 HEADER = ["method", "Dice"]
 ROWS = [["mean teacher", 0.5], ["a", "0.25 ± 0.1"], ["none", math.nan]]
@@ -25,6 +25,18 @@ def test_columns_are_aligned_and_numbers_stand_right():
 def test_markdown_has_a_rule_with_alignment_and_escapes_bars():
     lines = format_table(["a|b", "n"], [["x", 3]], markdown=True).splitlines()
     assert lines == [r"| a\|b |  n |", "| ---- | -: |", "| x    |  3 |"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.5, "0.5000"), (0.00123, "0.0012"), (0.00021, "0.00021"), (-2.14e-5, "-2.1e-05")]
+    + [(0.0, "0.0000"), (1e-17, "0.0000"), (12.34567, "12.3457")],
+)
+def test_small_numbers_are_not_shown_as_nothing(value, shown):
+    """Distances in mm of microscopy: 0.0000 would be the best there is."""
+    assert fixed(value) == shown
+    assert fixed(value, "+").lstrip("+") == shown
+    assert format_table(["a"], [[value]]).splitlines()[-1] == shown
 
 
 def test_none_is_a_dash_and_line_breaks_are_removed():

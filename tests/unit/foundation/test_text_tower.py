@@ -11,6 +11,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.text_tower import VARIABLE, TextTower, load_text_tower
 from nnunet_semisup.networks.prompts import PromptLearner, template_features
+from tests.text_models import make_clip_folder
 
 TEXTS = ["a medical image of the left atrium.", "background", "brain tumor"]
 
@@ -52,6 +53,92 @@ def test_transformers_tower_equals_its_own_forward():
         torch.testing.assert_close(tower.encode(tower.embed(ids), ids), expected)
 
 
+POOLED = {
+    "end of text": ({}, False),
+    "end of text, named": ({"pool_type": "eos", "eos_id": 49407}, True),
+    "last": ({"pool_type": "last"}, False),
+    "last, sees all": ({"pool_type": "last", "no_causal_mask": True}, True),
+    "first, sees all": ({"pool_type": "first", "no_causal_mask": True}, True),
+    "end of text, sees all": ({"no_causal_mask": True}, True),
+    "class token": ({"embed_cls": True}, True),
+    "class token and tokens": ({"embed_cls": True, "output_tokens": True}, "coca"),
+    "projection with bias": ({"proj_bias": True}, True),
+    "no projection": ({"proj_type": "none"}, True),
+}
+
+
+@pytest.mark.parametrize("kind", POOLED)
+def test_features_are_open_clips_own_whatever_it_pools(kind, tmp_path, monkeypatch, no_network):
+    """Of open_clip 3.3's text towers, cosines were 0.5 to 0.9 where one pools at the last token or
+    has a class token, as CLIPA, SigLIP and CoCa: texts were cut and pooled where they end."""
+    open_clip = pytest.importorskip("open_clip")
+    text, form = POOLED[kind]
+    folder = make_clip_folder(tmp_path / "model", spread=True, form=form, text=text)
+    monkeypatch.setenv(VARIABLE, str(folder))
+    tower = load_text_tower("clip")
+    clip = open_clip.create_model(f"local-dir:{folder}").eval()
+    with torch.no_grad():
+        expected = clip.encode_text(tower.tokenizer(TEXTS), normalize=True)
+        torch.testing.assert_close(tower(TEXTS), expected, atol=1e-6, rtol=0)
+    prompts = PromptLearner(tower, {"a": ["atrium"], "b": ["background"]}, 2, True, seed=0)
+    prompts()[0, 0].backward()
+    assert float(prompts.context.grad[0].abs().sum()) > 0
+    assert float(prompts.context.grad[1].abs().sum()) == 0, "a text depends on its own tokens only"
+
+
+HF_POOLERS = ["cls_pooler", "cls_last_hidden_state_pooler", "mean_pooler"]
+
+
+@pytest.mark.parametrize("config", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("pooler", HF_POOLERS)
+def test_language_models_are_pooled_as_open_clip_does(config, pooler):
+    transformers = pytest.importorskip("transformers")
+    from open_clip.hf_model import HFTextEncoder
+
+    config = transformers.AutoConfig.for_model(
+        config, vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=16,
+    )  # fmt: skip
+    encoder = HFTextEncoder(
+        "", 6, config=config, pooler_type=pooler, proj_type="mlp", output_tokens=True
+    ).eval()
+    pad = config.pad_token_id
+    ids = torch.tensor([[3, 5, 6, 4, pad, pad], [3, 7, 4, pad, pad, pad]])
+    tower = TextTower(torch.nn.ModuleDict({"text": encoder}), lambda texts, **_: ids.clone())
+    cut = ids[:, :4]
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(encoder(ids)[0], dim=-1)
+        torch.testing.assert_close(tower.encode(tower.embed(cut), cut), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "model"),
+    [("pool_type", "none", "clip"), ("hf_pooler_type", "max_pooler", "biomedclip")],
+)
+def test_towers_without_a_vector_of_a_text_are_refused(
+    name, value, model, request, tmp_path, monkeypatch, no_network
+):
+    """open_clip 3.3 gives all tokens' features for the one, and fails in the other."""
+    folder = tmp_path / "model"
+    shutil.copytree(request.getfixturevalue(f"{model}_folder"), folder)
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["model_cfg"]["text_cfg"][name] = value
+    path.write_text(json.dumps(config), encoding="utf-8")
+    monkeypatch.setenv(VARIABLE, str(folder))
+    with pytest.raises(UserError, match=f"has {name} {value}, with which open_clip"):
+        text_tower.weights_location(model)
+
+
+def test_a_tower_whose_features_are_not_open_clips_is_refused(clip_folder, monkeypatch, no_network):
+    """A kind of tower that a later open_clip may bring: never other features in silence."""
+    monkeypatch.setenv(VARIABLE, str(clip_folder))
+    encode = TextTower._encode_causal
+    monkeypatch.setattr(TextTower, "_encode_causal", lambda *a: encode(*a).roll(1, -1))
+    with pytest.raises(UserError, match="differ from open_clip's own"):
+        load_text_tower("clip")
+
+
 def test_is_frozen_without_image_tower(tower):
     assert not any(p.requires_grad for p in tower.parameters())
     assert not tower.train().training
@@ -65,6 +152,25 @@ def test_cutting_after_the_longest_text_changes_nothing(tower):
     torch.testing.assert_close(
         tower.encode(tower.embed(ids), ids), tower.encode(tower.embed(full), full)
     )
+
+
+@pytest.mark.parametrize("words", [22, 23])
+def test_a_text_may_fill_the_model(tower, words):
+    """24 tokens are a start, 22 words and an end; CLIP's 77 are 75 words with both."""
+    text = " ".join(["heart"] * words)
+    if words == 22:
+        assert tower.tokenize(["liver", text]).shape == (2, 24)
+    else:
+        with pytest.raises(UserError, match="24 tokens: heart heart"):
+            tower.tokenize(["liver", text])
+
+
+def test_clips_own_tokenizer_takes_75_tokens():
+    tokenizer = pytest.importorskip("open_clip").get_tokenizer("ViT-B-32-quickgelu")
+    ids = text_tower.token_ids(tokenizer, [" ".join(["heart"] * 75)])
+    assert ids.shape == (1, 77)
+    with pytest.raises(UserError, match="takes 77 tokens"):
+        text_tower.token_ids(tokenizer, [" ".join(["heart"] * 76)])
 
 
 def test_too_long_texts_are_named(tower):
@@ -88,6 +194,14 @@ class TestPrompts:
         features[0, 0].backward()
         assert float(prompts.context.grad.abs().sum()) > 0
         assert all(p.grad is None for p in tower.parameters())
+
+    @pytest.mark.parametrize("length", [1, 2])
+    def test_texts_without_a_start_are_refused(self, tower, length, monkeypatch):
+        """As SigLIP's: the learned tokens would take the place of the words."""
+        whole = tower.tokenize
+        monkeypatch.setattr(tower, "tokenize", lambda texts: whole(texts)[:, 1:])
+        with pytest.raises(UserError, match="after a token that starts each text"):
+            PromptLearner(tower, {"a": ["heart"], "b": ["heart left"]}, length, True, seed=0)
 
     def test_untouched_embeddings_give_the_text_itself(self, tower):
         prompts = PromptLearner(tower, self.texts, 4, True, seed=0)
