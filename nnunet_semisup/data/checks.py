@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_semisup.data.inspection import Reference, inspect_case, read_header
-from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.layout import (
+    FINGERPRINT_FILE,
+    IMAGES_UNLABELED,
+    SPLITS_FILE,
+    UNLABELED_KEY,
+)
 from nnunet_semisup.data.misread import refuse_misread
 from nnunet_semisup.data.orientation import (
     ADVICE,
@@ -28,6 +33,7 @@ from nnunet_semisup.data.raw import (
     read_dataset_json,
     training_images,
 )
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
 from nnunet_semisup.errors import UserError
@@ -58,6 +64,7 @@ def check_dataset(
     known: Mapping[str, Sequence[SourceFile]] | None = None,
     num_processes: int = 0,
     show_progress: bool = True,
+    allow_constant_channels: bool = False,
 ) -> CheckedDataset:
     """Check everything a data set says about unlabeled cases; nothing is written.
 
@@ -68,6 +75,8 @@ def check_dataset(
             read again.
         num_processes: spawned processes; 0 reads in this process.
         show_progress: whether to show a progress bar.
+        allow_constant_channels: accept cases in which a channel has one value in every voxel. A
+            data set that was converted so is always accepted.
 
     Raises:
         UserError: there are neither images in ``imagesUn`` nor an ``"unlabeled"`` key in the
@@ -90,9 +99,14 @@ def check_dataset(
             f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
         return CheckedDataset((), tuple(folds), tuple(notes), warnings)
-    reference = _training_reference(folders, dataset_json, training, reader_class)
-    cases = _check_images(folders, listed, training, reference, known, num_processes, show_progress)
-    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), warnings)
+    accepted = Accepted(allow_constant_channels).or_as_converted(folders.raw)
+    reference = replace(
+        _training_reference(folders, dataset_json, training, reader_class), accepted=accepted
+    )
+    cases, found = _check_images(
+        folders, listed, training, reference, known, num_processes, show_progress
+    )
+    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), (*warnings, *found))
 
 
 def _nothing_unlabeled(
@@ -209,7 +223,7 @@ def _training_spacings(
 
     A fingerprint that other cases were counted for, or that is older than an image, does not count.
     """
-    fingerprint = folders.preprocessed / "dataset_fingerprint.json"
+    fingerprint = folders.preprocessed / FINGERPRINT_FILE
     if fingerprint.is_file():
         written = fingerprint.stat().st_mtime
         known = json.loads(fingerprint.read_text(encoding="utf-8"))["spacings"]
@@ -233,7 +247,8 @@ def _check_images(
     known: Mapping[str, Sequence[SourceFile]] | None,
     num_processes: int,
     show_progress: bool,
-) -> list[UnlabeledCase]:
+) -> tuple[list[UnlabeledCase], list[str]]:
+    """Return the cases, and what was accepted in those that were read."""
     test_ids = list_images(folders.raw / "imagesTs", listed.file_ending).cases.keys()
     faults = list(listed.faults)
     for identifier, files in listed.cases.items():
@@ -251,9 +266,11 @@ def _check_images(
     inspections = run_parallel(
         inspect_case, to_read, num_processes, f"Checking {IMAGES_UNLABELED}", show_progress
     )
+    warnings: list[str] = []
     for identifier, inspection in inspections.items():
         sources[identifier] = inspection.sources
         faults += inspection.faults
+        warnings += inspection.notes
     if faults:
         raise UserError(
             f"{len(faults)} fault(s) in {folders.raw / IMAGES_UNLABELED}; nothing was written:\n"
@@ -261,10 +278,11 @@ def _check_images(
             "Unlabeled images must be like those of imagesTr: same channels, file ending, "
             "dimension and spacing unit. Correct or remove these files and run the command again."
         )
-    return [
+    cases = [
         UnlabeledCase(identifier, tuple(in_order(files)), tuple(sources[identifier]))
         for identifier, files in listed.cases.items()
     ]
+    return cases, warnings
 
 
 def identifier_faults(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from nnunet_semisup.data.rules import STRICT, Accepted, judge_constant_channels, same_place
 from nnunet_semisup.data.sources import DamagedFileError, SourceFile, read_source
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.nifti import (
@@ -26,7 +27,6 @@ HEADER_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl")
 _UNIT_FACTORS = (10, 100, 1000)
 _SPACING_SLACK = 1.5
 _RELATIVE_TOLERANCE = 1e-3
-_ORIGIN_TOLERANCE_VOXELS = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Reference:
     unit: str
     factor: float
     spacing_range: tuple[tuple[float, float], ...]
+    accepted: Accepted = STRICT
 
     @property
     def by_nibabel(self) -> bool:
@@ -67,10 +68,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Result of :func:`inspect_case`: descriptions of the files, and faults naming the case."""
+    """Result of :func:`inspect_case`: descriptions of the files, faults and notes of the case."""
 
     sources: tuple[SourceFile, ...]
     faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _Volume:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     placement: dict[str, np.ndarray]
-    constant: bool
+    only_value: float | None
 
 
 def read_header(path: Path) -> Header | None:
@@ -148,7 +150,14 @@ def inspect_case(
         except DamagedFileError as error:
             faults.append(f"{side_file.name} {error}")
     faults += _case_faults(volumes, len(images), reference)
-    return Inspection(tuple(sources), tuple(f"case {identifier}: {fault}" for fault in faults))
+    constant, notes = judge_constant_channels(
+        {volume.name: volume.only_value for volume in volumes}, reference.accepted
+    )
+    return Inspection(
+        tuple(sources),
+        tuple(f"case {identifier}: {fault}" for fault in (*faults, *constant)),
+        tuple(f"case {identifier}: {note}" for note in notes),
+    )
 
 
 def require_complete(path: Path) -> None:
@@ -208,8 +217,8 @@ def _read_volume(
     ):
         if count:
             faults.append(f"{path.name} has {count} of {stored.size} voxels that are {word}")
-    constant = bool((data == data.flat[0]).all())
-    return _Volume(path.name, data.shape, spacing, _placement(properties), constant)
+    only_value = float(data.flat[0]) if (data == data.flat[0]).all() else None
+    return _Volume(path.name, data.shape, spacing, _placement(properties), only_value)
 
 
 def _declared(unit: str) -> str:
@@ -274,8 +283,6 @@ def _case_faults(volumes: list[_Volume], num_files: int, reference: Reference) -
     found = sum(volume.shape[0] for volume in volumes)
     if len(volumes) == num_files == reference.num_files and found != reference.num_channels:
         faults.append(f"has {found} channels, dataset.json names {reference.num_channels}")
-    if all(volume.constant for volume in volumes):
-        faults.append("has the same value in every voxel")
     return faults
 
 
@@ -285,11 +292,13 @@ def _geometry_faults(first: _Volume, other: _Volume) -> list[str]:
         return [f"{pair} shape: {first.shape[1:]} and {other.shape[1:]} (z, y, x)"]
     if not np.allclose(first.spacing, other.spacing, rtol=_RELATIVE_TOLERANCE, atol=0):
         return [f"{pair} spacing: {_numbers(first.spacing)} and {_numbers(other.spacing)}"]
-    shift = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing)
     for part in first.placement.keys() & other.placement.keys():
-        tolerance = _RELATIVE_TOLERANCE if part == "direction" else shift
         a, b = first.placement[part], other.placement[part]
-        if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=tolerance):
+        if part == "direction":
+            same = a.shape == b.shape and np.allclose(a, b, rtol=0, atol=_RELATIVE_TOLERANCE)
+        else:
+            same = same_place(a.ravel(), b.ravel(), first.spacing)
+        if not same:
             return [f"{pair} {part}: {_numbers(a.ravel())} and {_numbers(b.ravel())}"]
     return []
 

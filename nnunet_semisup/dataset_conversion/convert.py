@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisup.data.orientation import common_axes, turned_scans, turned_warning
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
@@ -21,6 +22,7 @@ from nnunet_semisup.dataset_conversion.consistency import (
     compare_names,
     find_duplicates,
     judge_duplicates,
+    nothing_labeled,
     placed_scans,
     spacing_outliers,
 )
@@ -52,6 +54,7 @@ class Options:
     extra: str = "ignore"
     allow_partial: bool = False
     allow_empty: bool = False
+    allow_constant_channels: bool = False
     trust_affine: bool = False
     reorient: bool = False
     overwrite: bool = False
@@ -60,6 +63,11 @@ class Options:
     num_processes: int = 1
     report: Path | None = None
     command: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> Accepted:
+        """Return what the checks of single cases let pass."""
+        return Accepted(self.allow_constant_channels, self.allow_empty)
 
 
 @dataclass
@@ -220,7 +228,7 @@ def _verify(
     """Read every case that is on disk, in the split's order, and add what is wrong."""
     on_disk = {**collected.unlabeled, **collected.cases}
     cases = _cases(on_disk, split, options.keep_hidden_labels)
-    inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
+    inspect = partial(inspect_case, form=form, accepted=options.accepted)
     names = [case.id for case in cases]
     facts = map_cases(inspect, cases, names, options.num_processes, "verifying")
     for found in facts:
@@ -235,6 +243,7 @@ def _verify(
     if not options.reorient and (turned := turned_warning(placed_scans(facts), advice)):
         collected.findings.warnings.append(turned)
     collected.findings.warnings += absent_labels(facts, form)
+    collected.findings.faults += nothing_labeled(facts, form)
     compare_names(facts, form, collected.findings)
     return facts
 
@@ -272,6 +281,7 @@ def _settings(
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,
         "allow_empty": options.allow_empty,
+        "allow_constant_channels": options.allow_constant_channels,
         "reorient": options.reorient,
         "link": options.link,
         "assumptions": dict(form.assumptions),
