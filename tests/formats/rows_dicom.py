@@ -20,6 +20,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from tests.formats.row import SPACING, Row
 
 _HEAD_FIRST = (1, 0, 0, 0, 1, 0)
+_SLOPES = (1.0, 0.5, 2.0, 1.0, 0.25, 1.5, 1.0)
 _OBLIQUE = (0.6, 0.8, 0, -0.8, 0.6, 0)
 
 
@@ -31,6 +32,7 @@ def write_series(
     names_reversed: bool = False,
     photometric: str = "MONOCHROME2",
     bits: int = 16,
+    slopes: Sequence[float] = (),
 ) -> None:
     """Write a folder with a file a slice; slice ``k`` lies at ``3 k`` mm along the normal."""
     path.mkdir()
@@ -45,7 +47,7 @@ def write_series(
         ]
         made.ImageOrientationPatient = [float(v) for v in orientation]
         made.PixelSpacing = [SPACING[1], SPACING[0]]
-        made.RescaleSlope, made.RescaleIntercept = rescale
+        made.RescaleSlope, made.RescaleIntercept = slopes[k] if slopes else rescale[0], rescale[1]
         made.PhotometricInterpretation, made.SamplesPerPixel = photometric, 1
         made.Rows, made.Columns = pixels.shape
         made.BitsAllocated, made.BitsStored, made.HighBit = 16, bits, bits - 1
@@ -67,7 +69,7 @@ def read_values(path: Path) -> np.ndarray:
 
 
 def _row(says: str, means: str = "", **options: Any) -> Row:
-    fields = ("orientation", "rescale", "names_reversed", "photometric", "bits")
+    fields = ("orientation", "rescale", "names_reversed", "photometric", "bits", "slopes")
     how = {name: options.pop(name) for name in fields if name in options}
     orientation = np.reshape(how.get("orientation", _HEAD_FIRST), (2, 3)).astype(float)
     axes = np.stack([*orientation, np.cross(*orientation)], axis=1)
@@ -88,4 +90,9 @@ ROWS = [
     _row("file names against the positions", "the positions", names_reversed=True),
     _row("feet first", "normal down", orientation=(1, 0, 0, 0, -1, 0)),
     _row("oblique", orientation=_OBLIQUE),
+    _row("MONOCHROME1", "shown inverted, v all the same", photometric="MONOCHROME1"),
+    _row("MONOCHROME1 without sign, intercept -1024", "v - 1024", photometric="MONOCHROME1",
+         dtype=np.uint16, rescale=(1, -1024), values=_scaled(1, -1024)),
+    _row("a slope of its own for each slice", "v times its slope", slopes=_SLOPES,
+         values=lambda v: v * np.reshape(_SLOPES, (-1, 1, 1))),
 ]  # fmt: skip
