@@ -64,8 +64,7 @@ def main():
         plans["continue_training"] = False
         content = load_json(f"raw/Dataset{number:03d}_Cube/dataset.json")
         trainer = nnUNetTrainer(plans, "3d_fullres", "all", content, torch.device("cpu"))
-        trainer.initialize()
-        seen[size] = [float(weight) for weight in trainer.loss.weight_factors]
+        seen[size] = [float(weight) for weight in trainer._build_loss().weight_factors]
     for size, weights in seen.items():
         print(f"images of {size} voxels a side: weights of the outputs {weights}")
     if not (len(seen[12]) == 1 and math.isnan(seen[12][0]) and seen[15] == [1.0, 0.0]):
