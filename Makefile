@@ -29,7 +29,7 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/mypy
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile \
-	--no-loadscope-reorder tests/integration tests/contract tests/gold tests/unit
+	--no-loadscope-reorder tests/integration tests/contract tests/gold tests/formats tests/unit
 
 test: $(STAMP) ## all tests
 	$(PYTEST)

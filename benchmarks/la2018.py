@@ -33,15 +33,26 @@ STEPS_PER_EPOCH = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a trainer and what it overrides."""
+    """A line of the table: a trainer, what it overrides, and how many processes make patches.
+
+    With 0 the training process makes them itself. nnU-Net takes 12 by default, and never more than
+    there are cores.
+    """
 
     title: str
     trainer: str
     settings: str = ""
+    workers: int = 0
 
 
 ROWS = {
     "supervised": Row("nnUNetTrainer (labeled only)", "nnUNetTrainerSupervised"),
+    "supervised_stock_loader": Row(
+        "nnUNetTrainer (labeled only), nnU-Net's loader",
+        "nnUNetTrainerSupervised",
+        "stock_loader=True",
+        workers=12,
+    ),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
     "pseudo_label": Row("nnUNetTrainerPseudoLabel", "nnUNetTrainerPseudoLabel"),
     "vqseg": Row("nnUNetTrainerVQSeg", "nnUNetTrainerVQSeg"),
@@ -188,7 +199,7 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
     env = environment(run.work)
     env["nnUNet_results"] = str(run.results)
     env["nnUNet_semisup_set"] = run.settings(threads)
-    env["nnUNet_n_proc_DA"] = "0"  # patches are made in the training process
+    env["nnUNet_n_proc_DA"] = str(ROWS[run.row].workers)
     command = ["nnUNetv2_train", str(run.dataset), "3d_fullres", "0", "-device", "cpu"]
     command += ["-tr", ROWS[run.row].trainer]
     if list(run.results.glob("Dataset*/*/fold_0/checkpoint_*.pth")):

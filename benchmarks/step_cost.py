@@ -16,6 +16,7 @@ import argparse
 import functools
 import json
 import os
+import pickle
 import resource
 import statistics
 import subprocess
@@ -109,13 +110,18 @@ def make_plans(patch: list[int], features: list[int], batch: int) -> dict[str, A
 
 @contextmanager
 def data_folders() -> Iterator[None]:
-    """nnU-Net's folders with one labeled and one unlabeled case, whose files are never read."""
+    """nnU-Net's folders with cases whose images and labels are never read."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "preprocessed", DATASET, f"{PLANS}_{CONFIGURATION}")
         folder.mkdir(parents=True)
-        for case in ("labeled", "unlabeled"):
+        (folder.parent / "gt_segmentations").mkdir()
+        (folder.parent / "gt_segmentations" / "validation.nii.gz").touch()
+        for case in ("labeled", "validation", "unlabeled"):
             (folder / f"{case}.b2nd").touch()
-        splits = [{"train": ["labeled"], "val": [], "unlabeled": ["unlabeled"]}]
+            (folder / f"{case}_seg.b2nd").touch()
+            properties = {"class_locations": {1: [[0, 0, 0, 0]]}}
+            (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))
+        splits = [{"train": ["labeled"], "val": ["validation"], "unlabeled": ["unlabeled"]}]
         (folder.parent / "splits_final.json").write_text(json.dumps(splits))
         names = {
             "nnUNet_raw": str(Path(root, "raw")),

@@ -55,6 +55,7 @@ def map_cases(
     names: Sequence[str],
     num_processes: int,
     description: str,
+    show_progress: bool = True,
 ) -> list[Result]:
     """``[function(job) for job in jobs]``; as :func:`run_parallel`, but 1 is this process too.
 
@@ -65,7 +66,7 @@ def map_cases(
         for number, (job, name) in enumerate(zip(jobs, names, strict=True), 1)
     }
     spawned = 0 if num_processes <= 1 or len(jobs) <= 1 else num_processes
-    return list(run_parallel(function, arguments, spawned, description).values())
+    return list(run_parallel(function, arguments, spawned, description, show_progress).values())
 
 
 def _in_this_process(

@@ -6,17 +6,20 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from nnunet_semisup.data.environment import check_environment
 from nnunet_semisup.errors import CaseError, UserError, WorkerError
 
 
 def run_command(command: Callable[[], int | None]) -> None:
     """Run ``command`` and exit with its code (``None`` is 0).
 
-    After a :class:`UserError` the code is 2, after a :class:`WorkerError` or :class:`CaseError` 1;
-    the message comes last, and only a case's error that is not the system's (a full disk, a file
-    without permission) has a traceback before it.
+    Nothing runs where nnU-Net's folders are named wrongly. After a :class:`UserError` the code is
+    2, after a :class:`WorkerError` or :class:`CaseError` 1; the message comes last, and only a
+    case's error that is not the system's (a full disk, a file without permission) has a traceback
+    before it.
     """
     try:
+        check_environment()
         sys.exit(command() or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
+from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.dataset_conversion import acdc, brats2019, generic, la, lc, msd_lung, pancreas
 from nnunet_semisup.dataset_conversion.convert import EXTRA, LINKS, Options, Prepared, convert
@@ -195,7 +196,12 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
         help="leave out unlabeled cases that show the same scan as another case",
     )
     add("--allow-partial", action="store_true", help="convert although cases are not on disk")
-    add("--allow-empty", action="store_true", help="accept labels without foreground")
+    add_accepted(parser)
+    add(
+        "--trust-affine",
+        action="store_true",
+        help="NIfTI files whose pixdim denies the voxel size of their sform: write the sform's",
+    )
 
 
 def _options(arguments: argparse.Namespace) -> Options:

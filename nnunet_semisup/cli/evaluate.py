@@ -62,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out references without a prediction instead of stopping; the report lists them",
     )
+    parser.add_argument(
+        "--trust-affine",
+        action="store_true",
+        help="NIfTI files whose pixdim denies the voxel size of their sform: take the sform's",
+    )
     _add_picture_arguments(parser)
     parser.add_argument(
         "-np",
@@ -122,7 +127,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from nnunet_semisup.evaluation.report import format_report, write_report
 
     inputs = find_inputs(
-        arguments.reference, arguments.prediction, arguments.dataset_json, arguments.chill
+        arguments.reference,
+        arguments.prediction,
+        arguments.dataset_json,
+        arguments.chill,
+        arguments.trust_affine,
     )
     images = {}
     if arguments.overlays is not None:

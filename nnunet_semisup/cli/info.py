@@ -16,6 +16,7 @@ from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.registry import METHODS, Method, find_method
 
 HEADER = ("trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12)
 FOOTNOTE = (
     "cost: operations of a step, the stock trainer's being 1. predicts as: the trainer that "
     "nnUNetv2_predict looks for; with nnUNetTrainer, nnU-Net without this package predicts too."
@@ -101,6 +102,14 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
         ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
     )
     print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n\n{table}")
+    from nnunet_semisup.trainers.hyperparameters import forced_patches
+
+    fraction = float(next(h.default for h in found if h.name == "oversample_foreground_percent"))
+    forced = ", ".join(f"{forced_patches(size, fraction)} of {size}" for size in BATCH_SIZES)
+    print(
+        f"\noversample_foreground_percent={fraction:g} centres {forced} labeled patches on "
+        "foreground, by the plan's batch size; the log of a training says it for its own."
+    )
     example = f"num_epochs=250,{found[0].name}={found[0].default}"
     print(f'\nHow to set them: nnUNet_semisup_set="{example}" nnUNetv2_train ...')
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._planning import (
     FINGERPRINT_EXTRACTOR,
     PLANNER,
@@ -25,18 +27,24 @@ from nnunet_semisup.cli._preprocessing import (
 )
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
-from nnunet_semisup.data.plans import refuse_cascade
+from nnunet_semisup.data.layout import FINGERPRINT_FILE
+from nnunet_semisup.data.plans import refuse_cascade, single_outputs
 from nnunet_semisup.data.preprocessing import preprocess_unlabeled, report, warn
-from nnunet_semisup.data.raw import find_dataset
+from nnunet_semisup.data.raw import DatasetFolders, find_dataset
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_semisup.dataset_conversion.verify_labeled import CheckedLabeled
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser with exactly the arguments and defaults of ``nnUNetv2_plan_and_preprocess``."""
+    """Parser with the arguments of ``nnUNetv2_plan_and_preprocess``, their defaults, and more."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_plan_and_preprocess",
-        description="Checks the unlabeled images in imagesUn, does what "
-        "nnUNetv2_plan_and_preprocess does, then preprocesses them for the same configurations.",
+        description="Checks the labeled cases and the unlabeled images in imagesUn, does what "
+        "nnUNetv2_plan_and_preprocess does, then preprocesses these images for the same "
+        "configurations.",
     )
     add_dataset_argument(parser)
     _add_fingerprint_arguments(parser)
@@ -44,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_pp", action="store_true", help="plan only, preprocess nothing")
     add_configuration_arguments(parser)
     add_output_arguments(parser)
+    add_accepted(parser)
     return parser
 
 
@@ -69,6 +78,12 @@ def _add_fingerprint_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="extract the fingerprint again although there is one (needed after a change of the "
         "labeled cases)",
+    )
+    parser.add_argument(
+        "--ignore-aware-fingerprint",
+        action="store_true",
+        help="leave voxels with the ignore label out of the fingerprint's intensities; nnU-Net "
+        "counts them as foreground",
     )
 
 
@@ -97,20 +112,86 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check(datasets: Sequence[int], num_processes: int, progress: bool) -> list[CheckedDataset]:
+def _check(args: argparse.Namespace) -> list[CheckedDataset]:
+    """Check unlabeled and labeled cases of all data sets; nothing is written."""
+    from nnunet_semisup.dataset_conversion.verify_labeled import check_labeled
+
     checked = []
     faults = []
-    for dataset in datasets:
+    accepted = Accepted(args.allow_constant_channels, args.allow_empty)
+    for dataset in args.d:
         try:
             folders = find_dataset(dataset)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        try:
             checked.append(
-                check_dataset(folders, num_processes=num_processes, show_progress=progress)
+                check_dataset(
+                    folders,
+                    num_processes=args.npfp,
+                    show_progress=not args.no_pbar,
+                    allow_constant_channels=args.allow_constant_channels,
+                )
             )
         except UserError as error:
             faults.append(str(error))
+        try:
+            labeled = check_labeled(folders, args.npfp, accepted, not args.no_pbar)
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            _tell(labeled, folders, args)
     if faults:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(dict.fromkeys(faults)))
     return checked
+
+
+def _tell(labeled: CheckedLabeled, folders: DatasetFolders, args: argparse.Namespace) -> None:
+    """Print what the user should know of the labeled cases."""
+    from nnunet_semisup.data.fingerprint import leaves_ignored_out
+
+    for warning in labeled.warnings:
+        print(f"warning: {warning}")
+    if not labeled.ignored or args.ignore_aware_fingerprint:
+        return
+    if leaves_ignored_out(folders.preprocessed / FINGERPRINT_FILE) and not args.clean:
+        print(
+            f"note: the fingerprint of {folders.name} leaves voxels with the ignore label out and "
+            "is kept; --clean makes nnU-Net's own"
+        )
+        return
+    print(
+        f"warning: {labeled.ignored:.1%} of the voxels that nnU-Net takes for foreground in the "
+        f"fingerprint of {folders.name} have the ignore label. The fingerprint's intensities, by "
+        "which CT channels are normalised, count them; --ignore-aware-fingerprint leaves them out."
+    )
+
+
+def _extract_fingerprints(args: argparse.Namespace) -> None:
+    """Extract fingerprints as nnU-Net's command does, or without the ignore label."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as api
+
+    from nnunet_semisup.data.fingerprint import IgnoreAwareFingerprintExtractor
+
+    given = (args.npfp, args.verify_dataset_integrity, args.clean, args.verbose)
+    progress = not args.no_pbar
+    if not args.ignore_aware_fingerprint:
+        api.extract_fingerprints(args.d, args.fpe, *given, show_progress_bar=progress)
+        return
+    for dataset in args.d:
+        api.extract_fingerprint_dataset(
+            dataset, IgnoreAwareFingerprintExtractor, *given, show_progress_bar=progress
+        )
+
+
+def _check_fingerprint(args: argparse.Namespace) -> None:
+    find_class(FINGERPRINT_EXTRACTOR, args.fpe)
+    if args.ignore_aware_fingerprint and args.fpe != FINGERPRINT_EXTRACTOR.base:
+        raise UserError(
+            f"--ignore-aware-fingerprint and -fpe {args.fpe} are two ways to extract the "
+            "fingerprint; leave one of them out."
+        )
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -134,32 +215,20 @@ def _is_length(word: str) -> bool:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
-        extract_fingerprints,
-        plan_experiments,
-        preprocess,
-    )
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
 
     refuse_cascade(args.c)
     processes = processes_per_configuration(args.c, args.np, smallest=1)
     _check_numbers(args)
     planner = find_class(PLANNER, args.pl)
-    find_class(FINGERPRINT_EXTRACTOR, args.fpe)
+    _check_fingerprint(args)
     find_class(PREPROCESSOR, args.preprocessor_name)
     refuse_unknown_configurations(args.c, planner, args.overwrite_plans_name, args.d)
     progress = not args.no_pbar
-    checked = _check(args.d, args.npfp, progress)
+    checked = _check(args)
     for outcome in checked:
         warn(outcome)
-    extract_fingerprints(
-        args.d,
-        args.fpe,
-        args.npfp,
-        args.verify_dataset_integrity,
-        args.clean,
-        args.verbose,
-        show_progress_bar=progress,
-    )
+    _extract_fingerprints(args)
     plans_identifier = plan_experiments(
         args.d,
         args.pl,
@@ -168,6 +237,9 @@ def _run(args: argparse.Namespace) -> None:
         args.overwrite_target_spacing,
         args.overwrite_plans_name,
     )
+    for dataset in args.d:
+        for fault in single_outputs(find_dataset(dataset), plans_identifier):
+            print(f"warning: {fault}")
     if args.no_pp:
         for outcome in checked:
             report(outcome)
@@ -184,6 +256,7 @@ def _run(args: argparse.Namespace) -> None:
             verified=outcome.cases,
             verbose=args.verbose,
             show_progress=progress,
+            allow_constant_channels=args.allow_constant_channels,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from nnunet_semisup.cli._accepted import add_constant_channels
 from nnunet_semisup.cli._preprocessing import (
     add_configuration_arguments,
     add_dataset_argument,
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify-only", action="store_true", help="run all checks and write nothing"
     )
+    add_constant_channels(parser)
     add_output_arguments(parser)
     return parser
 
@@ -43,7 +45,14 @@ def _run(args: argparse.Namespace) -> None:
     for dataset in args.d:
         try:
             checked.append(
-                check_unlabeled(dataset, args.c, args.plans_name, processes, show_progress=progress)
+                check_unlabeled(
+                    dataset,
+                    args.c,
+                    args.plans_name,
+                    processes,
+                    show_progress=progress,
+                    allow_constant_channels=args.allow_constant_channels,
+                )
             )
         except UserError as error:
             faults.append(str(error))

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._run import run_command
 
 _DESCRIPTION = """Read every file of a raw data set (imagesTr, imagesUn, imagesTs and their labels)
@@ -17,9 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_verify", description=_DESCRIPTION)
     parser.add_argument("dataset", metavar="ID", help="id or name of the data set, such as 501")
-    parser.add_argument(
-        "--allow-empty", action="store_true", help="accept labels without foreground"
-    )
+    add_accepted(parser)
     parser.add_argument(
         "-np",
         "--num-processes",
@@ -33,13 +32,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _verify(arguments: argparse.Namespace) -> None:
     from nnunet_semisup.data.raw import find_dataset
+    from nnunet_semisup.data.rules import Accepted
     from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
     from nnunet_semisup.errors import UserError
 
     if arguments.num_processes < 1:
         raise UserError(f"-np {arguments.num_processes} is not possible; give 1 or more.")
     folders = find_dataset(arguments.dataset)
-    verified = verify_dataset(folders, arguments.num_processes, arguments.allow_empty)
+    accepted = Accepted(arguments.allow_constant_channels, arguments.allow_empty)
+    verified = verify_dataset(folders, arguments.num_processes, accepted)
     for text in verified.findings.warnings:
         print(f"warning: {text}")
     print(verified.summary())

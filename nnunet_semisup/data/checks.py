@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_semisup.data.inspection import Reference, inspect_case, read_header
-from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.data.layout import (
+    FINGERPRINT_FILE,
+    IMAGES_UNLABELED,
+    SPLITS_FILE,
+    UNLABELED_KEY,
+)
+from nnunet_semisup.data.misread import refuse_misread
 from nnunet_semisup.data.orientation import (
     ADVICE,
     REORIENTING_READERS,
@@ -27,9 +33,11 @@ from nnunet_semisup.data.raw import (
     read_dataset_json,
     training_images,
 )
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.data.sources import SourceFile, UnlabeledCase
 from nnunet_semisup.data.splits import folds_with_unlabeled, unlabeled_of_fold
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers.nifti import NIBABEL_READERS
 from nnunet_semisup.parallel import run_parallel
 
 if TYPE_CHECKING:
@@ -56,6 +64,7 @@ def check_dataset(
     known: Mapping[str, Sequence[SourceFile]] | None = None,
     num_processes: int = 0,
     show_progress: bool = True,
+    allow_constant_channels: bool = False,
 ) -> CheckedDataset:
     """Check everything a data set says about unlabeled cases; nothing is written.
 
@@ -66,6 +75,8 @@ def check_dataset(
             read again.
         num_processes: spawned processes; 0 reads in this process.
         show_progress: whether to show a progress bar.
+        allow_constant_channels: accept cases in which a channel has one value in every voxel. A
+            data set that was converted so is always accepted.
 
     Raises:
         UserError: there are neither images in ``imagesUn`` nor an ``"unlabeled"`` key in the
@@ -73,10 +84,13 @@ def check_dataset(
     """
     dataset_json = read_dataset_json(folders.raw)
     training = training_images(folders.raw, dataset_json)
+    first = next(iter(training.values()))[0]
+    reader_class = _reader_class(dataset_json, first, plans_manager)
+    refuse_misread(folders.raw, dataset_json, training, reader_class.__name__)
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
-    warnings = _turned_scans(folders, dataset_json, training, listed, plans_manager)
+    warnings = _turned_scans(folders, training, listed, reader_class.__name__)
     if not listed.cases and not listed.faults:
         if not folds:
             raise UserError(_nothing_unlabeled(folders, dataset_json, notes))
@@ -85,9 +99,14 @@ def check_dataset(
             f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
         return CheckedDataset((), tuple(folds), tuple(notes), warnings)
-    reference = _training_reference(folders, dataset_json, training, plans_manager)
-    cases = _check_images(folders, listed, training, reference, known, num_processes, show_progress)
-    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), warnings)
+    accepted = Accepted(allow_constant_channels).or_as_converted(folders.raw)
+    reference = replace(
+        _training_reference(folders, dataset_json, training, reader_class), accepted=accepted
+    )
+    cases, found = _check_images(
+        folders, listed, training, reference, known, num_processes, show_progress
+    )
+    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), (*warnings, *found))
 
 
 def _nothing_unlabeled(
@@ -130,14 +149,11 @@ def _folds_with_key(
 
 def _turned_scans(
     folders: DatasetFolders,
-    dataset_json: dict[str, Any],
     training: Mapping[str, list[Path]],
     listed: ImageFolder,
-    plans_manager: PlansManager | None,
+    reader: str,
 ) -> tuple[str, ...]:
     """A line about scans whose axes are in another order, unless the reader turns them."""
-    first = next(iter(training.values()))[0]
-    reader = _reader_class(dataset_json, first, plans_manager).__name__
     if reader in REORIENTING_READERS:
         return ()
     test = list_images(folders.raw / "imagesTs", listed.file_ending)
@@ -156,13 +172,15 @@ def _training_reference(
     folders: DatasetFolders,
     dataset_json: dict[str, Any],
     training: Mapping[str, list[Path]],
-    plans_manager: PlansManager | None,
+    reader_class: type[Any],
 ) -> Reference:
     first = next(iter(training.values()))
-    reader_class = _reader_class(dataset_json, first[0], plans_manager)
+    factor = 1.0
     try:
         header = read_header(first[0])
-        spacings = _training_spacings(folders, training, reader_class)
+        if header is not None and reader_class.__name__ in NIBABEL_READERS:
+            factor = header.factor
+        spacings = _training_spacings(folders, training, reader_class, factor)
     except Exception as error:  # readers raise whatever their library raises
         raise UserError(
             f"The training images cannot serve as reference: {type(error).__name__}: {error}. "
@@ -177,6 +195,7 @@ def _training_reference(
         num_channels=num_channels(dataset_json),
         dimension=None if header is None else header.dimension,
         unit="mm" if header is None else header.unit,
+        factor=factor,
         spacing_range=ranges,
     )
 
@@ -195,21 +214,24 @@ def _reader_class(
 
 
 def _training_spacings(
-    folders: DatasetFolders, training: Mapping[str, list[Path]], reader_class: type[Any]
+    folders: DatasetFolders,
+    training: Mapping[str, list[Path]],
+    reader_class: type[Any],
+    factor: float,
 ) -> list[Sequence[float]]:
-    """Spacings in mm as nnU-Net's readers give them: from the fingerprint, else from headers.
+    """Spacings in mm: those of the fingerprint, else of headers; ``factor`` is that of its numbers.
 
     A fingerprint that other cases were counted for, or that is older than an image, does not count.
     """
-    fingerprint = folders.preprocessed / "dataset_fingerprint.json"
+    fingerprint = folders.preprocessed / FINGERPRINT_FILE
     if fingerprint.is_file():
         written = fingerprint.stat().st_mtime
         known = json.loads(fingerprint.read_text(encoding="utf-8"))["spacings"]
         newest = max(file.stat().st_mtime for files in training.values() for file in files)
         if len(known) == len(training) and newest <= written:
-            return known
+            return [[float(step) * factor for step in spacing] for spacing in known]
     _, properties = reader_class().read_images([str(next(iter(training.values()))[0])])
-    spacings: list[Sequence[float]] = [properties["spacing"]]
+    spacings: list[Sequence[float]] = [[float(s) * factor for s in properties["spacing"]]]
     for files in training.values():
         header = read_header(files[0])
         if header is not None and header.dimension == len(spacings[0]):
@@ -225,7 +247,8 @@ def _check_images(
     known: Mapping[str, Sequence[SourceFile]] | None,
     num_processes: int,
     show_progress: bool,
-) -> list[UnlabeledCase]:
+) -> tuple[list[UnlabeledCase], list[str]]:
+    """Return the cases, and what was accepted in those that were read."""
     test_ids = list_images(folders.raw / "imagesTs", listed.file_ending).cases.keys()
     faults = list(listed.faults)
     for identifier, files in listed.cases.items():
@@ -243,9 +266,11 @@ def _check_images(
     inspections = run_parallel(
         inspect_case, to_read, num_processes, f"Checking {IMAGES_UNLABELED}", show_progress
     )
+    warnings: list[str] = []
     for identifier, inspection in inspections.items():
         sources[identifier] = inspection.sources
         faults += inspection.faults
+        warnings += inspection.notes
     if faults:
         raise UserError(
             f"{len(faults)} fault(s) in {folders.raw / IMAGES_UNLABELED}; nothing was written:\n"
@@ -253,10 +278,11 @@ def _check_images(
             "Unlabeled images must be like those of imagesTr: same channels, file ending, "
             "dimension and spacing unit. Correct or remove these files and run the command again."
         )
-    return [
+    cases = [
         UnlabeledCase(identifier, tuple(in_order(files)), tuple(sources[identifier]))
         for identifier, files in listed.cases.items()
     ]
+    return cases, warnings
 
 
 def identifier_faults(

@@ -15,7 +15,7 @@ from nnunet_semisup.data.layout import (
     unlabeled_folder,
 )
 from nnunet_semisup.data.plans import DEFAULT_PLANS
-from nnunet_semisup.data.raw import bullet_list, unlabeled_ids
+from nnunet_semisup.data.raw import bullet_list, named, unlabeled_ids
 from nnunet_semisup.data.sources import SourceFile
 from nnunet_semisup.data.splits import unlabeled_of_fold
 from nnunet_semisup.data.stamp import plans_hash, read_stamp
@@ -24,9 +24,6 @@ from nnunet_semisup.errors import UserError
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-_NAMED = 10
-"""Cases that a message names before it only counts."""
 
 
 def find_unlabeled(
@@ -84,7 +81,7 @@ def differences_to_raw(
         return []
     return [
         f"{IMAGES_UNLABELED} holds cases that are not preprocessed and therefore not used "
-        f"({_named(new)}). To use them: {_command(plans_manager, configuration)}"
+        f"({named(new)}). To use them: {_command(plans_manager, configuration)}"
     ]
 
 
@@ -99,20 +96,15 @@ def _refuse_outdated(
     name, command = plans_manager.dataset_name, _command(plans_manager, configuration)
     if both := sorted(set(images) & set(labeled)):
         raise UserError(
-            f"Cases of {name} are preprocessed as labeled and as unlabeled ones ({_named(both)}): "
+            f"Cases of {name} are preprocessed as labeled and as unlabeled ones ({named(both)}): "
             "training would use images of validation cases. Remove these images from "
             f"{IMAGES_UNLABELED} if they are still there, then run: {command}"
         )
     if raw and (gone := sorted(set(images) - set(raw))):
         raise UserError(
             f"Preprocessed unlabeled cases of {name} are no longer in {IMAGES_UNLABELED} "
-            f"({_named(gone)}). Put them back, or remove what was made of them: {command}"
+            f"({named(gone)}). Put them back, or remove what was made of them: {command}"
         )
-
-
-def _named(cases: list[str]) -> str:
-    shown = ", ".join(cases[:_NAMED])
-    return shown if len(cases) <= _NAMED else f"{shown} and {len(cases) - _NAMED} more"
 
 
 def _command(plans_manager: PlansManager, configuration: str) -> str:

@@ -7,29 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK
 
+from nnunet_semisup.data.rules import STRICT, Accepted, judge_constant_channels, same_place
 from nnunet_semisup.data.sources import DamagedFileError, SourceFile, read_source
+from nnunet_semisup.headers import misreading
+from nnunet_semisup.headers.nifti import (
+    NIBABEL_READERS,
+    NiftiHeader,
+    is_nifti,
+    open_nifti,
+    read_nifti_header,
+    unit_fault,
+)
+from nnunet_semisup.headers.nifti import numbers as _numbers
 
 HEADER_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl")
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
-_NIFTI_UNITS = {0: "mm", 1: "metre", 2: "mm", 3: "micrometre"}
-_NIFTI_SPATIAL_UNIT_BITS = 0b111
 _UNIT_FACTORS = (10, 100, 1000)
 _SPACING_SLACK = 1.5
 _RELATIVE_TOLERANCE = 1e-3
-_ORIGIN_TOLERANCE_VOXELS = 0.1
 
 
 @dataclass(frozen=True)
 class Header:
-    """``dimension`` of the file, its NIfTI ``unit`` ("mm" for other formats and when undeclared),
-    ``spacing`` in ITK's order, ``data_end`` in bytes (0 where the format does not say)."""
+    """``dimension`` of the file, its NIfTI ``unit`` ("mm" for other formats and when undeclared)
+    and the mm in one, ``spacing`` in mm and ITK's order, ``data_end`` in bytes (0 where the format
+    does not say)."""
 
     dimension: int
     unit: str
+    factor: float
     spacing: tuple[float, ...]
     data_end: int
 
@@ -38,8 +46,9 @@ class Header:
 class Reference:
     """What every unlabeled case must agree with, taken from the training images.
 
-    ``spacing_range`` holds the smallest and the largest training spacing of each axis, axes sorted
-    by spacing so that the orientation of a scan does not matter.
+    ``unit`` is that of their headers, ``factor`` the mm in what ``reader_class`` takes for 1 mm.
+    ``spacing_range`` holds the smallest and the largest training spacing of each axis in mm, axes
+    sorted by spacing so that the orientation of a scan does not matter.
     """
 
     reader_class: type[Any]
@@ -47,15 +56,23 @@ class Reference:
     num_channels: int
     dimension: int | None
     unit: str
+    factor: float
     spacing_range: tuple[tuple[float, float], ...]
+    accepted: Accepted = STRICT
+
+    @property
+    def by_nibabel(self) -> bool:
+        """Whether the reader takes the geometry from nibabel, which knows no units."""
+        return self.reader_class.__name__ in NIBABEL_READERS
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Result of :func:`inspect_case`: descriptions of the files, and faults naming the case."""
+    """Result of :func:`inspect_case`: descriptions of the files, faults and notes of the case."""
 
     sources: tuple[SourceFile, ...]
     faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class _Volume:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     placement: dict[str, np.ndarray]
-    constant: bool
+    only_value: float | None
 
 
 def read_header(path: Path) -> Header | None:
@@ -78,36 +95,28 @@ def read_header(path: Path) -> Header | None:
     """
     if not path.name.endswith(HEADER_ENDINGS):
         return None
+    nifti = _nifti_header(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        header = _nibabel_header(path) if path.name.endswith(_NIFTI_ENDINGS) else None
-        if header is None:
+        if nifti is None:
             raise
-        return header
-    if not reader.HasMetaDataKey("xyzt_units"):
-        return Header(reader.GetDimension(), "mm", reader.GetSpacing(), 0)
-    code = int(reader.GetMetaData("xyzt_units")) & _NIFTI_SPATIAL_UNIT_BITS
-    voxel_bits = int(reader.GetMetaData("bitpix")) * int(np.prod(reader.GetSize(), dtype=np.int64))
-    data_end = int(float(reader.GetMetaData("vox_offset"))) + voxel_bits // 8
-    unit = _NIFTI_UNITS.get(code, f"code {code}")
-    return Header(reader.GetDimension(), unit, reader.GetSpacing(), data_end)
+        spacing = tuple(abs(step) for step in nifti.pixdim)
+        return Header(nifti.dimension, nifti.unit, nifti.factor, spacing, nifti.data_end)
+    dimension, spacing = reader.GetDimension(), reader.GetSpacing()
+    if nifti is None:
+        return Header(dimension, "mm", 1.0, spacing, 0)
+    return Header(dimension, nifti.unit, nifti.factor, spacing, nifti.data_end)
 
 
-def _nibabel_header(path: Path) -> Header | None:
+def _nifti_header(path: Path) -> NiftiHeader | None:
+    """What a NIfTI file says, if it is one."""
     try:
-        image: Any = nibabel.load(path)
-        header = image.header
-        shape = header.get_data_shape()
-        spacing = tuple(float(zoom) for zoom in header.get_zooms()[:3])
-        code = int(header["xyzt_units"]) & _NIFTI_SPATIAL_UNIT_BITS
-        voxel_bits = int(header["bitpix"]) * int(np.prod(shape, dtype=np.int64))
-        data_end = int(image.dataobj.offset) + voxel_bits // 8
-    except Exception:  # whatever a damaged file makes nibabel raise
+        return read_nifti_header(path) if is_nifti(path) else None
+    except (ValueError, OSError):
         return None
-    return Header(len(shape), _NIFTI_UNITS.get(code, f"code {code}"), spacing, data_end)
 
 
 def inspect_case(
@@ -129,6 +138,9 @@ def inspect_case(
             source, length = read_source(path)
             sources.append(source)
             header = _checked_header(path, length, reference)
+            if fault := misreading(path, by_nibabel=reference.by_nibabel):
+                faults.append(f"{path.name}: {fault}")
+                continue
             volumes.append(_read_volume(path, header, reference, faults))
         except DamagedFileError as error:
             faults.append(f"{path.name} {error}")
@@ -138,7 +150,14 @@ def inspect_case(
         except DamagedFileError as error:
             faults.append(f"{side_file.name} {error}")
     faults += _case_faults(volumes, len(images), reference)
-    return Inspection(tuple(sources), tuple(f"case {identifier}: {fault}" for fault in faults))
+    constant, notes = judge_constant_channels(
+        {volume.name: volume.only_value for volume in volumes}, reference.accepted
+    )
+    return Inspection(
+        tuple(sources),
+        tuple(f"case {identifier}: {fault}" for fault in (*faults, *constant)),
+        tuple(f"case {identifier}: {note}" for note in notes),
+    )
 
 
 def require_complete(path: Path) -> None:
@@ -186,29 +205,31 @@ def _read_volume(
             f"cannot be read by {reference.reader_class.__name__} "
             f"({type(error).__name__}: {_last_line(error)})"
         ) from error
-    spacing = tuple(float(s) for s in properties["spacing"])
-    if header is not None and header.unit != reference.unit:
-        faults.append(
-            f"{path.name} declares its spacing in {header.unit}, the training images in "
-            f"{reference.unit} (NIfTI header field xyzt_units); write it in {reference.unit}"
-        )
+    spacing = tuple(float(s) * reference.factor for s in properties["spacing"])
+    if reference.by_nibabel and header is not None and header.factor != reference.factor:
+        faults.append(f"{path.name} {unit_fault(header.unit, reference.unit)}")
     elif fault := spacing_fault(spacing, reference.spacing_range):
-        faults.append(f"{path.name} {fault}")
+        declared = "" if header is None or header.unit == "mm" else f" ({_declared(header.unit)})"
+        faults.append(f"{path.name} {fault}{declared}")
     for word, count in (
         ("NaN", int(np.isnan(stored).sum())),
         ("infinite", int(np.isinf(stored).sum())),
     ):
         if count:
             faults.append(f"{path.name} has {count} of {stored.size} voxels that are {word}")
-    constant = bool((data == data.flat[0]).all())
-    return _Volume(path.name, data.shape, spacing, _placement(properties), constant)
+    only_value = float(data.flat[0]) if (data == data.flat[0]).all() else None
+    return _Volume(path.name, data.shape, spacing, _placement(properties), only_value)
+
+
+def _declared(unit: str) -> str:
+    return f"its header declares the unit {unit}, NIfTI field xyzt_units"
 
 
 def _stored_voxels(path: Path, data: np.ndarray) -> np.ndarray:
     """Voxels as stored: ITK's NIfTI reader silently turns NaN and infinite voxels into 0."""
-    if not path.name.endswith(_NIFTI_ENDINGS):
+    if not is_nifti(path):
         return data
-    image: Any = nibabel.load(path)
+    image = open_nifti(path)[1]
     if not np.issubdtype(image.get_data_dtype(), np.inexact):
         return data
     return np.asanyarray(image.dataobj)
@@ -262,8 +283,6 @@ def _case_faults(volumes: list[_Volume], num_files: int, reference: Reference) -
     found = sum(volume.shape[0] for volume in volumes)
     if len(volumes) == num_files == reference.num_files and found != reference.num_channels:
         faults.append(f"has {found} channels, dataset.json names {reference.num_channels}")
-    if all(volume.constant for volume in volumes):
-        faults.append("has the same value in every voxel")
     return faults
 
 
@@ -273,17 +292,15 @@ def _geometry_faults(first: _Volume, other: _Volume) -> list[str]:
         return [f"{pair} shape: {first.shape[1:]} and {other.shape[1:]} (z, y, x)"]
     if not np.allclose(first.spacing, other.spacing, rtol=_RELATIVE_TOLERANCE, atol=0):
         return [f"{pair} spacing: {_numbers(first.spacing)} and {_numbers(other.spacing)}"]
-    shift = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing)
     for part in first.placement.keys() & other.placement.keys():
-        tolerance = _RELATIVE_TOLERANCE if part == "direction" else shift
         a, b = first.placement[part], other.placement[part]
-        if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=tolerance):
+        if part == "direction":
+            same = a.shape == b.shape and np.allclose(a, b, rtol=0, atol=_RELATIVE_TOLERANCE)
+        else:
+            same = same_place(a.ravel(), b.ravel(), first.spacing)
+        if not same:
             return [f"{pair} {part}: {_numbers(a.ravel())} and {_numbers(b.ravel())}"]
     return []
-
-
-def _numbers(values: Sequence[float] | np.ndarray) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
 def _last_line(error: Exception) -> str:

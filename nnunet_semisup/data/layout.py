@@ -12,8 +12,12 @@ from pathlib import Path
 
 IMAGES_UNLABELED = "imagesUn"
 UNLABELED_KEY = "unlabeled"
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+CONVERSION_REPORT = "conversion_report.json"
 SPLITS_FILE = "splits_final.json"
 _SUFFIX = "_unlabeled"
+FILE_SETS = ((".b2nd", "_seg.b2nd", ".pkl"), (".npz", ".pkl"))
+"""What nnU-Net's data set classes read for one preprocessed case."""
 
 
 def unlabeled_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
@@ -29,3 +33,11 @@ def stamp_file(preprocessed_dataset_folder: str | Path, data_identifier: str) ->
 def partial_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
     """Folder of cases in the making, on the same file system as :func:`unlabeled_folder`."""
     return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}.partial"
+
+
+def is_whole(folder: str | Path, identifier: str) -> bool:
+    """Return whether a folder holds all that nnU-Net reads for one preprocessed case."""
+    return any(
+        all((Path(folder) / f"{identifier}{suffix}").is_file() for suffix in suffixes)
+        for suffixes in FILE_SETS
+    )

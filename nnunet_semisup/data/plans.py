@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisup.data.layout import SPLITS_FILE, stamp_file
+from nnunet_semisup.data.layout import FINGERPRINT_FILE, SPLITS_FILE, stamp_file
 from nnunet_semisup.data.raw import DatasetFolders
 from nnunet_semisup.errors import UserError
 
@@ -21,7 +21,7 @@ _PLANNERS = {
     f"nnUNetResEncUNet{size}Plans": f"nnUNetPlannerResEnc{size}" for size in ("M", "L", "XL")
 }
 """nnU-Net's recommended planners by the plans they make."""
-_OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", SPLITS_FILE)
+_OTHER_FILES = ("dataset.json", FINGERPRINT_FILE, SPLITS_FILE)
 _STAMP_ENDING = stamp_file("", "").name
 
 
@@ -91,6 +91,55 @@ def choose_configurations(
     for name in absent:
         print(f"Configuration {name} is not in {plans_identifier}.json; skipped.")
     return chosen
+
+
+def single_output_fault(plans_manager: PlansManager, configuration: str) -> str | None:
+    """Return why a configuration cannot be trained with deep supervision, if it cannot.
+
+    nnU-Net 2.8.1 (``nnUNetTrainer._build_loss``) gives the network's outputs, one fewer than it
+    has stages, the weights 1, 1/2, 1/4 ..., sets the last one to 0 and divides by their sum. Of a
+    single output that is 0/0: the loss is NaN from the first step. Small images lead to such a
+    plan, for example of 12 voxels on every axis.
+
+    Args:
+        plans_manager: plans.
+        configuration: name of one of theirs.
+    """
+    settings = plans_manager.get_configuration(configuration)
+    strides = settings.network_arch_init_kwargs.get("strides")
+    if strides is None or len(strides) > 2:  # without strides: no network of nnU-Net's
+        return None
+    stages = len(strides)
+    size = " x ".join(str(length) for length in settings.patch_size)
+    what = f"{plans_manager.plans_name}, {configuration}: the network has {stages} stage(s)"
+    if stages < 2:
+        return f"{what} and no decoder (patch {size}); nnU-Net cannot train it. Use larger images"
+    return (
+        f"{what} and one output (patch {size}), whose weight under deep supervision nnU-Net "
+        "computes as 0/0, so that the loss is NaN from the first step. Train without deep "
+        'supervision: nnUNet_semisup_set="enable_deep_supervision=False"'
+    )
+
+
+def single_outputs(folders: DatasetFolders, plans_identifier: str | None = None) -> list[str]:
+    """Return :func:`single_output_fault` of every configuration of plans of a data set.
+
+    Files that are no plans are passed by.
+
+    Args:
+        folders: raw and preprocessed folder of the data set.
+        plans_identifier: name of plans; ``None`` for all that there are.
+    """
+    there = [path.stem for path in plans_there(folders.preprocessed)]
+    found = []
+    for name in there if plans_identifier is None else [plans_identifier]:
+        try:
+            manager = load_plans(folders, name)
+            configurations = manager.available_configurations
+            found += [single_output_fault(manager, each) for each in configurations]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+    return [fault for fault in found if fault is not None]
 
 
 def _no_plans(folders: DatasetFolders, path: Path) -> str:

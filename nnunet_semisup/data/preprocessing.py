@@ -21,7 +21,9 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from nnunet_semisup.data.checks import CheckedDataset, check_dataset
 from nnunet_semisup.data.layout import (
+    FILE_SETS,
     IMAGES_UNLABELED,
+    is_whole,
     partial_folder,
     stamp_file,
     unlabeled_folder,
@@ -51,8 +53,6 @@ __all__ = [
 ]
 
 _PROPERTIES_SUFFIX = ".pkl"
-# What nnU-Net's data set classes read for one case.
-_FILE_SETS = ((".b2nd", "_seg.b2nd", _PROPERTIES_SUFFIX), (".npz", _PROPERTIES_SUFFIX))
 # nnU-Net unpacks .npz into these.
 _UNPACKED = (".npy", "_seg.npy")
 
@@ -67,6 +67,7 @@ def preprocess_unlabeled(
     verify_only: bool = False,
     verbose: bool = False,
     show_progress: bool = True,
+    allow_constant_channels: bool = False,
 ) -> dict[str, list[str]]:
     """Preprocess the images of ``imagesUn`` for some configurations of a plan.
 
@@ -85,6 +86,7 @@ def preprocess_unlabeled(
         verify_only: stop after the checks.
         verbose: passed to the preprocessor.
         show_progress: whether to show progress bars.
+        allow_constant_channels: accept cases in which a channel has one value in every voxel.
 
     Returns:
         The ids of the preprocessed cases by configuration; empty when only the ``"unlabeled"``
@@ -101,6 +103,7 @@ def preprocess_unlabeled(
         num_processes,
         verified=verified,
         show_progress=show_progress,
+        allow_constant_channels=allow_constant_channels,
     )
     return {} if verify_only else preprocess_checked(checked, verbose, show_progress)
 
@@ -124,6 +127,7 @@ def check_unlabeled(
     *,
     verified: Sequence[UnlabeledCase] = (),
     show_progress: bool = True,
+    allow_constant_channels: bool = False,
 ) -> CheckedPreprocessing:
     """Only the checks of :func:`preprocess_unlabeled`, with its arguments; writes nothing.
 
@@ -139,7 +143,12 @@ def check_unlabeled(
     stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
     known = _checked_before(plans_manager, stamps, verified)
     checked = check_dataset(
-        folders, plans_manager, known, max(processes[name] for name in chosen), show_progress
+        folders,
+        plans_manager,
+        known,
+        max(processes[name] for name in chosen),
+        show_progress,
+        allow_constant_channels,
     )
     warn(checked)
     report(checked)
@@ -285,10 +294,10 @@ class _Job:
             self.configuration,
             self.dataset_json,
         )
-        if not _is_whole(own, case.identifier):
+        if not is_whole(own, case.identifier):
             raise RuntimeError(
                 f"{type(preprocessor).__name__} wrote {sorted(p.name for p in own.iterdir())}; "
-                f"nnU-Net's data sets need one of {_FILE_SETS}"
+                f"nnU-Net's data sets need one of {FILE_SETS}"
             )
         properties = load_pickle(str(own / f"{case.identifier}{_PROPERTIES_SUFFIX}"))
         # nnU-Net's loader looks it up in every case; without labels there are no locations.
@@ -302,18 +311,11 @@ class _Job:
         own.rmdir()
 
 
-def _is_whole(folder: Path, identifier: str) -> bool:
-    return any(
-        all((folder / f"{identifier}{suffix}").is_file() for suffix in suffixes)
-        for suffixes in _FILE_SETS
-    )
-
-
 def _is_finished(job: _Job, cases: Sequence[UnlabeledCase]) -> bool:
     """Whether everything is as preprocessing would leave it."""
     return (
         read_stamp(job.stamp_path) == replace(job.new_stamp(cases), complete=True)
-        and all(_is_whole(job.folder, case.identifier) for case in cases)
+        and all(is_whole(job.folder, case.identifier) for case in cases)
         and not _others(job.folder, {case.identifier for case in cases})
         and not job.partial.exists()
     )
@@ -332,7 +334,7 @@ def _preprocess_configuration(
         case.identifier
         for case in cases
         if case.same_content(recorded.get(case.identifier, ()))
-        and _is_whole(job.folder, case.identifier)
+        and is_whole(job.folder, case.identifier)
     }
     todo = {case.identifier: (case,) for case in cases if case.identifier not in done}
     print(f"{job.configuration_name}: {len(todo)} cases to preprocess, {len(done)} already done.")
@@ -360,6 +362,6 @@ def _others(folder: Path, done: Collection[str]) -> list[Path]:
     """The files of all cases but ``done``."""
     if not folder.is_dir():
         return []
-    suffixes = {suffix for suffixes in (*_FILE_SETS, _UNPACKED) for suffix in suffixes}
+    suffixes = {suffix for suffixes in (*FILE_SETS, _UNPACKED) for suffix in suffixes}
     kept = {f"{identifier}{suffix}" for identifier in done for suffix in suffixes}
     return [path for path in folder.iterdir() if path.name not in kept]

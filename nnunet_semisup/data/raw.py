@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.environment import require_set
 from nnunet_semisup.data.layout import IMAGES_UNLABELED
 from nnunet_semisup.errors import UserError
 
 _JUNK_NAMES = frozenset({"desktop.ini", "thumbs.db"})
 _SIDE_FILE_ENDINGS = frozenset({".tif", ".tiff"})
-_CONTENT = {
-    "nnUNet_raw": "raw data sets",
-    "nnUNet_preprocessed": "preprocessed data sets",
-}
+_NAMED = 10
+"""Cases that a message names before it only counts."""
 
 
 @dataclass
@@ -43,27 +41,6 @@ class DatasetFolders:
     name: str
     raw: Path
     preprocessed: Path
-
-
-def require_set(*variables: str) -> None:
-    """Refuse to go on without nnU-Net's folders.
-
-    Args:
-        variables: ``"nnUNet_raw"``, ``"nnUNet_preprocessed"``.
-
-    Raises:
-        UserError: one of them is not set or empty; the message has what to type.
-    """
-    unset = [name for name in variables if not os.environ.get(name)]
-    if not unset:
-        return
-    if len(unset) == 1:
-        what = f"variable {unset[0]} is not set; it names the folder of {_CONTENT[unset[0]]}"
-    else:
-        what = f"variables {' and '.join(unset)} are not set; they name the folders of "
-        what += " and ".join(_CONTENT[name] for name in unset)
-    example = " ".join(f"{name}=$HOME/{name}" for name in unset)
-    raise UserError(f"the {what}. Type for example: export {example}")
 
 
 def find_dataset(dataset_name_or_id: str | int) -> DatasetFolders:
@@ -220,3 +197,9 @@ def in_order(files: dict[int, Path]) -> list[Path]:
 def bullet_list(faults: Iterable[str]) -> str:
     """Faults as indented lines of a message."""
     return "\n".join(f"  - {fault}" for fault in faults)
+
+
+def named(cases: Sequence[str]) -> str:
+    """Return the names of cases for a message, of many the first and the number of the others."""
+    shown = ", ".join(cases[:_NAMED])
+    return shown if len(cases) <= _NAMED else f"{shown} and {len(cases) - _NAMED} more"

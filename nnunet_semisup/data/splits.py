@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, UNLABELED_KEY
-from nnunet_semisup.data.raw import bullet_list
+from nnunet_semisup.data.raw import bullet_list, named
 from nnunet_semisup.errors import UserError
+
+_EMPTY = {
+    "train": "name the labeled cases to learn from",
+    "val": "nnU-Net validates after every epoch, so name at least one labeled case there and not "
+    "in 'train'; or train the fold all, which validates on the cases it learns from",
+}
+"""What to do about an empty list of a fold."""
 
 
 def read_splits(splits_file: str | Path) -> list[dict[str, Any]]:
@@ -30,14 +37,19 @@ def read_splits(splits_file: str | Path) -> list[dict[str, Any]]:
         splits = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}). Correct or remove it.") from error
-    if not isinstance(splits, list) or not all(
-        isinstance(fold, dict) and {"train", "val"} <= fold.keys() for fold in splits
-    ):
+    if not isinstance(splits, list) or not all(_is_fold(fold) for fold in splits):
         raise UserError(
             f"{path} must be a list with one object per fold, each with the keys 'train' and 'val' "
-            f"and optionally '{UNLABELED_KEY}', all lists of case ids."
+            f"and optionally '{UNLABELED_KEY}', all lists of case ids (strings)."
         )
     return splits
+
+
+def _is_fold(content: Any) -> bool:
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), list) and all(isinstance(i, str) for i in content[key])
+        for key in ("train", "val")
+    )
 
 
 def folds_with_unlabeled(splits_file: str | Path) -> list[int]:
@@ -101,6 +113,44 @@ def hidden_by_other_folds(splits_file: str | Path, fold: int | str) -> list[str]
     if fold != "all" and int(fold) < len(splits):
         return []
     return sorted({str(i) for folds in splits for i in folds.get(UNLABELED_KEY) or ()})
+
+
+def fold_faults(
+    splits_file: str | Path, number: int, known: Collection[str], unknown: str, remedy: str
+) -> list[str]:
+    """Return what nnU-Net could not train and validate with in ``train`` and ``val`` of a fold.
+
+    nnU-Net 2.8.1 looks at none of it before the first step: a missing case ends a worker process,
+    and so does an empty list, of ``val`` only after a whole epoch.
+
+    Args:
+        splits_file: ``splits_final.json`` of the data set.
+        number: of the fold, which the file has.
+        known: ids of the cases that there are.
+        unknown: what is said of an id that is none of them, such as ``"not in imagesTr"``.
+        remedy: how to provide it.
+
+    Raises:
+        UserError: see :func:`read_splits`.
+    """
+    fold = read_splits(splits_file)[number]
+    where = f"{splits_file}, fold {number}"
+    faults = []
+    for key, advice in _EMPTY.items():
+        ids = fold[key]
+        if not ids:
+            faults.append(f"{where}: '{key}' is empty; {advice}")
+        if absent := [i for i in ids if i not in known]:
+            faults.append(
+                f"{where}: '{key}' names cases {unknown}: {named(absent)}; {remedy}, or take "
+                "them out"
+            )
+    if both := sorted(set(fold["train"]) & set(fold["val"])):
+        faults.append(
+            f"{where}: in 'train' and in 'val': {named(both)}; name each case in one of "
+            "the two, since scores of cases that were trained on say nothing"
+        )
+    return faults
 
 
 def _id_faults(ids: list[str], fold: dict[str, Any], available: set[str]) -> list[str]:

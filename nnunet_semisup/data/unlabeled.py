@@ -9,6 +9,8 @@ import blosc2
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
+from nnunet_semisup.data.copy_on_write import open_array
+
 
 class UnlabeledDataset(nnUNetBaseDataset):
     """Images of several folders of preprocessed cases, without their masks.
@@ -35,7 +37,7 @@ class UnlabeledDataset(nnUNetBaseDataset):
                 urlpath=stem + ".b2nd", mode="r", dparams={"nthreads": 1}, **self.mmap
             )
         elif os.path.isfile(stem + ".npy"):
-            image = np.load(stem + ".npy", mmap_mode="r")
+            image = open_array(stem + ".npy")
         else:
             image = np.load(stem + ".npz")["data"]
         mask = np.broadcast_to(np.zeros((), np.int8), (1, *image.shape[1:]))

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_semisup.data.inspection import spacing_fault
 from nnunet_semisup.data.orientation import PlacedScan, axis_codes
+from nnunet_semisup.data.rules import judge_foreground_of_all
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.label_meaning import (
@@ -185,7 +186,7 @@ def find_duplicates(
     known = {(d.first.case.id, d.second.case.id) for d in exact if d.kind == "voxels"}
     similar = near_duplicates(
         [f.thumbnail for f in readable if f.thumbnail is not None],
-        [f.case.images[0] for f in readable],
+        [f.shown.path for f in readable],
         form.read_image,
         partial(map_cases, num_processes=num_processes, description="comparing"),
         [patients.get(f.case.id) for f in readable],
@@ -226,10 +227,10 @@ def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
 
 
 def _equal_hashes(facts: Sequence[CaseFacts]) -> list[Duplicate]:
-    """Pairs whose first channel, or whose label, is equal voxel for voxel."""
+    """Pairs whose first channel that shows anything, or whose label, is equal voxel for voxel."""
     groups: defaultdict[tuple[str, str], list[CaseFacts]] = defaultdict(list)
     for found in facts:
-        groups["voxels", found.images[0].voxels_sha256].append(found)
+        groups["voxels", found.shown.voxels_sha256].append(found)
         if found.label is not None and any(found.label_counts.keys() - {0}):
             groups["label", found.label.voxels_sha256].append(found)
     return [
@@ -357,3 +358,18 @@ def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:
         found_in = "it occurs in validation or test labels only, so it cannot be learned"
         texts.append(f"{what}; {found_in if values & elsewhere else form.absent_label_advice}")
     return texts
+
+
+def nothing_labeled(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:
+    """Return faults where no labeled case has foreground, ``--allow-empty`` or not.
+
+    Nothing is said while a label cannot be read, since that may be the one.
+    """
+    labeled = [found for found in facts if found.case.subset is Subset.LABELED]
+    if not all(found.label_counts for found in labeled):
+        return []
+    ignored = form.labels.get("ignore")
+    return judge_foreground_of_all(
+        {found.case.id: found.label_counts for found in labeled},
+        ignored if isinstance(ignored, int) else None,
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisup.data.orientation import common_axes, turned_scans, turned_warning
+from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.consistency import (
     Duplicate,
@@ -21,6 +22,7 @@ from nnunet_semisup.dataset_conversion.consistency import (
     compare_names,
     find_duplicates,
     judge_duplicates,
+    nothing_labeled,
     placed_scans,
     spacing_outliers,
 )
@@ -29,7 +31,7 @@ from nnunet_semisup.dataset_conversion.report import build_report, summary
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
-from nnunet_semisup.dataset_conversion.volume import write_text
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine, write_text
 from nnunet_semisup.dataset_conversion.write import write_cases, write_dataset_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
@@ -52,6 +54,8 @@ class Options:
     extra: str = "ignore"
     allow_partial: bool = False
     allow_empty: bool = False
+    allow_constant_channels: bool = False
+    trust_affine: bool = False
     reorient: bool = False
     overwrite: bool = False
     dry_run: bool = False
@@ -59,6 +63,11 @@ class Options:
     num_processes: int = 1
     report: Path | None = None
     command: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> Accepted:
+        """Return what the checks of single cases let pass."""
+        return Accepted(self.allow_constant_channels, self.allow_empty)
 
 
 @dataclass
@@ -129,6 +138,9 @@ def convert(
             the disk failed while writing; then the same command continues.
     """
     _check_options(form, options)
+    if options.trust_affine:
+        trusting = (TrustingAffine(form.read_image), TrustingAffine(form.read_label))
+        form = replace(form, read_image=trusting[0], read_label=trusting[1])
     target = Target(options.dataset_id, options.name)
     if not options.dry_run:
         target.finish_interrupted()
@@ -222,7 +234,7 @@ def _verify(
     """Read every case that is on disk, in the split's order, and add what is wrong."""
     on_disk = {**collected.unlabeled, **collected.cases}
     cases = _cases(on_disk, split, options.keep_hidden_labels)
-    inspect = partial(inspect_case, form=form, allow_empty=options.allow_empty)
+    inspect = partial(inspect_case, form=form, accepted=options.accepted)
     names = [case.id for case in cases]
     facts = map_cases(inspect, cases, names, options.num_processes, "verifying")
     for found in facts:
@@ -239,6 +251,7 @@ def _verify(
     if not options.reorient and (turned := turned_warning(placed_scans(facts), advice)):
         collected.findings.warnings.append(turned)
     collected.findings.warnings += absent_labels(facts, form)
+    collected.findings.faults += nothing_labeled(facts, form)
     compare_names(facts, form, collected.findings)
     return facts
 
@@ -276,9 +289,11 @@ def _settings(
         "drop_duplicates": options.drop_duplicates,
         "allow_partial": options.allow_partial,
         "allow_empty": options.allow_empty,
+        "allow_constant_channels": options.allow_constant_channels,
         "reorient": options.reorient,
         "link": options.link,
         "assumptions": dict(form.assumptions),
+        **({"trust_affine": True} if options.trust_affine else {}),
     }
 
 

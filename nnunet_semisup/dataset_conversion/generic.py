@@ -29,10 +29,10 @@ from nnunet_semisup.dataset_conversion.generic_read import (
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
 from nnunet_semisup.dataset_conversion.label_names import plain
 from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
-from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS
+from nnunet_semisup.dataset_conversion.pictures import NNUNET_ENDINGS, picture_components
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import read_json
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
+from nnunet_semisup.dataset_conversion.volume import TrustingAffine, UnreadableFileError
 from nnunet_semisup.errors import UserError
 
 __all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
@@ -238,10 +238,10 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
 def layout(path: Path) -> tuple[int, int]:
     """Dimensions and values a voxel of an image; what cannot be read is reported later."""
     try:
-        volume = read_image(path)
+        volume = TrustingAffine(read_image)(path)
     except (UnreadableFileError, OSError):
         picture = formats.ending_of(path) in PICTURE_ENDINGS
-        return (2, 3) if picture else (3, 1)
+        return (2, picture_components(path)) if picture else (3, 1)
     dimensions = len(volume.geometry.size)
     return (dimensions if dimensions in {2, 4} else 3), volume.components
 

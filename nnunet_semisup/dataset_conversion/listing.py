@@ -12,7 +12,7 @@ from nnunet_semisup.data.raw import ImageFolder, in_order, is_junk, list_images,
 from nnunet_semisup.dataset_conversion.cases import Case, Subset
 from nnunet_semisup.dataset_conversion.verify import Findings
 
-_SUBSETS = (Subset.LABELED, Subset.UNLABELED, Subset.TEST)
+SUBSETS = (Subset.LABELED, Subset.UNLABELED, Subset.TEST)
 
 
 @dataclass
@@ -48,18 +48,24 @@ class RawListing:
         ]
 
 
-def list_raw(folder: Path, content: Mapping[str, Any], validation: Collection[str]) -> RawListing:
+def list_raw(
+    folder: Path,
+    content: Mapping[str, Any],
+    validation: Collection[str],
+    subsets: Collection[Subset] = SUBSETS,
+) -> RawListing:
     """Sort the files of a raw data set into cases.
 
     Args:
         folder: ``nnUNet_raw/DatasetXXX_Name``.
         content: its ``dataset.json``.
         validation: the cases of ``imagesTr`` that are kept for validation.
+        subsets: whose folders to look into.
     """
     listing = RawListing(folder, content["file_ending"])
     if "dataset" in content:
         _list_entries(listing, content, validation)
-    for subset in _SUBSETS:
+    for subset in subsets:
         if subset is not Subset.LABELED or "dataset" not in content:
             _list_subset(listing, subset, validation)
     if not listing.training_ids:

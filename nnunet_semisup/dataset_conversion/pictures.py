@@ -1,8 +1,9 @@
-"""2D pictures (png, bmp, tif, jpg, gif), read as nnU-Net reads them and written for it.
+"""2D pictures (png, bmp, tif, jpg, gif), read as they are shown and written for nnU-Net.
 
 nnU-Net's ``NaturalImage2DIO`` reads ``.png``, ``.bmp`` and ``.tif`` with ``skimage.io.imread`` and
-takes the colours of a picture as channels. Masks are read more widely here than nnU-Net would,
-because they are always written again with one value a pixel.
+takes the colours of a picture as channels. Where it reads other values than the file shows (see
+:mod:`nnunet_semisup.headers.picture`), the picture is written anew. Masks are read more widely here
+than nnU-Net would, because they are always written again with one value a pixel.
 """
 
 from __future__ import annotations
@@ -20,14 +21,21 @@ from nnunet_semisup.atomic import publish
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
 )
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers import misreading
+from nnunet_semisup.headers.picture import (
+    TIF_ENDINGS,
+    PictureHeader,
+    not_upright,
+    read_picture_header,
+    too_many_bits,
+)
 
 NNUNET_ENDINGS = (".png", ".bmp", ".tif")
 ENDINGS = (*NNUNET_ENDINGS, ".tiff", ".jpg", ".jpeg", ".gif")
-_TIF = (".tif", ".tiff")
-_EXIF_ORIENTATION = 274
 _COLOURS = (3, 4)
 
 
@@ -35,9 +43,10 @@ def read_picture(path: Path) -> Volume:
     """Read a picture: ``array`` of shape ``(y, x)`` or, with colours, ``(y, x, 3 or 4)``.
 
     Raises:
-        UnreadableFileError: damaged, not a picture, or stored rotated.
+        UnreadableFileError: damaged or not a picture.
+        UnusableFileError: stored rotated, or a PNG with 16 bits a colour.
     """
-    _check_not_empty(path)
+    header = _whole_header(path)
     try:
         if path.suffix.lower() in (".jpg", ".jpeg", ".gif"):
             array = _read_pillow(path)
@@ -49,21 +58,58 @@ def read_picture(path: Path) -> Volume:
         raise
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
+    repaired = ""
+    if header.white_is_zero:
+        array, repaired = _inverted(array, header), "is stored with white as zero; it is turned"
+    elif header.palette is not None:
+        greys = header.greys
+        array = (header.palette if greys is None else greys)[array]
+        repaired = "holds indices into a palette; they are replaced by what they show"
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _COLOURS):
-        return Volume(array, picture_geometry(array))
+        return Volume(array, picture_geometry(array), repaired)
     raise UnreadableFileError(
         f"has the shape {array.shape}; a picture is (height, width) or (height, width, 3)"
     )
 
 
+def picture_components(path: Path) -> int:
+    """Return the values a pixel of a picture by its header; 3 where that cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            return 3 if picture.mode == "P" else len(picture.getbands())
+    except Exception:  # what is wrong is named when the picture is read
+        return 3
+
+
+def _whole_header(path: Path) -> PictureHeader:
+    """The header of a picture that need not be turned and loses no bits."""
+    _check_not_empty(path)
+    try:
+        header = read_picture_header(path)
+    except Exception as error:  # every format's library raises its own
+        raise _damaged(error) from error
+    if fault := not_upright(header) or too_many_bits(header):
+        raise UnusableFileError(fault)
+    return header
+
+
+def _inverted(array: np.ndarray, header: PictureHeader) -> np.ndarray:
+    """The brightness that a picture with white as zero shows.
+
+    TIFF 6.0 defines it for samples without sign alone.
+    """
+    if array.dtype == bool:
+        return ~array
+    if array.dtype.kind != "u":
+        raise UnusableFileError(
+            f"is stored with white as zero and as {array.dtype}, for which TIFF does not say what "
+            "is white; save it with black as zero"
+        )
+    return (array.dtype.type((1 << header.bits) - 1) - array).astype(array.dtype)
+
+
 def _read_pillow(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-        if orientation != 1:
-            raise UnreadableFileError(
-                f"is stored rotated (EXIF orientation {orientation}), which masks drawn on the "
-                "upright picture do not fit; save it upright"
-            )
         _check_single(picture)
         return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
 
@@ -76,14 +122,20 @@ def read_mask(path: Path) -> Volume:
 
     Raises:
         UnreadableFileError: damaged, not a picture, several pictures, or in colour.
+        UnusableFileError: stored rotated, or a PNG with 16 bits a colour.
     """
-    _check_not_empty(path)
+    header = _whole_header(path)
+    is_tif = path.suffix.lower() in TIF_ENDINGS
     try:
-        array = _read_tif(path) if path.suffix.lower() in _TIF else _read_mask_pillow(path)
+        array = _read_tif(path) if is_tif else _read_mask_pillow(path)
     except UnreadableFileError:
         raise
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
+    if header.white_is_zero:
+        array = _inverted(array, header)
+    elif header.greys is not None:
+        array = header.greys[array]
     if array.ndim == 3 and array.shape[-1] in (2, *_COLOURS):
         array = _single_value(array)
     if array.ndim != 2:
@@ -91,6 +143,26 @@ def read_mask(path: Path) -> Volume:
     if array.dtype == bool:
         array = array.astype(np.uint8)
     return Volume(np.ascontiguousarray(array), picture_geometry(array))
+
+
+def read_as_nnunet(path: Path, is_label: bool = False) -> Volume:
+    """Read a picture of a raw data set, which must be what nnU-Net's reader takes it for.
+
+    Raises:
+        UnreadableFileError: see :func:`read_picture`.
+        UnusableFileError: nnU-Net reads other values than the picture shows.
+    """
+    if fault := misreading(path, is_label):
+        raise UnusableFileError(fault)
+    indices = is_label and _whole_header(path).palette is not None
+    return read_mask(path) if indices else read_picture(path)
+
+
+def read_stack_as_nnunet(path: Path) -> Volume:
+    """Read a stack of a raw data set; see :func:`read_as_nnunet` and :func:`read_tif_stack`."""
+    if fault := misreading(path):
+        raise UnusableFileError(fault)
+    return read_tif_stack(path)
 
 
 def _read_tif(path: Path) -> np.ndarray:
@@ -125,11 +197,15 @@ def read_tif_stack(path: Path) -> Volume:
     Raises:
         UnreadableFileError: damaged, not 3D, or without a usable json file.
     """
-    _check_not_empty(path)
+    header = _whole_header(path)
     try:
         array = _read_tif(path)
     except Exception as error:  # tifffile raises many kinds
         raise _damaged(error) from error
+    if header.palette is not None:
+        raise UnusableFileError("holds indices into a palette; save it without palette")
+    if header.white_is_zero:
+        array = _inverted(array, header)
     if array.ndim != 3:
         raise UnreadableFileError(f"has {array.ndim} dimensions; a tif stack has 3")
     spacing = _stack_spacing(path)

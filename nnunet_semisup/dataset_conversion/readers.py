@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from nibabel.orientations import io_orientation
 
 from nnunet_semisup.dataset_conversion.volume import (
@@ -19,6 +20,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     oriented,
     read_itk,
 )
+from nnunet_semisup.headers.nifti import is_nifti
 
 _LPS = np.array([-1.0, -1.0, 1.0])
 """From nibabel's world axes (right, anterior, superior) to ITK's."""
@@ -50,11 +52,13 @@ def scan_reader(content: Mapping[str, Any], example: Path | None) -> Callable[[P
 
 def _needs_nibabel(example: Path | None) -> bool:
     """Whether a NIfTI file is sound and only ITK refuses it."""
-    if example is None or not example.name.endswith((".nii", ".nii.gz")):
+    if example is None or not is_nifti(example):
         return False
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(example))
     try:
-        read_itk(example)
-    except (UnreadableFileError, OSError):
+        reader.ReadImageInformation()
+    except RuntimeError:
         with contextlib.suppress(UnreadableFileError, OSError):
             return read_nibabel(example).array.ndim == 3
     return False
@@ -125,7 +129,8 @@ def _from_nibabel(
     path: Path, turned: Callable[[nibabel.Nifti1Image], nibabel.Nifti1Image]
 ) -> Volume:
     """The voxels after ``turned``, with the affine as a geometry in ITK's convention."""
-    image, stored = load_nifti(path)
+    loaded = load_nifti(path, by_nibabel=True)
+    image, stored, factor = loaded.image, loaded.stored, loaded.header.factor
     if stored.dtype.kind not in "biuf":
         raise UnreadableFileError(f"does not hold one number a voxel ({stored.dtype})")
     if stored.ndim != 3:
@@ -142,8 +147,8 @@ def _from_nibabel(
     direction = _LPS[:, None] * axes / np.where(lengths > 0, lengths, 1)
     geometry = Geometry(
         stored.shape,
-        tuple(float(step) for step in image.header.get_zooms()[:3]),
-        tuple(float(value) for value in _LPS * image.affine[:3, 3]),
+        tuple(float(step) * factor for step in image.header.get_zooms()[:3]),
+        tuple(float(value) * factor for value in _LPS * image.affine[:3, 3]),
         tuple(float(cosine) for cosine in direction.ravel()),
     )
     return Volume(stored.T.astype(stored.dtype.newbyteorder("="), copy=False), geometry)

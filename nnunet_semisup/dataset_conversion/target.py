@@ -14,11 +14,12 @@ from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 
-from nnunet_semisup.data.raw import require_set
+from nnunet_semisup.data.environment import require_set
+from nnunet_semisup.data.layout import CONVERSION_REPORT
 from nnunet_semisup.dataset_conversion.volume import write_text
 from nnunet_semisup.errors import UserError
 
-REPORT = "conversion_report.json"
+REPORT = CONVERSION_REPORT
 STATE = "conversion_state.json"
 MARKER = "nnunet_semisup"
 _ROOTS = (nnUNet_raw, nnUNet_preprocessed, nnUNet_results)

@@ -8,6 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_semisup.data.rules import (
+    STRICT,
+    Accepted,
+    judge_constant_channels,
+    judge_empty_label,
+    same_place,
+)
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
@@ -68,6 +75,11 @@ class FileFacts:
     maximum: float
     total: float
 
+    @property
+    def varies(self) -> bool:
+        """Return whether there is more than one value."""
+        return self.minimum != self.maximum
+
 
 @dataclass
 class CaseFacts:
@@ -89,6 +101,11 @@ class CaseFacts:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def shown(self) -> FileFacts:
+        """Return the channel by which scans are compared: the first with more than one value."""
+        return next((f for f in self.images if f.varies), self.images[0])
+
 
 def map_labels(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
     """Replace the source's label values; the result is uint8 of the same shape.
@@ -102,13 +119,13 @@ def map_labels(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
     return mapped
 
 
-def inspect_case(case: Case, form: DatasetForm, allow_empty: bool = False) -> CaseFacts:
+def inspect_case(case: Case, form: DatasetForm, accepted: Accepted = STRICT) -> CaseFacts:
     """Read every file of ``case`` and report what it holds and all that is wrong with it.
 
     Args:
         case: the case; its label is only opened if ``case.label`` is set.
         form: what the data set expects.
-        allow_empty: accept a label without foreground.
+        accepted: by the user, though it is a fault otherwise.
     """
     facts = CaseFacts(case)
     first: np.ndarray | None = None
@@ -118,14 +135,21 @@ def inspect_case(case: Case, form: DatasetForm, allow_empty: bool = False) -> Ca
         volume = _read(path, form.read_image, layout, facts, facts.images.append)
         if volume is not None:
             _check_image(path, volume, facts)
+            if facts.thumbnail is None and facts.images[-1].varies:
+                facts.thumbnail = thumbnail(volume.grey)
             first = volume.array if number == 0 else first
+    constant, notes = judge_constant_channels(
+        {str(f.path): None if f.varies else f.minimum for f in facts.images}, accepted
+    )
+    facts.faults += constant
+    facts.warnings += notes
     if case.label is not None:
         label_facts: list[FileFacts] = []
         layout = (form.dimensions, 1)
         volume = _read(case.label, form.read_label, layout, facts, label_facts.append)
         if volume is not None:
             facts.label, label = label_facts[0], volume.array
-            _check_label(case.label, volume, form, facts, allow_empty)
+            _check_label(case.label, volume, form, facts, accepted)
     elif case.subset.needs_label and (form.test_labels or case.subset is not Subset.TEST):
         facts.faults.append(
             f"is {case.subset.value} but has no label file; add it, or name the case elsewhere"
@@ -157,6 +181,8 @@ def _read(
     except (UnreadableFileError, OSError) as error:
         facts.faults.append(f"{path}: cannot be read: {error}. Download or extract it again")
         return None
+    if volume.repaired:
+        facts.warnings.append(f"{path.name}: {volume.repaired}")
     array = volume.array
     if fault := _layout_fault(path, volume, *layout):
         facts.faults.append(f"{path}: {fault}")
@@ -194,16 +220,14 @@ def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) 
 
 def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
     """Checks of one channel; the first channel gives the case its geometry."""
-    if volume.array.min() == volume.array.max():
-        facts.faults.append(f"{path}: every voxel has the value {volume.array.min()}")
     if not all(0 < step < np.inf for step in volume.geometry.spacing):
         facts.faults.append(f"{path}: spacing {volume.geometry.spacing} is not positive")
     if facts.geometry is None:
         facts.geometry = volume.geometry
-        facts.thumbnail = thumbnail(volume.grey)
         return
     faults = facts.geometry.mismatches(volume.geometry)
-    if not faults and not facts.geometry.same_origin(volume.geometry):
+    origins = facts.geometry.origin, volume.geometry.origin
+    if not faults and not same_place(*origins, facts.geometry.spacing):
         faults = [f"origin {facts.geometry.origin} and {volume.geometry.origin}"]
     facts.faults += [
         f"{path}: differs from the first channel in {fault}. {_ONE_GRID}" for fault in faults
@@ -211,7 +235,7 @@ def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
 
 
 def _check_label(
-    path: Path, volume: Volume, form: DatasetForm, facts: CaseFacts, allow_empty: bool
+    path: Path, volume: Volume, form: DatasetForm, facts: CaseFacts, accepted: Accepted
 ) -> None:
     """Checks of a label: its geometry is the image's, its values are the expected ones."""
     if facts.geometry is not None:
@@ -235,8 +259,8 @@ def _check_label(
     for value, count in zip(values, counts, strict=True):
         target = meaning.label_map[int(value)]
         facts.label_counts[target] = facts.label_counts.get(target, 0) + int(count)
-    if not allow_empty and not any(facts.label_counts.keys() - {0}):
-        facts.faults.append(f"{path}: the label has no foreground; --allow-empty accepts that")
+    ignored = form.labels.get("ignore")
+    facts.faults += judge_empty_label(str(path), facts.label_counts.keys() - {ignored}, accepted)
 
 
 def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts) -> Meaning:

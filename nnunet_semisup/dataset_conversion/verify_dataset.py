@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,15 @@ import numpy as np
 
 from nnunet_semisup.data.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.data.orientation import ADVICE, turned_warning
+from nnunet_semisup.data.plans import single_outputs
 from nnunet_semisup.data.raw import DatasetFolders, num_channels, read_dataset_json
-from nnunet_semisup.data.splits import folds_with_unlabeled, read_splits, unlabeled_of_fold
+from nnunet_semisup.data.rules import STRICT, Accepted
+from nnunet_semisup.data.splits import (
+    fold_faults,
+    folds_with_unlabeled,
+    read_splits,
+    unlabeled_of_fold,
+)
 from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.consistency import (
     MOST_SIMILAR_LISTED,
@@ -21,22 +28,22 @@ from nnunet_semisup.dataset_conversion.consistency import (
     compare_names,
     describe_many,
     find_duplicates,
+    nothing_labeled,
     placed_scans,
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.formats import (
     PICTURE_ENDINGS,
     is_tif_stack,
-    read_picture,
-    read_tif_stack,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
-from nnunet_semisup.dataset_conversion.listing import RawListing, list_raw
+from nnunet_semisup.dataset_conversion.listing import SUBSETS, RawListing, list_raw
+from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet, read_stack_as_nnunet
 from nnunet_semisup.dataset_conversion.readers import by_nibabel, has_channel_axis, scan_reader
-from nnunet_semisup.dataset_conversion.target import REPORT, read_json
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
 from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers.nifti import read_nifti_header, unit_fault
 from nnunet_semisup.parallel import map_cases
 
 _CHANNEL_AXIS = (
@@ -64,8 +71,59 @@ class Verified:
         )
 
 
+@dataclass(frozen=True)
+class ReadCases:
+    """Cases of a raw data set that were read completely, and what was found in each of them."""
+
+    content: Mapping[str, Any]
+    listing: RawListing
+    form: DatasetForm
+    facts: Sequence[CaseFacts]
+
+
+def read_cases(
+    folders: DatasetFolders,
+    num_processes: int,
+    accepted: Accepted,
+    findings: Findings,
+    subsets: Collection[Subset] = SUBSETS,
+    show_progress: bool = True,
+) -> ReadCases | None:
+    """Read every file of some subsets; ``None`` where ``dataset.json`` does not say what to expect.
+
+    Args:
+        folders: raw and preprocessed folder of the data set.
+        num_processes: processes that read files.
+        accepted: by the user; what was accepted when the data set was converted is, too.
+        findings: where to put what is found.
+        subsets: whose folders to look into.
+        show_progress: whether to show a progress bar.
+
+    Raises:
+        UserError: ``dataset.json`` cannot be used at all.
+    """
+    content = read_dataset_json(folders.raw)
+    findings.faults += _dataset_json_faults(content)
+    if findings.faults:
+        return None
+    listing = list_raw(folders.raw, content, _validation_cases(folders), subsets)
+    findings.faults += listing.findings.faults
+    findings.warnings += listing.findings.warnings
+    form = _form(content, listing)
+    findings.faults += listing.channel_faults(num_channels(content) // form.components)
+    accepted = accepted.or_as_converted(folders.raw)
+    inspect = partial(inspect_case, form=form, accepted=accepted)
+    names = [case.id for case in listing.cases]
+    facts = map_cases(inspect, listing.cases, names, num_processes, "verifying", show_progress)
+    for found in facts:
+        findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
+        findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
+    findings.faults += nothing_labeled(facts, form)
+    return ReadCases(content, listing, form, facts)
+
+
 def verify_dataset(
-    folders: DatasetFolders, num_processes: int = 1, allow_empty: bool = False
+    folders: DatasetFolders, num_processes: int = 1, accepted: Accepted = STRICT
 ) -> Verified:
     """Read every file of a raw data set and collect all that is wrong with it.
 
@@ -75,32 +133,21 @@ def verify_dataset(
     Args:
         folders: raw and preprocessed folder of the data set; nothing is written to them.
         num_processes: processes that read files.
-        allow_empty: accept labels without foreground. A data set that was converted so is
-            always accepted.
+        accepted: by the user, though it is a fault otherwise. What was accepted when the data set
+            was converted always is.
 
     Raises:
         UserError: ``dataset.json`` cannot be used at all.
     """
-    content = read_dataset_json(folders.raw)
-    findings = Findings(_dataset_json_faults(content))
-    if findings.faults:
+    findings = Findings()
+    cases = read_cases(folders, num_processes, accepted, findings)
+    if cases is None:
         return Verified(folders.name, {}, findings)
-    settings = read_json(folders.raw / REPORT).get("settings", {})
-    listing = list_raw(folders.raw, content, _validation_cases(folders))
-    findings.faults += listing.findings.faults
-    findings.warnings += listing.findings.warnings
-    form = _form(content, listing)
-    findings.faults += listing.channel_faults(num_channels(content) // form.components)
-    inspect = partial(
-        inspect_case, form=form, allow_empty=allow_empty or bool(settings.get("allow_empty"))
-    )
-    names = [case.id for case in listing.cases]
-    facts = map_cases(inspect, listing.cases, names, num_processes, "verifying")
-    for found in facts:
-        findings.faults += [f"case {found.case.id}: {text}" for text in found.faults]
-        findings.warnings += [f"case {found.case.id}: {text}" for text in found.warnings]
+    content, listing, form, facts = cases.content, cases.listing, cases.form, cases.facts
     read = [file.path for found in facts for file in (*found.images, found.label) if file]
-    if not by_nibabel(form.read_image) and (contradiction := contradicting_headers(read)):
+    if by_nibabel(form.read_image):
+        findings.faults += _unit_faults(read)
+    elif contradiction := contradicting_headers(read):
         findings.warnings.append(contradiction)
     if form.components > 1 and has_channel_axis(listing.cases[0].images[0]):
         findings.faults.append(_CHANNEL_AXIS)
@@ -108,6 +155,7 @@ def verify_dataset(
     _check_counts(content, listing, findings)
     _check_unlabeled(folders, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
+    findings.warnings += single_outputs(folders)
     if not findings.faults:
         findings.faults += _faults_by_nnunet(folders.raw, num_processes)
     counts = {s.value: sum(c.subset is s for c in listing.cases) for s in Subset}
@@ -153,12 +201,15 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         values.update(int(v) for v in (value if isinstance(value, list) else [value]))
     training = [case for case in listing.cases if case.subset.needs_label]
     first = training[0].images[0] if training else None
-    reader: Callable[[Path], Volume] = read_picture
+    reader: Callable[[Path], Volume] = read_as_nnunet
+    label_reader: Callable[[Path], Volume] = partial(read_as_nnunet, is_label=True)
     dimensions, components = 2, 1
     if content["file_ending"].lower() not in PICTURE_ENDINGS:
-        reader, dimensions = scan_reader(content, first), 3
+        reader = label_reader = scan_reader(content, first)
+        dimensions = 3
     elif first is not None and is_tif_stack(first):
-        reader, dimensions = read_tif_stack, 3
+        reader = label_reader = read_stack_as_nnunet
+        dimensions = 3
     for case in training:
         try:
             example = reader(case.images[0])
@@ -173,7 +224,7 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         labels=dict(content["labels"]),
         label_map={value: value for value in sorted(values)},
         read_image=reader,
-        read_label=reader,
+        read_label=label_reader,
         description="",
         reference="",
         licence="",
@@ -184,6 +235,17 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
         label_advice="Correct the file, or the labels in dataset.json",
         absent_label_advice="check the labels in dataset.json",
     )
+
+
+def _unit_faults(files: Sequence[Path]) -> list[str]:
+    """Files in another unit than the first, for a reader that knows no units."""
+    headers = {path: read_nifti_header(path) for path in files}
+    first = next(iter(headers.values()), None)
+    return [
+        f"{path} {unit_fault(header.unit, first.unit)}"
+        for path, header in headers.items()
+        if first is not None and header.factor != first.factor
+    ]
 
 
 def _check_together(
@@ -269,16 +331,7 @@ def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[
             faults.append(str(error))
             continue
         for number, fold in enumerate(folds):
-            where = f"{path}, fold {number}"
-            for key in ("train", "val"):
-                unknown = [case for case in fold[key] if case not in known]
-                if unknown:
-                    faults.append(f"{where}: '{key}' names cases not in imagesTr: {unknown}")
-            both = sorted(set(fold["train"]) & set(fold["val"]))
-            if both:
-                faults.append(f"{where}: in 'train' and in 'val': {both}")
-            if not fold["train"]:
-                faults.append(f"{where}: 'train' is empty")
+            faults += fold_faults(path, number, known, "not in imagesTr", "put them there")
             if UNLABELED_KEY in fold:
                 try:
                     unlabeled_of_fold(path, number, known)

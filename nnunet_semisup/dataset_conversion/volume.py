@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -17,12 +17,12 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
 from nnunet_semisup.atomic import publish
-from nnunet_semisup.dataset_conversion.headers import (
-    META_ENDINGS,
-    check_announced_size,
-    check_meta_header,
-)
+from nnunet_semisup.dataset_conversion.headers import check_announced_size
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers import meta, misreading
+from nnunet_semisup.headers.axes import sheared_fault
+from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, numbers, open_nifti
+from nnunet_semisup.headers.nifti import misreading as nifti_misreading
 
 RELATIVE_TOLERANCE = 1e-3
 
@@ -74,10 +74,14 @@ class Volume:
 
     Pictures are ``(y, x)``. Files with several values a voxel, such as colour photographs, have
     them on one more axis at the end.
+
+    ``repaired`` says in words what nnU-Net would read otherwise from the same file, which then
+    must be written anew; empty if nothing.
     """
 
     array: np.ndarray
     geometry: Geometry
+    repaired: str = ""
 
     @property
     def components(self) -> int:
@@ -91,22 +95,63 @@ class Volume:
         return self.array.mean(axis=extra, dtype=np.float32) if extra else self.array
 
 
+_TRUST_AFFINE: ContextVar[bool] = ContextVar("trust_affine", default=False)
+
+
+@dataclass(frozen=True)
+class TrustingAffine:
+    """A reader of files that takes the voxel size of NIfTI from the sform where pixdim denies it.
+
+    Args:
+        read: reads a path, perhaps of several files, through :func:`read_itk`.
+    """
+
+    read: Callable[[Path], Volume]
+
+    def __call__(self, path: Path) -> Volume:
+        """Read a path; see ``read``."""
+        before = _TRUST_AFFINE.set(True)
+        try:
+            return self.read(path)
+        finally:
+            _TRUST_AFFINE.reset(before)
+
+
 def read_itk(path: Path) -> Volume:
-    """Read a file with SimpleITK, decompressing all of it.
+    """Read a file with SimpleITK, decompressing all of it; see :class:`TrustingAffine`.
 
     Raises:
         UnreadableFileError: zero bytes, truncated, or in a format ITK does not know.
+        UnusableFileError: intact, but SimpleITK would read it as something else than it says.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
-    if path.name.endswith((".nii", ".nii.gz")):
-        load_nifti(path)
+    header = None
+    if is_nifti(path):
+        header = load_nifti(path, trust_affine=_TRUST_AFFINE.get()).header
     try:
         with _quiet_itk():
-            return _read_itk(path)
+            volume = _read_itk(path)
     except (RuntimeError, UnicodeDecodeError) as error:
+        if header is not None and header.is_sheared:
+            raise UnusableFileError(
+                sheared_fault("sform", "takes orthonormal axes alone")
+            ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UnreadableFileError(f"damaged or not a scan ({lines[-1]})") from error
+    return volume if header is None else _with_affine_spacing(volume, header)
+
+
+def _with_affine_spacing(volume: Volume, header: NiftiHeader) -> Volume:
+    """The volume with the voxel size of the sform where that differs from pixdim."""
+    wanted = header.affine_spacing
+    if wanted is None:
+        return volume
+    spacing = (*wanted, *volume.geometry.spacing[len(wanted) :])
+    words = (
+        f"the voxel size {numbers(wanted)} mm is that of its sform, not {numbers(header.pixdim)}"
+    )
+    return Volume(volume.array, replace(volume.geometry, spacing=spacing), f"{words} of its pixdim")
 
 
 @contextmanager
@@ -121,14 +166,16 @@ def _quiet_itk() -> Iterator[None]:
 
 
 def _read_itk(path: Path) -> Volume:
-    is_meta = path.name.lower().endswith(META_ENDINGS) and path.is_file()
-    if is_meta and (fault := check_meta_header(path)):
+    is_meta = path.name.lower().endswith(meta.ENDINGS) and path.is_file()
+    if is_meta and (fault := meta.check_meta_header(path)):
         raise UnreadableFileError(f"damaged or not a MetaImage file: {fault}")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if fault := check_announced_size(path, reader):
         raise UnreadableFileError(f"damaged: {fault}")
+    if not is_nifti(path) and (fault := misreading(path)):
+        raise UnusableFileError(fault)
     image = reader.Execute()
     geometry = Geometry(
         image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
@@ -136,36 +183,41 @@ def _read_itk(path: Path) -> Volume:
     return Volume(sitk.GetArrayFromImage(image), geometry)
 
 
-def load_nifti(path: Path) -> tuple[nibabel.Nifti1Image, np.ndarray]:
-    """Refuse what ITK's NIfTI reader hides; returns nibabel's image and its voxels, axes x, y, z.
+@dataclass(frozen=True)
+class LoadedNifti:
+    """nibabel's image, its voxels with the axes x, y, z, and what the header says."""
+
+    image: nibabel.Nifti1Image
+    stored: np.ndarray
+    header: NiftiHeader
+
+
+def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False) -> LoadedNifti:
+    """Read a file with nibabel and refuse what ITK's NIfTI reader hides.
 
     It fills truncated files and NaN voxels with 0, and takes a voxel size of 0 for 1 mm.
 
+    Args:
+        path: the file.
+        by_nibabel: nnU-Net reads the file with nibabel, too.
+        trust_affine: the caller takes the voxel size from the sform where pixdim denies it.
+
     Raises:
-        UnreadableFileError: the file is empty or damaged, a voxel is NaN or infinite, or the header
-            has no voxel size.
+        UnreadableFileError: the file is empty or damaged, or a voxel is NaN or infinite.
+        UnusableFileError: nnU-Net would read the file as something else than it says.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableFileError("the file is empty (0 bytes)")
     try:
-        content = path.read_bytes()
-        if path.name.endswith(".gz"):
-            content = gzip.decompress(content)
-        sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
-        kind = nibabel.Nifti2Image if 540 in sizes else nibabel.Nifti1Image
-        image = kind.from_bytes(content)
+        header, image = open_nifti(path)
         stored = np.asanyarray(image.dataobj)
-        length = kind.header_class.sizeof_hdr
-        header = kind.header_class(binaryblock=content[:length], check=False)
     except Exception as error:  # on damaged headers nibabel raises many kinds
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
     if stored.dtype.kind == "f" and (fault := not_finite(stored)):
         raise UnreadableFileError(fault)
-    steps = header["pixdim"][1 : 1 + min(stored.ndim, 3)]
-    if not (np.isfinite(steps).all() and steps.all()):
-        shown = ", ".join(f"{step:g}" for step in steps)
-        raise UnreadableFileError(f"the header gives no voxel size (pixdim {shown})")
-    return image, stored
+    if misread := nifti_misreading(header, by_nibabel, trust_affine):
+        raise UnusableFileError(misread)
+    return LoadedNifti(image, stored, header)
 
 
 def not_finite(array: np.ndarray) -> str:
@@ -182,7 +234,7 @@ def nifti_holds(path: Path, volume: Volume) -> bool:
     Raises:
         UnreadableFileError: the file is damaged.
     """
-    stored = load_nifti(path)[1].T
+    stored = load_nifti(path).stored.T
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _quiet_itk():

@@ -57,7 +57,8 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "c
     for path, name, file in zip(case.images, image_names, facts.images, strict=True):
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
-        ready = path if form.images_ready and not facts.turned_to else None
+        kept = form.images_ready and not volume.repaired and not facts.turned_to
+        ready = path if kept else None
         _write_and_read_back(_turned(volume, facts), folder / name, ready, link)
     if label_name is not None and facts.label is not None and facts.meaning is not None:
         label = form.read_label(facts.label.path)

@@ -67,6 +67,7 @@ class _Job:
     pair: CasePair
     scheme: LabelScheme
     reader: Reader
+    trust_affine: bool
 
 
 def evaluate_folders(
@@ -94,7 +95,8 @@ def evaluate_folders(
 
 def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluation:
     """Compute the metrics of what :func:`find_inputs` found; see :func:`evaluate_folders`."""
-    jobs = [_Job(pair, inputs.scheme, inputs.reader) for pair in inputs.pairs]
+    common = (inputs.scheme, inputs.reader, inputs.trust_affine)
+    jobs = [_Job(pair, *common) for pair in inputs.pairs]
     names = [pair.name for pair in inputs.pairs]
     outcomes = map_cases(_evaluate_case, jobs, names, num_processes, "Evaluating")
     problems = [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -177,11 +179,16 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
     for role, path in (("reference", job.pair.reference), ("prediction", job.pair.prediction)):
         try:
             require_complete(path)
-            maps[role] = read_label_map(path, job.reader)
+            maps[role] = read_label_map(path, job.reader, job.trust_affine)
         # Readers of many formats: each has its own exceptions for broken files.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             return f"{job.pair.name}: {role} '{path}' is not usable: {reason}"
+    reference, prediction = maps["reference"], maps["prediction"]
+    maps = {
+        "reference": reference.in_lengths_of(prediction),
+        "prediction": prediction.in_lengths_of(reference),
+    }
     if contradiction := _named_otherwise(job, maps["reference"].values):
         return f"{job.pair.name}: reference '{job.pair.reference}': {contradiction}"
     known = [role for role, label_map in maps.items() if label_map.spacing_known]

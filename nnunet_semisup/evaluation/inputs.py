@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from nnunet_semisup.data.raw import read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
+from nnunet_semisup.evaluation.lengths import lengths_of, scaled_affine
 from nnunet_semisup.evaluation.names import REPORT_NAME
+from nnunet_semisup.headers import misreading
+from nnunet_semisup.headers.nifti import NIBABEL_READERS
 
 MAX_VALUES_PER_FILE = 256
 MAX_LABEL = 65535
@@ -69,6 +72,7 @@ class EvaluationInputs:
     file_ending: str
     missing_predictions: tuple[str, ...]
     warnings: tuple[str, ...]
+    trust_affine: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class LabelMap:
     """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement.
 
     ``spacing_known`` is false for a 3D tif without the JSON file that has it, and the spacing 1.
+    ``factor`` and ``denied`` are those of :class:`Lengths`.
     """
 
     labels: npt.NDArray[np.int32]
@@ -83,6 +88,23 @@ class LabelMap:
     spacing: tuple[float, ...]
     placement: tuple[float, ...]
     spacing_known: bool = True
+    factor: float | None = 1.0
+    denied: tuple[float, ...] | None = None
+
+    def in_lengths_of(self, other: LabelMap) -> LabelMap:
+        """This map with the lengths of ``other``, if nnU-Net could not know better.
+
+        Its nibabel readers write predictions without a unit, in numbers of the image's; SimpleITK
+        writes the voxel size that it read, which the sform of ``other`` may deny.
+        """
+        denied = other.denied
+        if denied is not None and self.denied is None and np.allclose(self.spacing, denied):
+            return replace(self, spacing=other.spacing)
+        if self.factor is not None or other.factor in (None, 1.0):
+            return self
+        placement = scaled_affine(self.placement, other.factor)
+        spacing = tuple(step * other.factor for step in self.spacing)
+        return replace(self, spacing=spacing, placement=placement, factor=other.factor)
 
 
 def find_inputs(
@@ -90,11 +112,12 @@ def find_inputs(
     prediction_folder: Path,
     dataset_json: Path | None = None,
     allow_missing: bool = False,
+    trust_affine: bool = False,
 ) -> EvaluationInputs:
     """Pair the files of two folders by name and read the classes from a dataset.json.
 
     Without ``dataset_json`` the file is looked for in the prediction folder, in the reference
-    folder and beside the latter.
+    folder and beside the latter. ``trust_affine``: see :func:`read_label_map`.
 
     Raises:
         UserError: a folder or the dataset.json is missing or unusable, no reference is found, or
@@ -141,26 +164,37 @@ def find_inputs(
         ending,
         missing,
         tuple(warnings),
+        trust_affine,
     )
 
 
-def read_label_map(path: Path, reader: Reader) -> LabelMap:
-    """Read a label map with one of nnU-Net's reader classes.
+def read_label_map(path: Path, reader: Reader, trust_affine: bool = False) -> LabelMap:
+    """Read a label map with one of nnU-Net's reader classes, lengths in mm.
 
     A first axis that the reader added to a 2D image is removed, with its made-up spacing.
 
+    Args:
+        path: the file.
+        reader: the class.
+        trust_affine: take the voxel size of NIfTI from the sform where pixdim denies it.
+
     Raises:
         ValueError: the file holds several channels, values that are no integers, or so many
-            different values that it must be an image.
+            different values that it must be an image; or the reader takes it for something else
+            than it says.
         Exception: whatever the reader raises for an unreadable file.
     """
+    by_nibabel = reader.__name__ in NIBABEL_READERS
+    if fault := misreading(path, True, by_nibabel, trust_affine):
+        raise ValueError(fault)
     array, properties = reader().read_seg(str(path))
     if array.shape[0] != 1:
         raise ValueError(f"a label map has one channel, this file has {array.shape[0]}")
     labels = _integers(array[0])
-    spacing = tuple(float(s) for s in properties["spacing"])
+    lengths = lengths_of(path, properties, by_nibabel)
+    spacing, denied = lengths.spacing, lengths.denied
     if is_2d(properties):
-        labels, spacing = labels[0], spacing[1:]
+        labels, spacing, denied = labels[0], spacing[1:], denied and denied[1:]
     found = np.zeros(MAX_LABEL + 1, dtype=bool)
     for part in labels:  # as an index, all at once, the labels would take twice their memory
         found[part] = True
@@ -168,7 +202,10 @@ def read_label_map(path: Path, reader: Reader) -> LabelMap:
     if len(values) > MAX_VALUES_PER_FILE:
         raise ValueError(f"holds {len(values)} different values: is it an image?")
     known = not issubclass(reader, Tiff3DIO) or path.with_suffix(".json").is_file()
-    return LabelMap(labels, values, spacing, _placement(properties), known)
+    placement = _placement(properties)
+    if by_nibabel:
+        placement = scaled_affine(placement, lengths.factor or 1.0)
+    return LabelMap(labels, values, spacing, placement, known, lengths.factor, denied)
 
 
 def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

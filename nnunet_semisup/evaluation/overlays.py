@@ -176,8 +176,8 @@ def _write_overlay(job: _Job) -> str | None:
     # Readers of many formats: each has its own exceptions for broken files.
     except Exception as error:
         return f"{job.pair.name}: '{job.image}' is not readable: {' '.join(str(error).split())}"
-    reference = read_label_map(job.pair.reference, job.reader)
-    prediction = read_label_map(job.pair.prediction, job.reader)
+    reference = read_label_map(job.pair.reference, job.reader, trust_affine=True)
+    prediction = read_label_map(job.pair.prediction, job.reader, trust_affine=True)
     if image.shape != reference.labels.shape:
         return f"{job.pair.name}: image has size {image.shape}, labels {reference.labels.shape}"
     # Of 3D tif the prediction may be what knows the spacing.

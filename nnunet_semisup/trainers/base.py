@@ -8,7 +8,6 @@ autocast, backward, clipping, optimizer, teacher, logging, stopping, checkpoints
 from __future__ import annotations
 
 import functools
-import os
 import random
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -39,18 +38,23 @@ from nnunet_semisup.trainers.hyperparameters import (
 )
 from nnunet_semisup.trainers.interruption import Interruption
 from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.trainers.moving_average import MovingAverage
 from nnunet_semisup.trainers.predicting import Predicting
+from nnunet_semisup.trainers.preflight import check_before_training
 from nnunet_semisup.trainers.records import Records
 from nnunet_semisup.trainers.stopping import Stopping
 from nnunet_semisup.trainers.validation import Validation, set_aside_validation
+from nnunet_semisup.trainers.window_precision import WindowPrecision
 
 
 class SemiSupervisedTrainer(
     Checkpoints,
     Stopping,
     DataStreams,
+    MovingAverage,
     Predicting,
     Validation,
+    WindowPrecision,
     Records,
     ComputeSettings,
     nnUNetTrainer,
@@ -93,14 +97,16 @@ class SemiSupervisedTrainer(
                 given = {**read_recorded(type(self), folder), **given}
             values = {**defaults(type(self)), **given}
             self.check_hyperparameters(values)
+            deep_supervision = values.get("enable_deep_supervision", True)
+            check_before_training(
+                type(self).__name__, plans, configuration, fold, dataset_json, deep_supervision
+            )
             self.check_inputs(values, plans, configuration, fold, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
         for name, value in values.items():
             setattr(self, name, value)
         self.set_threads()
-        self._hosts = None
-        if self.seed is None:
-            self.seed = self.greatest_of_ranks(int.from_bytes(os.urandom(3), "little"))
+        self.settle_seed()
         self.teacher: EMATeacher | None = None
         self.iteration = 0
         self.monitor = Monitor()
@@ -317,6 +323,11 @@ class SemiSupervisedTrainer(
             self.monitor.write(self.output_folder)
         self.refuse_broken_losses(losses)
         self.refuse_broken_weights()
+
+    def broken_terms(self) -> list[str]:
+        """Names of the loss terms and diagnostics that are NaN or Inf in the last epoch."""
+        last = self.monitor.rows[-1] if self.monitor.rows else {}
+        return [name for name, value in last.items() if not np.isfinite(value)]
 
     def on_train_end(self) -> None:
         """As nnU-Net, once the epochs are done."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.errors import DivergedError, UserError, exit_code_two_in_commands
+from nnunet_semisup.errors import UserError, exit_code_two_in_commands
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -24,10 +24,6 @@ else:
 
 KEY = "nnunet_semisup"
 """The one extra key of a checkpoint."""
-
-
-LAST_STEPS = 10
-"""Steps at an epoch's end that must all have failed for a training to count as diverged."""
 
 
 def stock_content(trainer: Any, predictor: nn.Module, next_epoch: int) -> dict[str, Any]:
@@ -97,6 +93,46 @@ def furthest(filename: str) -> str:
     return str(latest) if done[1] >= done[0] else filename
 
 
+def read_checkpoint(filename: str, device: torch.device, continues: bool) -> dict[str, Any]:
+    """Return the content of a checkpoint.
+
+    Args:
+        filename: the checkpoint's.
+        device: where its tensors are to be.
+        continues: take the :func:`furthest` one in its place.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    if not isfile(filename):
+        raise UserError(f"There is no checkpoint {filename}. Train first, without --c.")
+    if continues:
+        filename = furthest(filename)
+    state: dict[str, Any] = torch.load(filename, map_location=device, weights_only=False)
+    return state
+
+
+def restore_stock_content(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Give a trainer what :func:`stock_content` wrote, but for the weights.
+
+    nnU-Net saves the latest checkpoint before it compares the epoch with the best one, so that the
+    best moving average is looked for among all; those that are NaN are none.
+    """
+    trainer.my_init_kwargs = checkpoint["init_args"]
+    trainer.current_epoch = checkpoint["current_epoch"]
+    log = {name: values[: trainer.current_epoch] for name, values in checkpoint["logging"].items()}
+    trainer.logger.load_checkpoint(log)
+    averages = [checkpoint["_best_ema"], *log["ema_fg_dice"]]
+    known = [value for value in averages if value is not None and np.isfinite(value)]
+    trainer._best_ema = max(known, default=None)
+    axes = "inference_allowed_mirroring_axes"
+    setattr(trainer, axes, checkpoint.get(axes, getattr(trainer, axes)))
+    trainer.optimizer.load_state_dict(checkpoint["optimizer_state"])
+    trainer.use_new_weight_decay()
+    if trainer.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+        trainer.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+
+
 def random_states(device: torch.device) -> dict[str, Any]:
     """The states of python's, numpy's and torch's generators, the device's included."""
     states: dict[str, Any] = {
@@ -146,47 +182,6 @@ class Checkpoints(_Host):
         save_atomically({**stock, KEY: self.extra_state()}, filename)
         return True
 
-    def has_diverged(self) -> bool:
-        """Whether a weight in training is NaN or Inf; waits for the device."""
-        finite = [p.isfinite().all() for p in self.training_network.parameters()]
-        return not bool(torch.stack(finite).all())
-
-    def refuse_broken_weights(self) -> None:
-        """Ends a training that cannot recover, while the checkpoints still hold good weights.
-
-        Raises:
-            DivergedError: a weight in training is NaN or Inf.
-        """
-        if self.has_diverged():
-            self._end_diverged("weights")
-
-    def refuse_broken_losses(self, losses: np.ndarray) -> None:
-        """Ends a training whose epoch's last steps all had a loss of NaN or Inf, on any rank.
-
-        On GPUs the loss is scaled, such steps are left out and the weights stay as they are: the
-        training would run on without learning anything.
-
-        Args:
-            losses: ``(steps,)`` of the epoch.
-
-        Raises:
-            DivergedError: it is so.
-        """
-        if self.greatest_of_ranks(int(not np.isfinite(losses[-LAST_STEPS:]).any())):
-            self._end_diverged("losses")
-
-    def _end_diverged(self, what: str) -> None:
-        last = self.monitor.rows[-1] if self.monitor.rows else {}
-        names = [name for name, value in last.items() if not np.isfinite(value)]
-        terms = f" (in semisup_terms.csv: {', '.join(names)})" if names else ""
-        message = (
-            f"The training diverged in epoch {self.current_epoch}{terms}: {what} are NaN or Inf. "
-            "The checkpoints of the epochs before are as they were. Lower initial_lr or the weight "
-            "of the term by nnUNet_semisup_set, then continue with --c or start anew."
-        )
-        self.print_to_log_file(message)
-        raise DivergedError(message)
-
     def extra_state(self) -> dict[str, Any]:
         """Everything that resuming needs beyond nnU-Net's own; methods extend it."""
         return {
@@ -202,19 +197,6 @@ class Checkpoints(_Host):
             "random": random_states(self.device),
         }
 
-    def read_checkpoint(self, filename: str) -> dict[str, Any]:
-        """The content of ``filename``, or of the one to continue from in its place.
-
-        Raises:
-            UserError: it does not exist.
-        """
-        if not isfile(filename):
-            raise UserError(f"There is no checkpoint {filename}. Train first, without --c.")
-        if self.continues:
-            filename = furthest(filename)
-        state: dict[str, Any] = torch.load(filename, map_location=self.device, weights_only=False)
-        return state
-
     @exit_code_two_in_commands()
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Restores a run bit by bit (on one machine and device).
@@ -228,7 +210,7 @@ class Checkpoints(_Host):
         """
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
-            checkpoint = self.read_checkpoint(checkpoint)
+            checkpoint = read_checkpoint(checkpoint, self.device, self.continues)
         state = checkpoint.get(KEY)
         if state is None or state["trainer"] != type(self).__name__:
             written_by = checkpoint["trainer_name"] if state is None else state["trainer"]
@@ -240,21 +222,7 @@ class Checkpoints(_Host):
         if not self.was_initialized:
             self.initialize()
         self.load_extra_state(state)
-        self.my_init_kwargs = checkpoint["init_args"]
-        self.current_epoch = checkpoint["current_epoch"]
-        self.logger.load_checkpoint(
-            {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
-        )
-        self._best_ema = checkpoint["_best_ema"]
-        # nnU-Net saves the latest checkpoint before it compares the epoch with the best one.
-        for value in checkpoint["logging"]["ema_fg_dice"][: self.current_epoch]:
-            if self._best_ema is None or value > self._best_ema:
-                self._best_ema = value
-        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
-        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
-        self.use_new_weight_decay()
-        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
-            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        restore_stock_content(self, checkpoint)
 
     def resume_random_states(self) -> None:
         """Continues the generators of the first rank; other ranks seed theirs anew, and apart."""

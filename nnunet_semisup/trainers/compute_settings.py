@@ -24,7 +24,7 @@ class ComputeSettings(_Host):
     cpu_threads: int | None = None
     """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
     channels_last: bool = False
-    """Channels-last memory order: the same up to rounding, on some processors much faster."""
+    """Channels-last weights: the same up to rounding; measure before (benchmarks/channels_last)."""
 
     def set_threads(self) -> None:
         """Limits this process to ``cpu_threads`` where the training runs on the CPU."""

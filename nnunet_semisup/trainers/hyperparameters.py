@@ -220,6 +220,16 @@ def read_recorded(cls: type, folder: str) -> dict[str, Any]:
     return {name: value for name, (value, fits) in pairs.items() if fits}
 
 
+def forced_patches(batch_size: int, fraction: float) -> int:
+    """Return how many patches of a batch nnU-Net 2.8.1 centres on foreground: its last ones.
+
+    Args:
+        batch_size: labeled patches a step, of all GPUs.
+        fraction: ``oversample_foreground_percent``, a step function of which the number is.
+    """
+    return batch_size - round(batch_size * (1 - fraction))
+
+
 def require_range(values: Mapping[str, Any], name: str, low: float, high: float) -> None:
     """Raises a UserError unless ``low <= values[name] <= high``."""
     if not low <= values[name] <= high:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_semisup.data.layout import SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.data.splits import hidden_by_other_folds
-from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared
+from nnunet_semisup.trainers.hyperparameters import OF_THE_MACHINE, declared, forced_patches
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -15,6 +15,19 @@ else:
     _Host = object
 
 OVERSAMPLING = "oversample_foreground_percent"
+
+
+def oversampling_note(batch_size: int, fraction: float, probabilistic: bool) -> str:
+    """Return what ``oversample_foreground_percent`` comes to in a batch of the plan's size."""
+    if probabilistic:
+        return f"Each labeled patch is centred on foreground with probability {fraction:g}"
+    forced = forced_patches(batch_size, fraction)
+    patches = f"{forced} of {batch_size} labeled patches"
+    note = f"{OVERSAMPLING}={fraction:g} centres {patches} on foreground"
+    if forced or not fraction:
+        return note
+    least = 0.5 / batch_size
+    return f"WARNING: {note}. Above {least:.3g} it is 1; or set probabilistic_oversampling=True"
 
 
 class Records(_Host):
@@ -39,6 +52,14 @@ class Records(_Host):
                 f"'{UNLABELED_KEY}', cases: {len(hidden)}). Here they are used like all others of "
                 "imagesTr. Train a fold of the file to keep them hidden."
             )
+
+        self.print_to_log_file(
+            oversampling_note(
+                self.configuration_manager.batch_size,
+                self.hyperparameters()[OVERSAMPLING],
+                self.probabilistic_oversampling,
+            )
+        )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Name to value, as it was set for all ranks."""

@@ -24,7 +24,7 @@ from nnunet_semisup.networks.multiplanar import READINGS
 from nnunet_semisup.networks.text_unet import TEXT_DIM, TextTrainingNetwork, TextUNet
 from nnunet_semisup.trainers.base import SemiSupervisedTrainer
 from nnunet_semisup.trainers.batches import Terms, Unlabeled
-from nnunet_semisup.trainers.checkpoint import KEY
+from nnunet_semisup.trainers.checkpoint import KEY, read_checkpoint
 from nnunet_semisup.trainers.class_text import MODELS, PROMPTS, ClassText, check_text, class_text
 from nnunet_semisup.trainers.data_streams import is_trained
 from nnunet_semisup.trainers.hyperparameters import read_overrides, require_one_of, require_range
@@ -246,7 +246,7 @@ class TextGuidance(SemiSupervisedTrainer):
         """As the base; a training that has ended is loaded without its text model."""
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, str):
-            checkpoint = self.read_checkpoint(checkpoint)
+            checkpoint = read_checkpoint(checkpoint, self.device, self.continues)
         self._loading = checkpoint
         try:
             super().load_checkpoint(checkpoint)

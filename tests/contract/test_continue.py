@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisup.errors import DivergedError, UserError
+from nnunet_semisup.inference.float32 import Float32Predictor
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.hyperparameters import CONFIG_NAME, read_recorded
@@ -129,6 +133,95 @@ def test_losses_that_a_scaled_training_leaves_out_end_it(build, method, monkeypa
         trainer._run_epoch()
     for name, parameter in trainer.student.encoder.named_parameters():
         assert torch.equal(parameter, before[name]), name
+
+
+def test_the_lower_bound_stops_by_name_as_the_others_do(build, monkeypatch):
+    trainer = build(nnUNetTrainerSupervised, "labels3d", start=False)
+    trainer.initialize()
+    loss = trainer.loss
+    monkeypatch.setattr(trainer, "loss", lambda *a: loss(*a) * math.nan)
+    with pytest.raises(DivergedError, match=r"in epoch 0: losses are NaN or Inf.*Lower initial_lr"):
+        trainer.run_training()
+    trainer.loss = loss
+    with pytest.raises(DivergedError, match="weights are NaN or Inf"):
+        trainer.on_train_epoch_end([{"loss": np.array(1.0)}])
+    with pytest.raises(DivergedError, match="weights are NaN or Inf"):
+        trainer.save_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
+    assert not list(Path(trainer.output_folder).glob("*.pth"))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+def test_a_checkpoint_may_be_given_as_its_content(build, method, tmp_path):
+    """nnU-Net 2.8.1 declares it so, too, and reads a variable that it has not set."""
+    trainer = build(method, "labels3d", num_epochs=7)
+    trainer.train_step(next(trainer.dataloader_train))
+    file = saved(trainer, tmp_path)
+    again = build(method, "labels3d", start=False)
+    del again.overrides["num_epochs"]
+    again.load_checkpoint(torch.load(file, weights_only=False))
+    assert (again.current_epoch, again.num_epochs) == (1, 7)
+    for name, weight in trainer.training_network.state_dict().items():
+        assert torch.equal(again.training_network.state_dict()[name], weight), name
+
+
+def end_epoch(trainer, epoch, hits):
+    """Ends an epoch in whose validation ``hits`` voxels were right, and as many wrong."""
+    found = np.array([hits, 0])
+    output = {"tp_hard": found, "fp_hard": found, "fn_hard": found, "loss": np.array(0.5)}
+    trainer.current_epoch = epoch
+    trainer.on_epoch_start()
+    for name in ("train_losses", "lrs"):
+        trainer.logger.log(name, 0.1, epoch)
+    trainer.on_validation_epoch_end([output])
+    trainer.on_epoch_end()
+    return trainer.logger.get_value("ema_fg_dice", -1)
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+def test_an_epoch_without_foreground_is_left_out_of_the_average(build, method, tmp_path, capsys):
+    """nnU-Net 2.8.1: NaN for ever, and ``checkpoint_best.pth`` is never written again."""
+    trainer = build(method, "labels3d", start=False, num_epochs=9, num_val_iterations_per_epoch=1)
+    trainer.initialize()
+    best = Path(trainer.output_folder, "checkpoint_best.pth")
+    assert math.isnan(end_epoch(trainer, 0, 0))
+    assert "No foreground in the validation patches of this epoch" in capsys.readouterr().out
+    assert not best.exists()
+    assert end_epoch(trainer, 1, 5) == pytest.approx(0.5)
+    assert best.exists()
+    best.unlink()
+    assert end_epoch(trainer, 2, 0) == pytest.approx(0.5)
+    assert not best.exists()
+    trainer._best_ema = 0.3
+    assert end_epoch(trainer, 3, 7) == pytest.approx(0.5)
+    assert best.exists()
+
+    checkpoint = torch.load(saved(trainer, tmp_path), weights_only=False)
+    checkpoint["logging"]["ema_fg_dice"] = [math.nan, 0.4, math.nan, math.nan]
+    checkpoint["_best_ema"] = math.nan
+    again = build(method, "labels3d", start=False)
+    again.load_checkpoint(checkpoint)
+    assert again._best_ema == 0.4, "as a run of stock nnU-Net left it"
+    assert end_epoch(again, 4, 5) == pytest.approx(0.9 * 0.4 + 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@pytest.mark.parametrize("asked", [True, False])
+def test_validation_sums_windows_in_float32_on_request(build, method, asked, monkeypatch, capsys):
+    trainer = build(method, "labels3d", start=False, float32_windows=asked)
+    trainer.initialize()
+    stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    made = []
+
+    def validate(self, save_probabilities):
+        made.append(stock_module.nnUNetPredictor(device=torch.device("cpu")))
+        made[0].changed, made[0].voxels = 3, 600
+
+    monkeypatch.setattr(stock_module.nnUNetTrainer, "perform_actual_validation", validate)
+    trainer.perform_actual_validation()
+    assert type(made[0]) is (Float32Predictor if asked else nnUNetPredictor)
+    said = "float32: 3 of 600 voxels have another class than by nnU-Net's float16 (5.00e-03"
+    assert (said in capsys.readouterr().out) == asked
 
 
 def test_a_step_without_a_number_now_and_then_is_no_divergence(build):

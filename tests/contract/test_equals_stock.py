@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup.registry import METHODS
 from tests.contract.conftest import KINDS, SEMI_SUPERVISED
 
 PLAIN = [m for m in SEMI_SUPERVISED if m.predicts_as == "nnUNetTrainer"]
+
+
+def assert_same_batch(batch, other):
+    """Fails unless images, targets and cases are equal bit by bit."""
+    assert list(batch["keys"]) == list(other["keys"])
+    assert torch.equal(batch["data"], other["data"])
+    for target, expected in zip(batch["target"], other["target"], strict=True):
+        assert torch.equal(target, expected)
 
 
 def stock_trainer(datasets, kind):
@@ -74,4 +85,20 @@ def test_the_lower_bound_is_stock_with_a_budget(build):
     assert trainer.num_epochs == 7
     assert trainer.initial_lr == 0.005
     changed = set(vars(type(trainer))) - set(vars(object)) - {"__annotations__"}
-    assert not {"train_step", "run_training", "get_dataloaders", "_build_loss"} & changed
+    assert not {"train_step", "run_training", "_build_loss"} & changed
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_on_request_the_lower_bound_has_stocks_own_loader(build, datasets, kind):
+    method = next(m for m in METHODS if not m.uses_unlabeled)
+    ours, stock = build(method, kind, stock_loader=True), stock_trainer(datasets, kind)
+    for of_ours, of_stock in zip(ours.get_dataloaders(), stock.get_dataloaders(), strict=True):
+        assert type(of_ours) is type(of_stock)
+        assert type(of_ours.data_loader) is type(of_stock.data_loader) is nnUNetDataLoader
+        batches = []
+        for loader in (of_ours, of_stock):
+            random.seed(1)
+            np.random.seed(1)
+            torch.manual_seed(1)
+            batches.append(next(loader))
+        assert_same_batch(*batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,17 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup import __version__
+from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.checkpoint import KEY
+from tests.contract.conftest import KINDS
+from tests.contract.test_equals_stock import assert_same_batch
+
+
+def loaders(trainer):
+    """Both of them."""
+    return trainer.dataloader_train, trainer.dataloader_val
+
 
 STEPS = {"num_epochs": 3, "initial_lr": 0.005}
 
@@ -97,6 +107,54 @@ def test_a_continued_run_has_its_hyper_parameters_and_other_patches(trained, bui
     drawn = torch.rand(3)
     torch.manual_seed(3)
     assert not torch.equal(drawn, torch.rand(3))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_labeled_batches_are_those_of_the_other_trainers(build, kind):
+    settings = {"seed": 5, "oversample_foreground_percent": 0.5}
+    ours = build(nnUNetTrainerSupervised, kind, **settings)
+    other = build(find_method("nnUNetTrainerPseudoLabel"), kind, unlabeled_weight=0.0, **settings)
+    for name in ("dataloader_train", "dataloader_val"):
+        for _ in range(2):
+            batch = next(getattr(ours, name))
+            assert "unlabeled" not in batch
+            assert_same_batch(batch, next(getattr(other, name)))
+
+
+def test_a_continued_run_draws_the_patches_that_come_next(build, tmp_path):
+    straight, stopped = (build(nnUNetTrainerSupervised, "labels3d", **STEPS) for _ in range(2))
+    train, validation = ([next(loader) for _ in range(4)] for loader in loaders(straight))
+    stopped.current_epoch = 0
+    stopped.logger.log("ema_fg_dice", 0.5, 0)
+    stopped.save_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
+    later = build(nnUNetTrainerSupervised, "labels3d", start=False, **STEPS)
+    later.load_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
+    later.on_train_start()
+    for batch in train[2:]:
+        assert_same_batch(next(later.dataloader_train), batch)
+    assert_same_batch(next(later.dataloader_val), validation[1])
+
+
+def test_a_seed_that_is_not_set_is_drawn_and_recorded(build, tmp_path, capsys):
+    first, second = (build(nnUNetTrainerSupervised, "labels3d", seed=None) for _ in range(2))
+    assert first.seed != second.seed
+    assert "centres 1 of 2 labeled patches on foreground" in capsys.readouterr().out
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert read(tmp_path / "checkpoint.pth")[KEY]["configuration"]["seed"] == first.seed
+
+
+def test_a_failure_ends_the_workers(build, monkeypatch):
+    trainer = build(nnUNetTrainerSupervised, "labels3d", start=False)
+    trainer.initialize()
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+
+    def fail(batch):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(trainer, "train_step", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.run_training()
+    assert not multiprocessing.active_children()
 
 
 def test_a_failed_write_leaves_the_checkpoint_before(trained, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from nnunet_semisup.cli import text_features as cli
 from nnunet_semisup.foundation.text_features import read_features
 from nnunet_semisup.foundation.text_tower import VARIABLE, load_text_tower
+from tests.helpers import nnunet_folders
 from tests.text_models import make_clip_folder
 
 
@@ -105,8 +106,7 @@ def test_missing_weights(dataset, tmp_path, capsys, monkeypatch):
 def test_bad_data_set_ends_with_2_and_writes_nothing(
     tmp_path, monkeypatch, capsys, argument, message
 ):
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(variable, str(tmp_path))
+    nnunet_folders(tmp_path, monkeypatch)
     (tmp_path / "BROKEN.json").write_text("{")
     (tmp_path / "EMPTY.json").write_text("{}")
     if argument != "Liver":

@@ -160,7 +160,13 @@ FAULTS = {
     "broken link": (_broken_link, ["case unl_000", FIRST, "cannot be read"]),
     "NaN": (_with_value(np.nan), ["case unl_000", FIRST, "3 of 5760 voxels that are NaN"]),
     "Inf": (_with_value(np.inf), ["case unl_000", FIRST, "3 of 5760 voxels that are infinite"]),
-    "constant": (_constant, ["case unl_000: has the same value in every voxel"]),
+    "constant": (
+        _constant,
+        [
+            f"case unl_000: {name}: every voxel has the value 0 like all channels"
+            for name in (FIRST, SECOND)
+        ],
+    ),
     "id of imagesTr": (_named_like("lab_001"), ["case lab_001", "also used in imagesTr"]),
     "id of imagesTs": (_named_like("tst_000"), ["case tst_000", "also used in imagesTs"]),
     "id ends in _seg": (_named_like("x_seg"), ["case x_seg", "must not end in '_seg'"]),
@@ -304,7 +310,7 @@ def test_unset_folders_and_unknown_data_sets_are_refused(planned, monkeypatch):
     ("corrupt", "fragment"),
     [
         (lambda p: p.write_bytes(p.read_bytes()[:200]), "cannot be read by NaturalImage2DIO"),
-        (lambda p: write_image(p, np.full((24, 24), np.pi)), "same value in every voxel"),
+        (lambda p: write_image(p, np.full((24, 24), np.pi)), "every voxel has the value 145"),
     ],
     ids=["truncated", "constant"],
 )

@@ -77,7 +77,17 @@ def test_key_must_be_a_list_of_strings(write, value):
         unlabeled_of_fold(path, 0, AVAILABLE)
 
 
-@pytest.mark.parametrize("content", ["{", {"train": []}, [{"train": []}], [3]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        {"train": []},
+        [{"train": []}],
+        [3],
+        [{"train": ["a"], "val": "b"}],
+        [{"train": [1], "val": ["b"]}],
+    ],
+)
 def test_malformed_file_is_refused(write, content):
     with pytest.raises(UserError, match=r"splits_final\.json"):
         unlabeled_of_fold(write(content), 0, AVAILABLE)

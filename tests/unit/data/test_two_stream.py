@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import (
+    NonDetMultiThreadedAugmenter,
+)
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -16,7 +20,7 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from scipy import ndimage
 
-from nnunet_semisup.data.two_stream import LABELED, NumberedLoader, weak_transforms
+from nnunet_semisup.data.two_stream import LABELED, NumberedLoader, augmenter, weak_transforms
 
 AFTER_THREADS = """
 import torch
@@ -44,6 +48,38 @@ class Drawn:
         target = torch.zeros(2, 1, 4, 4)
         target[:, :, 2:] = -1
         return {"data": torch.ones(2, 1, 4, 4), "target": target, "keys": ["a", "b"]}
+
+
+class Numbers:
+    """A loader whose batch is the process and what torch and numpy draw in it."""
+
+    def set_thread_id(self, thread_id):
+        """As batchgenerators asks for."""
+
+    def generate_train_batch(self):
+        return {"data": (os.getpid(), torch.rand(()).item(), np.random.rand())}
+
+    __next__ = generate_train_batch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, workers are not forked")
+@pytest.mark.parametrize("stock", [True, False])
+def test_workers_do_not_repeat_each_other(stock):
+    """Those of nnU-Net 2.8.1 do: batchgenerators 0.25.5 seeds numpy in each, but not torch."""
+    if stock:
+        batches = NonDetMultiThreadedAugmenter(Numbers(), None, 2, 1, wait_time=0.002)
+    else:
+        batches = augmenter(NumberedLoader(Numbers(), None, 0, LABELED, 0, 2), 2, False)
+    try:
+        first = {}
+        while len(first) < 2:
+            process, *numbers = next(batches)["data"]
+            first.setdefault(process, numbers)
+    finally:
+        batches._finish()
+    of_torch, of_numpy = zip(*first.values(), strict=True)
+    assert of_numpy[0] != of_numpy[1]
+    assert (of_torch[0] == of_torch[1]) == stock
 
 
 def test_padding_is_not_valid():

@@ -14,12 +14,16 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nnunet_semisup.cli import verify
+from tests.formats.harness import CASE, raw_dataset
+from tests.formats.matrix import ROWS, plain_of
+from tests.formats.row import Row
 from tests.helpers import nnunet_folders
 from tests.unit.dataset_conversion import (
     layout_faults,
@@ -35,7 +39,13 @@ from tests.unit.dataset_conversion import (
 from tests.unit.dataset_conversion.trees_acdc import make_acdc
 from tests.unit.dataset_conversion.trees_brats2019 import make_brats2019
 from tests.unit.dataset_conversion.trees_common import Tree
-from tests.unit.dataset_conversion.trees_generic import convert, make_folders, make_photos
+from tests.unit.dataset_conversion.trees_generic import (
+    PHOTO_OPTIONS,
+    WHAT,
+    convert,
+    make_folders,
+    make_photos,
+)
 from tests.unit.dataset_conversion.trees_msd_lung import make_msd_lung
 from tests.unit.dataset_conversion.trees_pancreas import make_pancreas
 
@@ -96,6 +106,53 @@ def broken_trees() -> Iterator[BrokenTree]:
         {name: (spoil, messages[-1]) for name, (spoil, *messages) in verify_faults.FAULTS.items()},
         lambda folder: verify_faults.make_raw(folder.parent / "raw"),
         lambda _, *extra: _verify(*extra),
+    )
+    yield from _misread()
+
+
+def _misread() -> Iterator[BrokenTree]:
+    """Files of the matrix that are refused; one of each fault that a command names."""
+    seen = set()
+    for row in ROWS:
+        command = "generic" if "convert" in row.refused else "verify"
+        kind = (command, row.format, row.fault)
+        if not (row.refused and row.fault) or kind in seen:
+            continue
+        seen.add(kind)
+        name = f"{row.format}: {row.says}"
+        if command == "verify":
+            make, spoil = partial(_raw_dataset, row), partial(_spoil_raw, row)
+            yield BrokenTree(
+                command, name, row.fault, make, spoil, lambda _, *extra: _verify(*extra)
+            )
+        else:
+            yield _unlabeled_image(row, name)
+
+
+def _raw_dataset(row: Row, folder: Path) -> Path:
+    """A raw data set of plain files in the row's format."""
+    return raw_dataset(row, plain_of(row), folder.parent / "raw", intact=True).raw
+
+
+def _spoil_raw(row: Row, raw: Path) -> None:
+    """Put the row's file in the place of the unlabeled image."""
+    row.write(raw / "imagesUn" / f"{CASE}_0000{row.ending}", row.image())
+
+
+def _unlabeled_image(row: Row, name: str) -> BrokenTree:
+    """A user's folders whose unlabeled image is that of the row."""
+    if row.is_picture:
+        make: Callable[[Path], Any] = partial(make_photos, image=row.ending)
+        options, stem = PHOTO_OPTIONS, "p4_training"
+    else:
+        make, options, stem = partial(make_folders, ending=row.ending), WHAT, "p4"
+    return BrokenTree(
+        "generic",
+        name,
+        row.fault,
+        make,
+        lambda tree: row.write(tree.images / f"{stem}{row.ending}", row.image()),
+        lambda tree, *extra: convert(tree.root, *_with(options, extra)),
     )
 
 

@@ -72,6 +72,19 @@ def test_validation_cases_are_kept_apart_or_left_out(roots, tree):
     assert report_of(made)["settings"]["left_out"] == VALIDATION
 
 
+def test_a_sequence_that_a_scan_lacks_is_accepted_on_request(roots, tree, capsys):
+    """As it is stored by many tools: zeros. The report remembers it for the verify command."""
+    path = case_folder(tree, CASES[0]) / f"{CASES[0]}_t2.nii.gz"
+    write_nifti(np.zeros_like(scan(0)[0]["t2"]), path)
+    assert tree.convert("--channels", "all") == 2
+    advice = "--allow-constant-channels accepts a channel that a scan lacks"
+    assert f"{path}: every voxel has the value 0; {advice}" in capsys.readouterr().err
+    assert tree.convert("--channels", "all", "--allow-constant-channels") == 0
+    report = report_of(roots["raw"] / MADE)
+    assert report["settings"]["allow_constant_channels"]
+    assert f"case {CASES[0]}: {path}: every voxel has the value 0" in report["warnings"]
+
+
 def test_regions_and_four_channels(roots, tree):
     assert tree.convert("--channels", "all", "--target", "regions") == 0
     made = roots["raw"] / MADE

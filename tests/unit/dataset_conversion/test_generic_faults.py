@@ -166,6 +166,11 @@ FAULTS = {
         lambda d: write(np.zeros_like(mask(0)), d.label("p1")),
         "the label has no foreground; --allow-empty accepts that",
     ),
+    "no label with foreground": (
+        lambda d: [write(np.zeros_like(mask(0)), d.label(case)) for case in LABELED],
+        "none of the 3 labeled cases has foreground in its label, so there is nothing to learn",
+        (*WHAT, "--allow-empty"),
+    ),
     "same scan in two subsets": (
         lambda d: write(scan(0), d.image("p4")),
         "p1 (labeled) and p4 (unlabeled) hold the same image, voxel for voxel",

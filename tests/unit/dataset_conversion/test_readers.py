@@ -171,7 +171,8 @@ def test_one_sheared_image_among_others_is_a_fault_of_it(folder, capsys):
     fill(folder, STRAIGHT)
     save(noise(7, SHAPE), folder / "imagesUn" / "unl_000_0000.nii.gz", SHEARED)
     assert verify() == 2
-    assert "unl_000_0000.nii.gz: cannot be read: damaged or not a scan" in capsys.readouterr().err
+    message = "unl_000_0000.nii.gz: the axes of its sform are not perpendicular"
+    assert message in capsys.readouterr().err
 
 
 READERS = {

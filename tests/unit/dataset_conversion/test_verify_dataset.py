@@ -7,13 +7,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 import tifffile
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiments,
+)
 from PIL import Image
 
 from nnunet_semisup.cli.verify import main
 from nnunet_semisup.dataset_conversion import verify_dataset as module
 from nnunet_semisup.dataset_conversion.pictures import picture_geometry, write_picture
 from nnunet_semisup.dataset_conversion.volume import Volume
-from tests.helpers import make_raw_dataset, nnunet_folders
+from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.verify_faults import (
     CHANNELS,
@@ -67,13 +71,18 @@ def test_fault_is_named_and_nothing_is_changed(roots, made, capsys, name):
 SPLITS = {
     "unknown case": (
         [{"train": ["lab_000", "other"], "val": ["lab_001"]}],
-        "fold 0: 'train' names cases not in imagesTr: ['other']",
+        "fold 0: 'train' names cases not in imagesTr: other",
     ),
     "in both": (
         [{"train": ["lab_000"], "val": ["lab_000"]}],
-        "fold 0: in 'train' and in 'val': ['lab_000']",
+        "fold 0: in 'train' and in 'val': lab_000",
     ),
     "nothing to train": ([{"train": [], "val": ["lab_000"]}], "fold 0: 'train' is empty"),
+    "nothing to validate": (
+        [{"train": ["lab_000"], "val": []}],
+        "fold 0: 'val' is empty; nnU-Net validates after every epoch",
+    ),
+    "no list of cases": ([{"train": "lab_000", "val": ["lab_001"]}], "lists of case ids (strings)"),
     "unlabeled key": (
         [{"train": ["lab_000"], "val": [], "unlabeled": ["who"]}],
         "case who: unknown, no such case",
@@ -223,6 +232,20 @@ def test_empty_label_on_request_or_as_converted(made):
     report = {"settings": {"allow_empty": True}}
     (made / "conversion_report.json").write_text(json.dumps(report))
     assert verify() == 0
+
+
+def test_a_plan_that_only_trains_without_deep_supervision_is_a_warning(roots, made, capsys):
+    """nnU-Net plans two stages for scans as small as these; other files are passed by."""
+    with nnunet_in_process():
+        extract_fingerprints([501], num_processes=1, verbose=False, show_progress_bar=False)
+        plan_experiments([501])
+    for content in ("{}", "[]", '{"configurations": {"2d": 3}}'):
+        (roots.preprocessed / made.name / "mine.json").write_text(content)
+        capsys.readouterr()
+        assert verify() == 0
+        out = capsys.readouterr().out
+        assert "warning: nnUNetPlans, 3d_fullres: the network has 2 stage(s) and one output" in out
+        assert "enable_deep_supervision=False" in out
 
 
 def test_ignore_label_and_regions_are_known(made, capsys):

@@ -67,6 +67,10 @@ def drop_labels(made):
     edit(made / "dataset.json", lambda c: c["labels"].update(extra=5))
 
 
+def split(made, train, val):
+    (made / "splits_final.json").write_text(json.dumps([{"train": train, "val": val}]))
+
+
 def stack_channels(made):
     """One file a case, with the channels in a fourth dimension."""
     for number, path in enumerate(sorted(made.glob("images*/*_0000.nii.gz"))):
@@ -95,6 +99,13 @@ FAULTS = {
     "constant": (
         lambda d: volume(d / "imagesTr" / CHANNELS[0], np.zeros(SHAPE, np.float32)),
         "every voxel has the value 0",
+    ),
+    "constant in all channels": (
+        lambda d: [
+            volume(d / "imagesUn" / f"unl_001_000{c}.nii.gz", np.full(SHAPE, 7, np.float32))
+            for c in (0, 1)
+        ],
+        "every voxel has the value 7 like all channels of the case; take the original file",
     ),
     "channel missing": (
         lambda d: (d / "imagesUn" / "unl_000_0001.nii.gz").unlink(),
@@ -139,6 +150,11 @@ FAULTS = {
     "label empty": (
         lambda d: label(d / "labelsTr" / "lab_002.nii.gz", []),
         "the label has no foreground; --allow-empty accepts that",
+    ),
+    "no label with foreground": (
+        lambda d: [label(path, []) for path in (d / "labelsTr").iterdir()],
+        "case lab_000: ",
+        "none of the 3 labeled cases has foreground in its label",
     ),
     "label missing": (
         lambda d: (d / "labelsTr" / "lab_002.nii.gz").unlink(),
@@ -227,6 +243,18 @@ FAULTS = {
     "no json": (
         lambda d: (d / "dataset.json").write_text("{"),
         "cannot be read",
+    ),
+    "nothing to validate": (
+        lambda d: split(d, ["lab_000", "lab_001", "lab_002"], []),
+        "splits_final.json, fold 0: 'val' is empty; nnU-Net validates after every epoch",
+    ),
+    "case of the split that is not there": (
+        lambda d: split(d, ["lab_000", "lab_007"], ["lab_001"]),
+        "splits_final.json, fold 0: 'train' names cases not in imagesTr: lab_007",
+    ),
+    "trained and validated on": (
+        lambda d: split(d, ["lab_000", "lab_001"], ["lab_001"]),
+        "splits_final.json, fold 0: in 'train' and in 'val': lab_001; name each case in one of",
     ),
     "no training image": (
         lambda d: shutil.rmtree(d / "imagesTr"),

@@ -1,0 +1,1 @@
+"""Prediction where nnU-Net's own is not exact enough."""

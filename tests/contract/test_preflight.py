@@ -1,0 +1,68 @@
+"""Every trainer refuses what nnU-Net could not train before it makes a folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.trainers import nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised
+
+TRAINERS = [nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised]
+
+
+@pytest.fixture
+def edit(datasets: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Changes a JSON file of the preprocessed data set for the duration of a test."""
+    originals = {}
+
+    def change(name: str, how: Callable[[Any], Any]) -> None:
+        path = datasets("labels3d") / name
+        originals[path] = path.read_text(encoding="utf-8")
+        content = json.loads(originals[path])
+        path.write_text(json.dumps(how(content) or content))
+
+    yield change
+    for path, text in originals.items():
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_fold_without_validation_cases_is_refused(build, edit, tmp_path, trainer):
+    """nnU-Net 2.8.1 fails after the first epoch, with a message about its workers."""
+    edit("splits_final.json", lambda folds: folds[0].update(val=[]))
+    with pytest.raises(UserError, match=r"splits_final\.json, fold 0: 'val' is empty"):
+        build(trainer, "labels3d", start=False)
+    assert not list(tmp_path.glob("results*"))
+
+
+def two_stages(plans: dict[str, Any]) -> None:
+    """What nnU-Net plans for images of 12 voxels on every axis."""
+    kwargs = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kwargs["n_stages"] = 2
+    for name in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
+        kwargs[name] = kwargs[name][:2]
+    kwargs["n_conv_per_stage_decoder"] = [1]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_plan_with_a_single_output_trains_as_the_message_says(build, edit, tmp_path, trainer):
+    edit("nnUNetPlans.json", two_stages)
+    with pytest.raises(UserError, match=r"enable_deep_supervision=False"):
+        build(trainer, "labels3d", start=False)
+    assert not list(tmp_path.glob("results*"))
+    made = build(trainer, "labels3d", enable_deep_supervision=False)
+    loss = made.train_step(next(made.dataloader_train))["loss"]
+    assert abs(float(loss)) < 10
+
+
+def test_the_weight_of_a_single_output_is_not_a_number(build, edit, monkeypatch):
+    """What the check is for: nnU-Net 2.8.1 divides 0 by 0."""
+    edit("nnUNetPlans.json", two_stages)
+    monkeypatch.setattr("nnunet_semisup.trainers.supervised.check_before_training", lambda *_: None)
+    with pytest.warns(RuntimeWarning, match="invalid value encountered in divide"):
+        made = build(nnUNetTrainerSupervised, "labels3d")
+    loss = made.train_step(next(made.dataloader_train))["loss"]
+    assert float(loss) != float(loss)
