@@ -24,6 +24,12 @@ _ON_GRID = 0.05
 """Share of a voxel by which a segmentation may lie beside the image's grid."""
 
 
+_OFF_GRID = (
+    "the DICOM SEG does not lie on the grid of the image. Resample it, for example in 3D Slicer, "
+    "or give the series that it was drawn on"
+)
+
+
 def need_highdicom() -> None:
     """Refuse DICOM SEG where they cannot be read.
 
@@ -72,42 +78,49 @@ def read_seg(path: Path, grid: Geometry) -> Volume:
     """
     import highdicom
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             content = pydicom.dcmread(path)
             _check(content)
             distance = _set_slice_distance(content, grid)
             segmentation = highdicom.seg.Segmentation.from_dataset(content, copy=False)
-            found = segmentation.get_volume(
-                combine_segments=True, dtype=np.uint16, atol=_ON_GRID * distance + ROUNDING_MM
-            )
-    except UnusableFileError:
-        raise
-    except Exception as error:  # on damaged files highdicom and pydicom raise many kinds
+        except UnusableFileError:
+            raise
+        except Exception as error:  # on damaged files highdicom and pydicom raise many kinds
+            raise UnreadableFileError(f"damaged or not a complete DICOM SEG ({error})") from error
+        return Volume(_on_grid(segmentation, grid, distance), grid)
+
+
+def _on_grid(segmentation: Any, grid: Geometry, distance: float) -> np.ndarray:
+    """The numbers of the segments on the image's grid, whose slices have a distance in mm."""
+    import highdicom
+
+    wanted = highdicom.VolumeGeometry(_affine(grid), grid.size[::-1], "PATIENT")
+    rounding = _ON_GRID + ROUNDING_MM / min(grid.spacing)
+    try:
+        found = segmentation.get_volume(
+            combine_segments=True, dtype=np.uint16, atol=_ON_GRID * distance + ROUNDING_MM
+        )
+        matched = found.match_geometry(wanted, tol=rounding)
+        far = _farthest(matched.affine, wanted.affine, matched.array.shape)
+    except RuntimeError as error:
         if "overlap" in str(error):
             raise UnusableFileError(
                 "its segments overlap, and a voxel has one label in nnU-Net. Take the common "
                 "voxels from one of them, for example in 3D Slicer"
             ) from error
+        raise UnusableFileError(_OFF_GRID) from error
+    except Exception as error:  # frames that cannot be decoded
         raise UnreadableFileError(f"damaged or not a complete DICOM SEG ({error})") from error
-    wanted = highdicom.VolumeGeometry(_affine(grid), grid.size[::-1], "PATIENT")
-    tolerance = _ON_GRID + ROUNDING_MM / min(grid.spacing)
-    try:
-        matched = found.match_geometry(wanted, tol=tolerance)
-        if _farthest(matched.affine, wanted.affine, matched.array.shape) > min(grid.spacing) / 2:
-            raise RuntimeError("Its axes have another direction.")
-    except RuntimeError as error:
-        raise UnusableFileError(
-            f"the DICOM SEG does not lie on the grid of the image ({error}). Resample it, for "
-            "example in 3D Slicer, or give the series that it was drawn on"
-        ) from error
-    array = matched.array
-    if np.count_nonzero(array) != np.count_nonzero(found.array):
+    if far > min(grid.spacing) / 2:
+        raise UnusableFileError(_OFF_GRID)
+    if np.count_nonzero(matched.array) != np.count_nonzero(found.array):
         raise UnusableFileError(
             "the DICOM SEG has voxels outside of the image. Give the series that it was drawn on"
         )
-    return Volume(array, grid)
+    array: np.ndarray = matched.array
+    return array
 
 
 def _check(content: Any) -> None:

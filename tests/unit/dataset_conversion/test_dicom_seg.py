@@ -91,12 +91,15 @@ def test_what_cannot_be_a_label_is_named(tmp_path):
     tilt = (np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0)
     oblique = write_series(tmp_path / "oblique", hounsfield(12), "P1", orientation=tilt)
     turned = write_seg(tmp_path / "turned.dcm", oblique, label, NAMES)
+    thinner = write_series(tmp_path / "thin", hounsfield(12), "P1", spacing=(0.7, 0.8, 0.4))
+    thin = write_seg(tmp_path / "thin.dcm", thinner, label, NAMES)
     short = write_series(tmp_path / "short", hounsfield(12)[:5], "P1")
     for path, wanted, message in (
         (overlapping, grid, "its segments overlap, and a voxel has one label"),
         (fraction, grid, "SegmentationType FRACTIONAL); save it as BINARY"),
         (elsewhere, grid, "does not lie on the grid of the image"),
         (turned, grid, "does not lie on the grid of the image"),
+        (thin, grid, "does not lie on the grid of the image"),
         (write_seg(tmp_path / "s", files, label, NAMES), read_series(short).geometry, "outside"),
         (write_object(tmp_path / "bare.dcm", "SEG"), grid, "has no SegmentSequence, "),
     ):
