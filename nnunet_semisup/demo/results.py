@@ -35,6 +35,11 @@ class Result:
     missed: int
     seconds_per_step: float
 
+    @property
+    def short_name(self) -> str:
+        """The trainer's name without what all trainers' names begin with."""
+        return self.method.trainer.removeprefix("nnUNetTrainer")
+
     def mean(self, metric: str) -> float:
         """Mean over the classes in which it is defined."""
         return _mean([values[metric] for values in self.means.values()])
@@ -86,23 +91,50 @@ def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
     return statistics.median(times) / steps_per_epoch if times else math.nan
 
 
+def reference_result(results: Sequence[Result]) -> Result:
+    """What the others are compared with: the labeled cases alone, or the first without them."""
+    alone = [result for result in results if not result.method.uses_unlabeled]
+    return (alone or list(results))[0]
+
+
+def gains(results: Sequence[Result]) -> dict[str, float]:
+    """By how much the best of the others exceeds the reference in each case.
+
+    The Dice itself where there are no others.
+    """
+    reference = reference_result(results)
+    others = [result for result in results if result is not reference]
+    if not others:
+        return {case: reference.case_dice(case) for case in reference.dice}
+    best = max(others, key=lambda result: result.mean("Dice"))
+    return {case: best.case_dice(case) - reference.case_dice(case) for case in reference.dice}
+
+
 def chosen_cases(results: Sequence[Result]) -> list[str]:
-    """The cases with the highest and the lowest Dice, averaged over classes and trainers."""
-    names = sorted(results[0].dice)
-    ranked = sorted(names, key=lambda case: _mean([result.case_dice(case) for result in results]))
-    return list(dict.fromkeys([ranked[-1], ranked[0]]))
+    """The cases with the largest, the median and the smallest gain."""
+    gain = gains(results)
+    ranked = sorted(gain, key=lambda case: (-gain[case], case))
+    return list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
 
 
-def verdict(results: Sequence[Result]) -> str:
-    """A sentence that says which trainer has the highest mean Dice, whichever it is."""
-    ranked = sorted(results, key=lambda result: -result.mean("Dice"))
-    cases = len(results[0].dice)
-    if len(ranked) == 1:
-        return f"Mean Dice {ranked[0].mean('Dice'):.4f} on {cases} test cases."
-    first, second = ranked[0], ranked[1]
-    better = sum(first.case_dice(case) > second.case_dice(case) for case in first.dice)
-    return (
-        f"On these {cases} test cases {first.method.trainer} has the highest mean Dice, "
-        f"{first.mean('Dice'):.4f} against {second.mean('Dice'):.4f} of {second.method.trainer}, "
-        f"and the higher Dice of the two in {better} cases."
-    )
+def verdict(results: Sequence[Result], settings: Settings) -> str:
+    """How each trainer compares with the reference, whichever is better, one sentence each."""
+    reference = reference_result(results)
+    cases = len(reference.dice)
+    labels = "" if reference.method.uses_unlabeled else ", from the labeled scans alone"
+    sentences = [
+        f"Mean Dice on {cases} test cases: {reference.mean('Dice'):.3f} by "
+        f"{reference.method.trainer}{labels}."
+    ]
+    for result in results:
+        if result is reference:
+            continue
+        difference = 100 * (result.mean("Dice") - reference.mean("Dice"))
+        better = sum(result.case_dice(case) > reference.case_dice(case) for case in result.dice)
+        scans = f", with {settings.counts.unlabeled} unlabeled scans"
+        sentences.append(
+            f"{result.mean('Dice'):.3f} by {result.method.trainer}"
+            f"{scans if result.method.uses_unlabeled else ''}: {abs(difference):.1f} points "
+            f"{'more' if difference > 0 else 'less'}, the higher Dice in {better} of {cases} cases."
+        )
+    return " ".join(sentences)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from nnunet_semisup.demo.dataset import Counts, label_path, write_phantom
 from nnunet_semisup.demo.report import CAVEAT, write_report
 from nnunet_semisup.demo.results import chosen_cases, read_results, seconds_per_step, verdict
 from nnunet_semisup.demo.settings import Layout, Settings
 from nnunet_semisup.demo.stages import Stages
 
-SUPERVISED, VQSEG = "nnUNetTrainerSupervised", "nnUNetTrainerVQSeg"
+SUPERVISED, PSEUDO = "nnUNetTrainerSupervised", "nnUNetTrainerPseudoLabel"
 CASES = ("test_00", "test_01", "test_02")
+SETTINGS = Settings(counts=Counts(2, 2, len(CASES)))
 
 
 def evaluation(dice):
@@ -47,65 +50,77 @@ def evaluation(dice):
 @pytest.fixture
 def layout(tmp_path):
     layout = Layout(tmp_path)
+    layout.raw.mkdir()
+    write_phantom(layout.raw_dataset, SETTINGS.counts, 0)
     scores = {
         SUPERVISED: [(0.9, 0.5), (0.6, 0.0), (0.8, 0.4)],
-        VQSEG: [(0.8, 0.6), (0.5, 0.1), (0.9, None)],
+        PSEUDO: [(0.8, 0.6), (0.5, 0.1), (0.9, None)],
     }
     for trainer, dice in scores.items():
-        overlays = layout.predictions(trainer) / "overlays"
-        overlays.mkdir(parents=True)
+        layout.predictions(trainer).mkdir(parents=True)
         path = layout.predictions(trainer) / "semisup_evaluation.json"
         path.write_text(json.dumps(evaluation(dice)))
         for case in CASES:
-            Figure(figsize=(2, 1)).savefig(overlays / f"{case}.png")
+            reference = label_path(layout.raw_dataset, "test", case)
+            shutil.copy(reference, layout.predictions(trainer) / reference.name)
         fold = layout.fold(trainer)
         fold.mkdir(parents=True)
         Figure(figsize=(1, 1)).savefig(fold / "progress.png")
         times = "".join(f"Epoch time: {t} s\n" for t in (50.0, 10.0, 12.0))
         (fold / "training_log_1.txt").write_text(times)
-    Figure(figsize=(1, 1)).savefig(layout.fold(VQSEG) / "semisup_codebook.png")
+    Figure(figsize=(1, 1)).savefig(layout.fold(PSEUDO) / "semisup_codebook.png")
     return layout
 
 
 def test_numbers_of_the_table(layout):
-    supervised, vqseg = read_results(Settings(), layout)
+    supervised, pseudo = read_results(SETTINGS, layout)
     assert supervised.mean("Dice") == pytest.approx((2.3 / 3 + 0.9 / 3) / 2)
-    assert vqseg.mean("Dice") == pytest.approx((2.2 / 3 + 0.7 / 2) / 2)
+    assert pseudo.mean("Dice") == pytest.approx((2.2 / 3 + 0.7 / 2) / 2)
     assert supervised.missed == 1
-    assert vqseg.case_dice("test_02") == pytest.approx(0.9)
-    assert vqseg.seconds_per_step == pytest.approx(12 / 25)
+    assert pseudo.case_dice("test_02") == pytest.approx(0.9)
+    assert pseudo.seconds_per_step == pytest.approx(12 / 25)
 
 
 def test_time_of_a_step_without_logs_is_unknown(tmp_path):
     assert math.isnan(seconds_per_step(tmp_path, 25))
 
 
-def test_the_better_trainer_is_named_first_whichever_it_is(layout):
-    results = read_results(Settings(), layout)
-    assert verdict(results).startswith(f"On these 3 test cases {VQSEG} has the highest mean Dice")
+def test_gain_is_said_whichever_way_it_goes(layout):
+    sentence = verdict(read_results(SETTINGS, layout), SETTINGS)
+    assert f"0.533 by {SUPERVISED}, from the labeled scans alone" in sentence
+    assert f"0.542 by {PSEUDO}, with 2 unlabeled scans: 0.8 points more" in sentence
+    assert "the higher Dice in 1 of 3 cases" in sentence
     path = layout.predictions(SUPERVISED) / "semisup_evaluation.json"
     path.write_text(json.dumps(evaluation([(1.0, 0.9)] * 3)))
-    sentence = verdict(read_results(Settings(), layout))
-    assert sentence.startswith(f"On these 3 test cases {SUPERVISED} has the highest mean Dice")
-    assert "in 3 cases" in sentence
+    sentence = verdict(read_results(SETTINGS, layout), SETTINGS)
+    assert "40.8 points less, the higher Dice in 0 of 3 cases" in sentence
 
 
-def test_best_and_worst_case_are_shown(layout):
-    assert chosen_cases(read_results(Settings(), layout)) == ["test_02", "test_01"]
+def test_order_of_the_trainers_does_not_change_what_they_are_compared_with(layout):
+    results = read_results(SETTINGS, layout)
+    assert verdict(results[::-1], SETTINGS) == verdict(results, SETTINGS)
+
+
+def test_cases_of_largest_median_and_smallest_gain_are_shown(layout):
+    assert chosen_cases(read_results(SETTINGS, layout)) == ["test_02", "test_01", "test_00"]
 
 
 def test_report_is_one_file_with_its_pictures(layout, capsys):
     stages = Stages(layout.stages, dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed"), "x"))
     stages.environment["nnUNet_results"] = "x"
     stages.step("phantom", "Phantom", lambda: None)
-    path = write_report(Settings(), layout, stages)
+    path = write_report(SETTINGS, layout, stages)
     text = path.read_text(encoding="utf-8")
     sources = re.findall(r'src="([^"]{0,30})', text)
-    assert len(sources) == 5
+    assert len(sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert CAVEAT in text
+    first_picture = text.index("<img")
+    assert (
+        text.index("points more") < first_picture < text.index("<table>") < text.index("Data</h2>")
+    )
     assert "semisup_codebook.png" in text
     assert "semisup_code_maps.png" not in text
     printed = capsys.readouterr().out
-    for word in (SUPERVISED, VQSEG, "Dice small organ", "s/step", "0.48", CAVEAT):
+    for word in (SUPERVISED, PSEUDO, "Dice small organ", "s/step", "0.48", CAVEAT):
         assert word in printed
