@@ -94,7 +94,7 @@ def test_trainers_accept_the_budget():
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_trainer_takes_what_the_demo_sets(method, device):
-    """Budget and seed, and on a CPU what concerns speed: the method's own values are its defaults."""
+    """Budget, seed and, on a CPU, speed: the method's own values stay its defaults."""
     text = run.training_settings(Settings(device=device), method.trainer)
     values = read_overrides(getattr(trainers, method.trainer), text)
     budget = {
