@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_semisup.demo.dataset import ENDING, image_path, label_path
-from nnunet_semisup.demo.phantom import LABELS
+from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.results import Result
 from nnunet_semisup.demo.settings import Layout, Settings
 
@@ -21,8 +22,7 @@ Array = npt.NDArray[np.generic]
 
 TRAINER_COLORS = ("#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-ORGAN_COLORS = ("#e6a700", "#1f9de0")
-ORGANS = tuple(zip(list(LABELS)[1:], ORGAN_COLORS, strict=True))
+ORGAN_COLOR = "#e6a700"
 SHOWN_SCANS = 8
 PANEL = 2.7
 """Inches of a panel's side."""
@@ -44,15 +44,17 @@ def draw_comparison(
         for axis, result in zip(row[1:], results, strict=True):
             prediction = _read(layout.predictions(result.method.trainer) / f"{case}{ENDING}")
             _show(axis, image, prediction, reference)
-            axis.set_title(f"Dice {result.case_dice(case):.2f}", fontsize=9)
+            axis.set_title(f"Dice {result.dice[case]:.2f}", fontsize=9)
     for axis, result in zip(panels[0, 1:], results, strict=True):
         title = f"{result.short_name}\n{_used(result, settings)}\n{axis.get_title()}"
         axis.set_title(title, fontsize=9)
     figure.legend(
-        handles=[Patch(color=color, label=name) for name, color in ORGANS]
-        + [Patch(facecolor="none", edgecolor="white", label="outline: reference")],
+        handles=[
+            Patch(color=ORGAN_COLOR, label=f"{ORGAN}: reference, predictions"),
+            Patch(facecolor="none", edgecolor="white", label="reference"),
+        ],
         loc="outside lower center",
-        ncols=3,
+        ncols=2,
         fontsize=9,
         facecolor="#999999",
     )
@@ -84,33 +86,26 @@ def draw_scans(settings: Settings, layout: Layout) -> Figure:
 
 
 def draw_dice(results: Sequence[Result]) -> Figure:
-    """Dice of every test case, one panel a class, one color a trainer; lines are the means.
-
-    The cases are ordered by the Dice of the first trainer.
-    """
-    classes = list(results[0].means)
-    figure = Figure(figsize=(5 * len(classes), 3.8), dpi=90, layout="constrained")
-    panels = figure.subplots(1, len(classes), squeeze=False, sharey=True)[0]
-    for axis, name in zip(panels, classes, strict=True):
-        cases = sorted(results[0].dice, key=lambda case: results[0].dice[case][name])
-        for number, result in enumerate(results):
-            color = TRAINER_COLORS[number % len(TRAINER_COLORS)]
-            axis.plot(
-                range(len(cases)),
-                [result.dice[case][name] for case in cases],
-                MARKERS[number % len(MARKERS)],
-                color=color,
-                label=result.method.trainer,
-            )
-            axis.axhline(result.means[name]["Dice"], color=color, linewidth=1, linestyle="dashed")
-        axis.set_title(name)
-        axis.set_ylim(-0.02, 1.02)
-        axis.grid(axis="y", alpha=0.3)
-        axis.set_xticks([])
-        axis.set_xlabel(f"test case, in the order of {results[0].short_name}")
-    panels[0].set_ylabel("Dice")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(results))
+    """Dice of every test case, in the order of the first trainer; dashed lines are the means."""
+    cases = sorted(results[0].dice, key=lambda case: results[0].dice[case])
+    figure = Figure(figsize=(9, 3.8), dpi=90, layout="constrained")
+    axis = figure.subplots()
+    for number, result in enumerate(results):
+        color = TRAINER_COLORS[number % len(TRAINER_COLORS)]
+        axis.plot(
+            range(len(cases)),
+            [result.dice[case] for case in cases],
+            MARKERS[number % len(MARKERS)],
+            color=color,
+            label=result.method.trainer,
+        )
+        axis.axhline(result.means["Dice"], color=color, linewidth=1, linestyle="dashed")
+    axis.set_ylim(-0.02, 1.02)
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_xticks([])
+    axis.set_xlabel(f"test cases, in the order of {results[0].short_name}")
+    axis.set_ylabel("Dice")
+    figure.legend(loc="outside lower center", ncols=len(results))
     return figure
 
 
@@ -122,14 +117,13 @@ def _read(path: Path) -> Array:
 def _show(
     axis: Axes, image: Array, labels: Array | None = None, reference: Array | None = None
 ) -> None:
-    """A scan, over it the organs of ``labels`` in color and those of ``reference`` in outline."""
+    """A scan, over it ``labels`` in color and ``reference`` in outline."""
     axis.imshow(image, cmap="gray", vmin=np.percentile(image, 1), vmax=np.percentile(image, 99.5))
     axis.axis("off")
-    for value, (_, color) in enumerate(ORGANS, start=1):
-        if labels is not None and (labels == value).any():
-            axis.contourf(labels == value, [0.5, 1], colors=[color], alpha=0.55)
-        if reference is not None:
-            axis.contour(reference == value, [0.5], colors="white", linewidths=1.2)
+    if labels is not None and labels.any():
+        axis.imshow(np.ma.masked_equal(labels, 0), cmap=ListedColormap([ORGAN_COLOR]), alpha=0.5)
+    if reference is not None:
+        axis.contour(reference, [0.5], colors="white", linewidths=1.2)
 
 
 def save_small(figure: Figure, path: Path) -> None:

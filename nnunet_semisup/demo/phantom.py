@@ -18,11 +18,13 @@ from scipy import ndimage
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-LABELS = {"background": 0, "large organ": 1, "small organ": 2}
-SIZE = 96
+ORGAN = "organ"
+LABELS = {"background": 0, ORGAN: 1}
+SIZE = 64
 """Pixels of a side."""
-SPACING = 3.0
+SPACING = 4.5
 """Millimetres of a pixel."""
+LOOKALIKES = 3
 LABELED_REACH = 0.25
 """The part of each scale that the labeled cases cover."""
 
@@ -43,22 +45,19 @@ def make_case(
     rng = np.random.default_rng(seed)
     phase, noise, bias, form, blur = rng.uniform(0, 1, 5) * reach
     body = _Body(rng, form)
-    large, small = body.organs()
+    organ, neighbour = body.organs()
     clean = body.tissue(phase)
-    for mask in body.lookalikes(large | small):
-        clean[mask] = rng.uniform(0.2, 0.6) + 0.4 * phase + 0.05 * _random_field(rng, 0.03)[mask]
+    for mask in body.lookalikes(organ | neighbour):
+        clean[mask] = rng.uniform(0.1, 0.45) + 0.05 * _random_field(rng, 0.04)[mask]
         if rng.random() < 0.5:
-            clean[_inside(mask)] -= rng.uniform(0.5, 1.0)
-    capsule = ndimage.binary_dilation(large | small) & body.inner & ~large & ~small
+            clean[_inside(mask)] -= rng.uniform(0.3, 0.7)
+    capsule = ndimage.binary_dilation(organ | neighbour) & body.inner & ~organ & ~neighbour
     clean[capsule] = np.minimum(clean[capsule], -0.15)
-    vessels = 0.3 * (_random_field(rng, 0.025) > 1.3)
-    clean[large] = (_between(0.85, 0.3, phase) + 0.1 * _random_field(rng, 0.04) + vessels)[large]
-    clean[small] = (_between(1.15, -0.1, phase) + 0.1 * _random_field(rng, 0.03))[small]
-    clean[_inside(small)] -= _between(0.5, -0.4, phase)
-    image = _acquire(rng, clean, noise, bias, blur)
-    label = large.astype(np.uint8)
-    label[small] = 2
-    return image, label
+    clean[neighbour] = _between(1.1, 0.8, phase) + 0.1 * _random_field(rng, 0.04)[neighbour]
+    clean[_inside(neighbour)] -= 0.6
+    vessels = 0.3 * (_random_field(rng, 0.03) > 1.3)
+    clean[organ] = (_between(0.85, 0.4, phase) + 0.1 * _random_field(rng, 0.04) + vessels)[organ]
+    return _acquire(rng, clean, noise, bias, blur), organ.astype(np.uint8)
 
 
 class _Body:
@@ -75,7 +74,7 @@ class _Body:
         self.tilt = rng.uniform(-1, 1) * _between(0.05, 0.35, form)
         self.side = 1 if rng.random() < 0.5 else -1
         self.mask = _blob(rng, self.shift, self.radii, self.tilt, 0.04)
-        coat = int(rng.integers(2, 4 + round(3 * form)))
+        coat = int(rng.integers(1, 3 + round(2 * form)))
         self.inner = ndimage.binary_erosion(self.mask, iterations=coat)
         self.spine = _blob(rng, self._place(0.6, 0), np.array([0.15, 0.15]), 0, 0.05)
 
@@ -112,7 +111,7 @@ class _Body:
         """Four structures on the other side that are as gray as the organs."""
         rng = self.rng
         found = []
-        for _ in range(4):
+        for _ in range(LOOKALIKES):
             place = self._place(rng.uniform(-0.6, 0.35), -rng.uniform(0.15, 0.6))
             radii = rng.uniform(0.1, 0.26, 2)
             blob = _blob(rng, place, radii, rng.uniform(0, np.pi), 0.15)
@@ -121,8 +120,8 @@ class _Body:
 
     def tissue(self, phase: float) -> Array:
         """Gray values of everything but organs and look-alikes; soft tissue is about 0."""
-        texture = 0.12 * _random_field(self.rng, 0.03) + 0.12 * _random_field(self.rng, 0.1)
-        gray = np.where(self.mask, _between(1.3, 0.6, phase), -1.2)
+        texture = 0.12 * _random_field(self.rng, 0.04) + 0.12 * _random_field(self.rng, 0.1)
+        gray = np.where(self.mask, _between(1.3, 0.8, phase), -1.2)
         gray = np.where(self.inner, texture, gray)
         gray[self.spine] = _between(1.0, 0.7, phase)
         gray[_inside(self.spine)] = 0.2
@@ -133,11 +132,11 @@ def _acquire(
     rng: np.random.Generator, clean: Array, noise: float, bias: float, blur: float
 ) -> npt.NDArray[np.int16]:
     """The scan of what is there: blurred, noisy, brighter on one side than on another."""
-    shown = ndimage.gaussian_filter(clean, _between(0.5, 1.1, blur))
+    shown = ndimage.gaussian_filter(clean, _between(0.35, 1.0, blur))
     white = rng.standard_normal((SIZE, SIZE))
-    grain = _between(1, 0.6, blur) * white + 0.8 * blur * _random_field(rng, 0.008)
-    shown = shown + _between(0.08, 0.4, noise) * grain
-    field = np.exp(_between(0.05, 0.3, bias) * _random_field(rng, 0.35))
+    grain = _between(1, 0.6, blur) * white + 0.8 * blur * _random_field(rng, 0.012)
+    shown = shown + _between(0.08, 0.5, noise) * grain
+    field = np.exp(_between(0.05, 0.2, bias) * _random_field(rng, 0.35))
     return np.clip(np.round((100 + 40 * shown) * field), 1, 255).astype(np.int16)
 
 
@@ -147,7 +146,7 @@ def _between(start: float, end: float, along: float) -> float:
 
 def _inside(mask: Mask) -> Mask:
     """What is left of a structure without its wall."""
-    core: Mask = ndimage.binary_erosion(mask, iterations=3)
+    core: Mask = ndimage.binary_erosion(mask, iterations=2)
     return core
 
 

@@ -98,17 +98,14 @@ def write_report(settings: Settings, layout: Layout, stages: Stages) -> Path:
 
 
 def results_table(results: Sequence[Result], settings: Settings) -> Table:
-    """A line a trainer: Dice of each class, then means over the classes, steps and seconds."""
-    classes = list(results[0].means)
+    """A line a trainer: means over the test cases, steps and seconds."""
     units = {"HD95": "HD95 (mm)", "ASD": "ASD (mm)"}
-    header = ["trainer", *(f"Dice {name}" for name in classes)]
-    header += [f"{units.get(metric, metric)}" for metric in METRICS]
+    header = ["trainer", *(units.get(metric, metric) for metric in METRICS)]
     header += ["missed", "steps", "s/step"]
     rows: list[list[object]] = [
         [
             result.method.trainer,
-            *(result.means[name]["Dice"] for name in classes),
-            *(result.mean(metric) for metric in METRICS),
+            *(result.means[metric] for metric in METRICS),
             result.missed,
             settings.steps,
             "-" if math.isnan(result.seconds_per_step) else f"{result.seconds_per_step:.2f}",
@@ -122,9 +119,9 @@ def _data(settings: Settings) -> str:
     counts = settings.counts
     changed = "".join(f" {trainer}: {values}." for trainer, values in settings.overrides)
     return (
-        f"Made-up slices of {SIZE} x {SIZE} pixels with two organs: {counts.labeled} with labels, "
+        f"Made-up slices of {SIZE} x {SIZE} pixels with an organ: {counts.labeled} with labels, "
         f"{counts.unlabeled} without, {counts.test} for testing, seed {settings.seed}. They vary "
-        "in phase (how the organs stand out from what surrounds them), noise, bias field, form and "
+        "in phase (how the organ stands out from what surrounds it), noise, bias field, form and "
         f"blur. The labeled ones lie in the first {100 * LABELED_REACH:.0f} % of each scale, the "
         "unlabeled and the test cases anywhere. Unlabeled cases are used by the trainers other "
         f"than nnUNetTrainerSupervised. {CONFIGURATION}, final weights, no test-time augmentation."
@@ -135,10 +132,9 @@ def _data(settings: Settings) -> str:
 def _notes(results: Sequence[Result]) -> str:
     count = len(results[0].dice)
     return (
-        f"Means over {count} cases, then over the organs. Missed: organs of which nothing was "
-        "predicted; they count as Dice 0 and as a distance of the image's diagonal. Seconds a "
-        f"step: median epoch over its steps; {VALIDATION_BATCHES} validation batches are part of "
-        "an epoch."
+        f"Means over {count} cases. Missed: cases in which nothing was predicted; they count as "
+        "Dice 0 and as a distance of the image's diagonal. Seconds a step: median epoch over its "
+        f"steps; {VALIDATION_BATCHES} validation batches are part of an epoch."
     )
 
 

@@ -28,6 +28,7 @@ from nnunet_semisup.demo.stages import StageFailedError, Stages
 from nnunet_semisup.registry import find_method
 
 MOST_FEATURES = 64
+BATCH_SIZE = 4
 
 
 def environment(layout: Layout) -> dict[str, str]:
@@ -71,12 +72,18 @@ def training_settings(settings: Settings, trainer: str) -> str:
 
 
 def shrink_plan(path: Path) -> None:
-    """Cut the channels of the plan's network, so that a training takes minutes on a CPU."""
+    """Cut the channels of the plan's network and set its batch: minutes on a CPU.
+
+    nnU-Net plans batches that are small in proportion to the labeled cases, here of two.
+    """
     plans = json.loads(path.read_text(encoding="utf-8"))
-    network = plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
+    configuration = plans["configurations"][CONFIGURATION]
+    network = configuration["architecture"]["arch_kwargs"]
     features = [min(channels // 4, MOST_FEATURES) for channels in network["features_per_stage"]]
     print(f"{path.name}: features_per_stage {network['features_per_stage']} -> {features}")
     network["features_per_stage"] = features
+    print(f"{path.name}: batch_size {configuration['batch_size']} -> {BATCH_SIZE}")
+    configuration["batch_size"] = BATCH_SIZE
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 

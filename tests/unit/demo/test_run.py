@@ -17,17 +17,17 @@ from nnunet_semisup.trainers.hyperparameters import read_overrides
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 
 
-def test_network_of_the_plan_is_cut_and_nothing_else(tmp_path):
-    def plan(features):
+def test_channels_and_batch_of_the_plan_are_set_and_nothing_else(tmp_path):
+    def plan(features, batch_size):
         network = {"n_stages": 7, "features_per_stage": features}
-        return {
-            "configurations": {"2d": {"batch_size": 2, "architecture": {"arch_kwargs": network}}}
-        }
+        configuration = {"batch_size": batch_size, "architecture": {"arch_kwargs": network}}
+        return {"configurations": {"2d": configuration}}
 
     path = tmp_path / "plans.json"
-    path.write_text(json.dumps(plan([32, 64, 128, 256, 512, 512, 512])))
+    path.write_text(json.dumps(plan([32, 64, 128, 256, 512, 512, 512], 2)))
     run.shrink_plan(path)
-    assert json.loads(path.read_text(encoding="utf-8")) == plan([8, 16, 32, 64, 64, 64, 64])
+    expected = plan([8, 16, 32, 64, 64, 64, 64], run.BATCH_SIZE)
+    assert json.loads(path.read_text(encoding="utf-8")) == expected
     assert [p.name for p in tmp_path.iterdir()] == ["plans.json"]
 
 
