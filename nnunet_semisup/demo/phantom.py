@@ -68,10 +68,10 @@ class _Body:
 
     def __init__(self, rng: np.random.Generator, form: float) -> None:
         self.rng, self.form = rng, form
-        self.shift = rng.uniform(-1, 1, 2) * _between(0.03, 0.12, form)
+        self.shift = rng.uniform(-1, 1, 2) * _between(0.03, 0.1, form)
         stretch = rng.uniform(-1, 1) * _between(0.02, 0.12, form)
         self.radii = np.array([0.72 * (1 - stretch), 0.86 * (1 + stretch)])
-        self.tilt = rng.uniform(-1, 1) * _between(0.05, 0.35, form)
+        self.tilt = rng.uniform(-1, 1) * _between(0.05, 0.25, form)
         self.side = 1 if rng.random() < 0.5 else -1
         self.mask = _blob(rng, self.shift, self.radii, self.tilt, 0.04)
         coat = int(rng.integers(1, 3 + round(2 * form)))
@@ -88,13 +88,13 @@ class _Body:
     def organs(self) -> tuple[Mask, Mask]:
         """The large organ and the small one, which touches or nearly touches it."""
         rng, form = self.rng, self.form
-        grown = 1 + rng.uniform(-1, 1, 2) * _between(0.05, 0.3, form)
+        grown = 1 + rng.uniform(-1, 1, 2) * _between(0.05, 0.2, form)
         large = _blob(
             rng,
             self._place(rng.uniform(-0.3, -0.05), rng.uniform(0.3, 0.4)),
             np.array([0.36, 0.32]) * grown[0] * rng.uniform(0.9, 1.1, 2),
             self.tilt + rng.uniform(-0.6, 0.6),
-            _between(0.1, 0.22, form),
+            _between(0.1, 0.18, form),
         )
         small = _blob(
             rng,
@@ -136,7 +136,7 @@ def _acquire(
     white = rng.standard_normal((SIZE, SIZE))
     grain = _between(1, 0.6, blur) * white + 0.8 * blur * _random_field(rng, 0.012)
     shown = shown + _between(0.08, 0.5, noise) * grain
-    field = np.exp(_between(0.05, 0.2, bias) * _random_field(rng, 0.35))
+    field = np.exp(_between(0.05, 0.25, bias) * _random_field(rng, 0.35))
     return np.clip(np.round((100 + 40 * shown) * field), 1, 255).astype(np.int16)
 
 

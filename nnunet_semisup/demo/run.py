@@ -54,7 +54,7 @@ def training_settings(settings: Settings, trainer: str) -> str:
         "num_epochs": f"{settings.epochs}",
         "num_iterations_per_epoch": f"{settings.steps_per_epoch}",
         "num_val_iterations_per_epoch": f"{VALIDATION_BATCHES}",
-        "save_every": "3",
+        "save_every": "2",
         "seed": f"{settings.seed}",
     }
     if settings.device == "cpu":

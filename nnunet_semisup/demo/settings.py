@@ -36,8 +36,8 @@ class Settings:
     """
 
     trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerPseudoLabel")
-    steps: int = 1200
-    steps_per_epoch: int = 100
+    steps: int = 3000
+    steps_per_epoch: int = 250
     counts: Counts = DEFAULT_COUNTS
     overrides: tuple[tuple[str, str], ...] = ()
     seed: int = 0
