@@ -18,13 +18,13 @@ from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.results import Result
 from nnunet_semisup.demo.settings import Layout, Settings
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[np.int16]
 
 TRAINER_COLORS = ("#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 ORGAN_COLOR = "#e6a700"
 SHOWN_SCANS = 8
-PANEL = 2.7
+PANEL = 2.2
 """Inches of a panel's side."""
 
 
@@ -50,8 +50,8 @@ def draw_comparison(
         axis.set_title(title, fontsize=9)
     figure.legend(
         handles=[
-            Patch(color=ORGAN_COLOR, label=f"{ORGAN}: reference, predictions"),
-            Patch(facecolor="none", edgecolor="white", label="reference"),
+            Patch(color=ORGAN_COLOR, label=f"{ORGAN}, as labeled or predicted"),
+            Patch(facecolor="none", edgecolor="white", label="outline of the reference"),
         ],
         loc="outside lower center",
         ncols=2,
