@@ -75,6 +75,17 @@ def test_a_finished_demo_only_writes_its_report_again(finished):
     assert [line for line in again.stdout.splitlines() if line.startswith(TRAINERS)] == table
 
 
+def test_a_third_trainer_can_be_added_to_a_finished_demo(finished):
+    root, _ = finished
+    more = demo(root, "--trainers", *TRAINERS, "nnUNetTrainerVQSeg")
+    assert more.returncode == 0, more.stdout
+    trained = [line for line in more.stdout.splitlines() if "nnUNetv2_train " in line]
+    assert [line.split("-tr ")[1].split()[0] for line in trained] == ["nnUNetTrainerVQSeg"]
+    text = (root / "demo" / "report" / "index.html").read_text(encoding="utf-8")
+    for word in (*TRAINERS, "nnUNetTrainerVQSeg", "semisup_codebook.png"):
+        assert word in text
+
+
 def test_other_settings_for_the_same_folder_are_refused(finished):
     root, _ = finished
     refused = demo(root, "--seed", "1")
