@@ -12,22 +12,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.demo.figures import draw_dice, draw_overlays, save_small
+from nnunet_semisup.demo.figures import draw_comparison, draw_dice, draw_scans, save_small
+from nnunet_semisup.demo.phantom import LABELED_REACH, SIZE
 from nnunet_semisup.demo.results import METRICS, Result, chosen_cases, read_results, verdict
-from nnunet_semisup.demo.settings import VALIDATION_BATCHES, Layout, Settings
+from nnunet_semisup.demo.settings import CONFIGURATION, VALIDATION_BATCHES, Layout, Settings
 from nnunet_semisup.demo.stages import Record, Stages
 from nnunet_semisup.evaluation.tables import format_table
 
 Table = tuple[list[str], list[list[object]]]
 
 CAVEAT = (
-    "A few hundred steps with a small network on a made-up data set prove nothing about the "
-    "methods: another seed may turn the order around. The demo shows that the whole path works "
-    "and what its files look like."
+    "The data set is made up so that the labeled scans cover a part of what varies and the "
+    "unlabeled ones cover the rest. It shows what unlabeled scans can do where that is so, not how "
+    "much they will do on yours."
 )
 BUDGET = (
     "All trainers made the same number of steps. A step of a semi-supervised trainer computes more "
-    "(see the seconds), so that the supervised one could have made more steps in the same time."
+    "(see the seconds)."
 )
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
@@ -36,6 +37,7 @@ th, td { padding: .25em .7em; border-bottom: 1px solid #ccc; text-align: left; }
 img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; }
 code, pre { background: #f3f3f3; } pre { padding: .7em; overflow-x: auto; font-size: 13px; }
 .columns { display: flex; gap: 1em; } .columns > * { flex: 1; min-width: 0; }
+.verdict { font-size: 1.2em; }
 .note { border-left: 4px solid #d0a000; padding: .2em 1em; background: #fffbe8; }
 """
 
@@ -56,25 +58,32 @@ def write_report(settings: Settings, layout: Layout, stages: Stages) -> Path:
     results = read_results(settings, layout)
     records = _records(settings, stages)
     layout.report.mkdir(exist_ok=True)
-    dice, overlays = layout.report / "dice.png", layout.report / "overlays.png"
+    comparison, scans, dice = (
+        layout.report / f"{name}.png" for name in ("comparison", "scans", "dice")
+    )
+    shown = draw_comparison(results, chosen_cases(results), settings, layout)
+    save_small(shown, comparison)
+    save_small(draw_scans(settings, layout), scans)
     save_small(draw_dice(results), dice)
-    save_small(draw_overlays(results, chosen_cases(results), layout), overlays)
     header, rows = results_table(results, settings)
-    print(f"\n{format_table(header, rows)}\n\n{verdict(results)}\n{CAVEAT}")
+    summary = verdict(results, settings)
+    print(f"\n{format_table(header, rows)}\n\n{summary}\n{CAVEAT}")
     parts = [
         "<h1>nnunet-semisup: demo</h1>",
-        _paragraph(_data(settings)),
+        f'<p class="verdict">{html.escape(summary)}</p>',
+        _figure(
+            comparison,
+            "The test cases in which unlabeled scans help most, in the middle, and least "
+            "(difference of Dice to the first prediction).",
+        ),
         _html_table((header, rows)),
-        _paragraph(verdict(results)),
         f'<p class="note">{html.escape(CAVEAT)}</p>',
         _paragraph(f"{BUDGET} {_notes(results)}"),
+        "<h2>Data</h2>",
+        _paragraph(_data(settings)),
+        _figure(scans, "All or the first of the labeled and of the unlabeled scans."),
         "<h2>Test cases</h2>",
         _figure(dice, "Dice of each test case; dashed: mean."),
-        _figure(
-            overlays,
-            "Reference (solid) and prediction (dashed) of the cases with the highest and the "
-            "lowest Dice, averaged over the trainers.",
-        ),
         "<h2>Training</h2>",
         *_training(results, layout),
         "<h2>Commands</h2>",
@@ -89,17 +98,14 @@ def write_report(settings: Settings, layout: Layout, stages: Stages) -> Path:
 
 
 def results_table(results: Sequence[Result], settings: Settings) -> Table:
-    """A line a trainer: Dice of each class, then means over the classes, steps and seconds."""
-    classes = list(results[0].means)
+    """A line a trainer: means over the test cases, steps and seconds."""
     units = {"HD95": "HD95 (mm)", "ASD": "ASD (mm)"}
-    header = ["trainer", *(f"Dice {name}" for name in classes)]
-    header += [f"{units.get(metric, metric)}" for metric in METRICS]
+    header = ["trainer", *(units.get(metric, metric) for metric in METRICS)]
     header += ["missed", "steps", "s/step"]
     rows: list[list[object]] = [
         [
             result.method.trainer,
-            *(result.means[name]["Dice"] for name in classes),
-            *(result.mean(metric) for metric in METRICS),
+            *(result.means[metric] for metric in METRICS),
             result.missed,
             settings.steps,
             "-" if math.isnan(result.seconds_per_step) else f"{result.seconds_per_step:.2f}",
@@ -113,21 +119,22 @@ def _data(settings: Settings) -> str:
     counts = settings.counts
     changed = "".join(f" {trainer}: {values}." for trainer, values in settings.overrides)
     return (
-        f"Phantom with two organs, {' x '.join(map(str, settings.shape))} voxels: {counts.labeled} "
-        f"cases with labels, {counts.unlabeled} without, {counts.test} for testing, seed "
-        f"{settings.seed}. Unlabeled cases are used by the trainers other than "
-        f"nnUNetTrainerSupervised. {settings.configuration}, final weights, no test-time "
-        f"augmentation.{changed}"
+        f"Made-up slices of {SIZE} x {SIZE} pixels with an organ: {counts.labeled} with labels, "
+        f"{counts.unlabeled} without, {counts.test} for testing, seed {settings.seed}. They vary "
+        "in phase (how the organ stands out from what surrounds it), noise, bias field, form and "
+        f"blur. The labeled ones lie in the first {100 * LABELED_REACH:.0f} % of each scale, the "
+        "unlabeled and the test cases anywhere. Unlabeled cases are used by the trainers other "
+        f"than nnUNetTrainerSupervised. {CONFIGURATION}, final weights, no test-time augmentation."
+        f"{changed}"
     )
 
 
 def _notes(results: Sequence[Result]) -> str:
     count = len(results[0].dice)
     return (
-        f"Means over {count} cases, then over the organs. Missed: organs of which nothing was "
-        "predicted; they count as Dice 0 and as a distance of the image's diagonal. Seconds a "
-        f"step: median epoch over its steps; {VALIDATION_BATCHES} validation batches are part of "
-        "an epoch."
+        f"Means over {count} cases. Missed: cases in which nothing was predicted; they count as "
+        "Dice 0 and as a distance of the image's diagonal. Seconds a step: median epoch over its "
+        f"steps; {VALIDATION_BATCHES} validation batches are part of an epoch."
     )
 
 

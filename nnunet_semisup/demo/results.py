@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.settings import Layout, Settings
 from nnunet_semisup.evaluation.names import REPORT_NAME
 from nnunet_semisup.registry import Method, find_method
@@ -23,34 +24,22 @@ class Result:
 
     Attributes:
         method: the trainer's row of the registry.
-        means: mean over the cases of each class and metric, NaN where undefined.
-        dice: Dice of each case and class, NaN where undefined.
-        missed: number of organs in the reference that the prediction lacks altogether.
+        means: mean over the cases of each metric.
+        dice: Dice of each case.
+        missed: number of cases of which nothing was predicted.
         seconds_per_step: median epoch, its validation batches included, over its steps.
     """
 
     method: Method
-    means: dict[str, dict[str, float]]
-    dice: dict[str, dict[str, float]]
+    means: dict[str, float]
+    dice: dict[str, float]
     missed: int
     seconds_per_step: float
 
-    def mean(self, metric: str) -> float:
-        """Mean over the classes in which it is defined."""
-        return _mean([values[metric] for values in self.means.values()])
-
-    def case_dice(self, case: str) -> float:
-        """Mean Dice of a case over the classes in which it is defined."""
-        return _mean(list(self.dice[case].values()))
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return statistics.fmean(defined) if defined else math.nan
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    @property
+    def short_name(self) -> str:
+        """The trainer's name without what all trainers' names begin with."""
+        return self.method.trainer.removeprefix("nnUNetTrainer")
 
 
 def read_results(settings: Settings, layout: Layout) -> list[Result]:
@@ -61,18 +50,13 @@ def read_results(settings: Settings, layout: Layout) -> list[Result]:
 def _read(trainer: str, settings: Settings, layout: Layout) -> Result:
     path = layout.predictions(trainer) / REPORT_NAME
     content = json.loads(path.read_text(encoding="utf-8"))
-    classes = content["summary"]["classes"]
+    summary = content["summary"]["classes"][ORGAN]
+    cases = content["cases"].items()
     return Result(
         method=find_method(trainer),
-        means={
-            name: {metric: _number(values[metric]["mean"]) for metric in METRICS}
-            for name, values in classes.items()
-        },
-        dice={
-            case: {name: _number(value["Dice"]) for name, value in values["classes"].items()}
-            for case, values in content["cases"].items()
-        },
-        missed=sum(values["case_counts"]["prediction_empty"] for values in classes.values()),
+        means={metric: summary[metric]["mean"] for metric in METRICS},
+        dice={case: values["classes"][ORGAN]["Dice"] for case, values in cases},
+        missed=summary["case_counts"]["prediction_empty"],
         seconds_per_step=seconds_per_step(layout.fold(trainer), settings.steps_per_epoch),
     )
 
@@ -86,23 +70,50 @@ def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
     return statistics.median(times) / steps_per_epoch if times else math.nan
 
 
+def reference_result(results: Sequence[Result]) -> Result:
+    """What the others are compared with: the labeled cases alone, or the first without them."""
+    alone = [result for result in results if not result.method.uses_unlabeled]
+    return (alone or list(results))[0]
+
+
+def gains(results: Sequence[Result]) -> dict[str, float]:
+    """By how much the best of the others exceeds the reference in each case.
+
+    The Dice itself where there are no others.
+    """
+    reference = reference_result(results)
+    others = [result for result in results if result is not reference]
+    if not others:
+        return {case: reference.dice[case] for case in reference.dice}
+    best = max(others, key=lambda result: result.means["Dice"])
+    return {case: best.dice[case] - reference.dice[case] for case in reference.dice}
+
+
 def chosen_cases(results: Sequence[Result]) -> list[str]:
-    """The cases with the highest and the lowest Dice, averaged over classes and trainers."""
-    names = sorted(results[0].dice)
-    ranked = sorted(names, key=lambda case: _mean([result.case_dice(case) for result in results]))
-    return list(dict.fromkeys([ranked[-1], ranked[0]]))
+    """The cases with the largest, the median and the smallest gain."""
+    gain = gains(results)
+    ranked = sorted(gain, key=lambda case: (-gain[case], case))
+    return list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
 
 
-def verdict(results: Sequence[Result]) -> str:
-    """A sentence that says which trainer has the highest mean Dice, whichever it is."""
-    ranked = sorted(results, key=lambda result: -result.mean("Dice"))
-    cases = len(results[0].dice)
-    if len(ranked) == 1:
-        return f"Mean Dice {ranked[0].mean('Dice'):.4f} on {cases} test cases."
-    first, second = ranked[0], ranked[1]
-    better = sum(first.case_dice(case) > second.case_dice(case) for case in first.dice)
-    return (
-        f"On these {cases} test cases {first.method.trainer} has the highest mean Dice, "
-        f"{first.mean('Dice'):.4f} against {second.mean('Dice'):.4f} of {second.method.trainer}, "
-        f"and the higher Dice of the two in {better} cases."
-    )
+def verdict(results: Sequence[Result], settings: Settings) -> str:
+    """How each trainer compares with the reference, whichever is better, one sentence each."""
+    reference = reference_result(results)
+    cases = len(reference.dice)
+    labels = "" if reference.method.uses_unlabeled else ", from the labeled scans alone"
+    sentences = [
+        f"Mean Dice on {cases} test cases: {reference.means['Dice']:.3f} by "
+        f"{reference.method.trainer}{labels}."
+    ]
+    for result in results:
+        if result is reference:
+            continue
+        difference = 100 * (result.means["Dice"] - reference.means["Dice"])
+        better = sum(result.dice[case] > reference.dice[case] for case in result.dice)
+        scans = f", with {settings.counts.unlabeled} unlabeled scans"
+        sentences.append(
+            f"{result.means['Dice']:.3f} by {result.method.trainer}"
+            f"{scans if result.method.uses_unlabeled else ''}: {abs(difference):.1f} points "
+            f"{'more' if difference > 0 else 'less'}, the higher Dice in {better} of {cases} cases."
+        )
+    return " ".join(sentences)

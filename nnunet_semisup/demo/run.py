@@ -11,15 +11,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.demo.phantom import Counts, write_phantom
+from nnunet_semisup.demo.dataset import Counts, write_phantom
 from nnunet_semisup.demo.settings import (
-    CONFIGURATIONS,
+    CONFIGURATION,
     DATASET_ID,
-    DATASET_NAME,
     FOLD,
     VALIDATION_BATCHES,
     Layout,
@@ -28,6 +26,9 @@ from nnunet_semisup.demo.settings import (
 )
 from nnunet_semisup.demo.stages import StageFailedError, Stages
 from nnunet_semisup.registry import find_method
+
+MOST_FEATURES = 64
+BATCH_SIZE = 4
 
 
 def environment(layout: Layout) -> dict[str, str]:
@@ -60,9 +61,6 @@ def training_settings(settings: Settings, trainer: str) -> str:
         # Networks this small are no faster on both threads of a core.
         values["cpu_threads"] = f"{max(1, (os.cpu_count() or 1) // 2)}"
         values["channels_last"] = "True"
-    if find_method(trainer).has_teacher:
-        # A teacher that averages over the 100 steps of the default would lag in so short a run.
-        values["ema_decay"] = f"{max(0.0, min(0.99, 1 - 10 / settings.steps)):.3f}"
     overrides = [text for name, text in settings.overrides if name == trainer]
     if overrides:
         # Imports torch and nnU-Net, which the demo itself does not need.
@@ -73,34 +71,19 @@ def training_settings(settings: Settings, trainer: str) -> str:
     return ",".join(f"{name}={value}" for name, value in values.items())
 
 
-def shrink_plan(path: Path, settings: Settings) -> None:
-    """Cut patch, batch and channels of the plan, so that a training takes minutes on a CPU.
+def shrink_plan(path: Path) -> None:
+    """Cut the channels of the plan's network and set its batch: minutes on a CPU.
 
-    The patch stays divisible by the strides of the network.
+    nnU-Net plans batches that are small in proportion to the labeled cases, here of two.
     """
     plans = json.loads(path.read_text(encoding="utf-8"))
-    configuration = plans["configurations"][settings.configuration]
+    configuration = plans["configurations"][CONFIGURATION]
     network = configuration["architecture"]["arch_kwargs"]
-    max_patch = settings.max_patch[-len(configuration["patch_size"]) :]
-    features = settings.features
-    strides = [1] * len(max_patch)
-    for stage in network["strides"]:
-        strides = [total * stride for total, stride in zip(strides, stage, strict=True)]
-    patch = [
-        max(min(planned, wanted) // stride * stride, stride)
-        for planned, wanted, stride in zip(
-            configuration["patch_size"], max_patch, strides, strict=True
-        )
-    ]
-    channels = (*features, *[features[-1]] * network["n_stages"])[: network["n_stages"]]
-    changed: list[tuple[dict[str, Any], str, Any]] = [
-        (configuration, "patch_size", patch),
-        (configuration, "batch_size", min(configuration["batch_size"], settings.max_batch)),
-        (network, "features_per_stage", list(channels)),
-    ]
-    for values, key, new in changed:
-        print(f"{path.name}: {key} {values[key]} -> {new}")
-        values[key] = new
+    features = [min(channels // 4, MOST_FEATURES) for channels in network["features_per_stage"]]
+    print(f"{path.name}: features_per_stage {network['features_per_stage']} -> {features}")
+    network["features_per_stage"] = features
+    print(f"{path.name}: batch_size {configuration['batch_size']} -> {BATCH_SIZE}")
+    configuration["batch_size"] = BATCH_SIZE
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 
@@ -110,14 +93,7 @@ def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
 
     def phantom() -> None:
         if not layout.raw_dataset.is_dir():
-            write_phantom(
-                layout.raw,
-                DATASET_ID,
-                DATASET_NAME,
-                shape=settings.shape,
-                counts=settings.counts,
-                seed=settings.seed,
-            )
+            write_phantom(layout.raw_dataset, settings.counts, settings.seed)
         print(f"{layout.raw_dataset}: {settings.counts}")
 
     stages.step("phantom", "Phantom data set", phantom)
@@ -125,19 +101,19 @@ def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
         "preprocess",
         "Plan and preprocess, unlabeled images included",
         ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(DATASET_ID)]
-        + ["-c", settings.configuration, "-npfp", "1", "-np", "1", "--verify_dataset_integrity"],
+        + ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", "--verify_dataset_integrity"],
     )
     stages.step(
         "plan",
         "Cut the network to a size for the CPU",
-        lambda: shrink_plan(layout.plans_file, settings),
+        lambda: shrink_plan(layout.plans_file),
     )
 
 
 def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, trainer: str) -> None:
     """Training, prediction and evaluation of one trainer."""
     title = find_method(trainer).title
-    words = ["nnUNetv2_train", str(DATASET_ID), settings.configuration, FOLD, "-tr", trainer]
+    words = ["nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, "-tr", trainer]
     words += ["-device", settings.device]
     if any(layout.fold(trainer).glob("checkpoint_*.pth")):
         words.append("--c")
@@ -155,7 +131,7 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         f"predict_{trainer}",
         f"Predict the test cases with {trainer}",
         ["nnUNetv2_predict", "-d", str(DATASET_ID), "-i", str(images), "-o", str(predictions)]
-        + ["-c", settings.configuration, "-f", FOLD, "-tr", trainer]
+        + ["-c", CONFIGURATION, "-f", FOLD, "-tr", trainer]
         + ["-device", settings.device]
         + ["--disable_tta", "-npp", "0", "-nps", "0"],
     )
@@ -163,7 +139,7 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         f"evaluate_{trainer}",
         f"Evaluate {trainer}",
         ["nnUNetv2_semisup_evaluate", str(layout.raw_dataset / "labelsTs"), str(predictions)]
-        + ["--images", str(images), "--overlays", "-np", "1"],
+        + ["-np", "1"],
     )
 
 
@@ -183,7 +159,7 @@ def run_demo(output: Path, settings: Settings) -> Path:
     """
     settings.check()
     claim(output, settings)
-    layout = Layout(output, settings.configuration)
+    layout = Layout(output)
     for folder in (layout.raw, layout.preprocessed, layout.results):
         folder.mkdir(exist_ok=True)
     stages = Stages(layout.stages, environment(layout))
@@ -221,7 +197,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps of an epoch [%(default)s]",
     )
-    add("--shape", type=int, nargs=3, default=list(default.shape), metavar=("Z", "Y", "X"))
     add(
         "--cases",
         type=int,
@@ -229,12 +204,6 @@ def build_parser() -> argparse.ArgumentParser:
         default=[default.counts.labeled, default.counts.unlabeled, default.counts.test],
         metavar=("LABELED", "UNLABELED", "TEST"),
         help="number of cases [%(default)s]",
-    )
-    add(
-        "--configuration",
-        choices=CONFIGURATIONS,
-        default=default.configuration,
-        help="of nnU-Net [%(default)s]",
     )
     add(
         "--set",
@@ -271,9 +240,7 @@ def _run(args: argparse.Namespace) -> int:
         trainers=tuple(args.trainers),
         steps=args.steps,
         steps_per_epoch=args.steps_per_epoch,
-        shape=tuple(args.shape),
         counts=Counts(*args.cases),
-        configuration=args.configuration,
         overrides=tuple(args.set),
         seed=args.seed,
         device=choose_device(args.device),

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.demo.phantom import SHAPES, SMALLEST_AXIS, Counts
+from nnunet_semisup.demo.dataset import Counts
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS
 
 DATASET_ID = 900
 DATASET_NAME = "Phantom"
-CONFIGURATIONS = ("3d_fullres", "2d")
+CONFIGURATION = "2d"
 PLANS = "nnUNetPlans"
 FOLD = "all"
 SETTINGS_FILE = "demo.json"
@@ -29,27 +29,17 @@ class Settings:
         trainers: names of registered trainers, in the report's order.
         steps: optimizer steps of each trainer, a multiple of ``steps_per_epoch``.
         steps_per_epoch: steps of one of nnU-Net's epochs.
-        shape: size of the phantom in voxels.
         counts: labeled, unlabeled and test cases.
-        configuration: nnU-Net's, ``3d_fullres`` or ``2d``.
         overrides: hyper-parameters of single trainers, as ``(trainer, "name=value,...")``.
-        max_patch: greatest patch size; the plan's is cut to it, in 2D to its last two numbers.
-        max_batch: greatest batch size.
-        features: channels of the encoder's stages; the plan's are replaced.
         seed: of phantom and training.
         device: ``cpu`` or ``cuda``.
     """
 
-    trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerVQSeg")
-    steps: int = 150
-    steps_per_epoch: int = 25
-    shape: tuple[int, ...] = SHAPES[3]
+    trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerPseudoLabel")
+    steps: int = 3000
+    steps_per_epoch: int = 250
     counts: Counts = DEFAULT_COUNTS
-    configuration: str = CONFIGURATIONS[0]
     overrides: tuple[tuple[str, str], ...] = ()
-    max_patch: tuple[int, ...] = (32, 40, 40)
-    max_batch: int = 8
-    features: tuple[int, ...] = (8, 16, 32, 64, 64, 64)
     seed: int = 0
     device: str = "cpu"
 
@@ -73,8 +63,6 @@ class Settings:
                 f"{self.steps} steps: give a positive multiple of {self.steps_per_epoch}, the "
                 "steps of an epoch"
             )
-        if len(self.shape) != 3 or min(self.shape) < SMALLEST_AXIS:
-            faults.append(f"shape {self.shape}: give three numbers of {SMALLEST_AXIS} or more")
         faults += [
             f"--set {trainer}: the trainers of this run are {', '.join(self.trainers)}"
             for trainer, _ in self.overrides
@@ -96,7 +84,6 @@ class Layout:
     """The folders below the demo's output folder."""
 
     output: Path
-    configuration: str = CONFIGURATIONS[0]
 
     @property
     def raw(self) -> Path:
@@ -140,7 +127,7 @@ class Layout:
 
     def fold(self, trainer: str) -> Path:
         """nnU-Net's folder of a training."""
-        name = f"{trainer}__{PLANS}__{self.configuration}"
+        name = f"{trainer}__{PLANS}__{CONFIGURATION}"
         return self.results / self.dataset_name / name / f"fold_{FOLD}"
 
     def predictions(self, trainer: str) -> Path:
@@ -151,6 +138,8 @@ class Layout:
 def claim(output: Path, settings: Settings) -> None:
     """Make ``output`` the folder of a run with these settings, or find that it already is.
 
+    The trainers may change: each has its own files, so that one can be added to a finished run.
+
     Raises:
         UserError: the folder holds a run with other settings, or files of something else.
     """
@@ -158,7 +147,8 @@ def claim(output: Path, settings: Settings) -> None:
     path = output / SETTINGS_FILE
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in wanted if wanted[key] != found.get(key)]
+        compared = [key for key in wanted if key != "trainers"]
+        different = [key for key in compared if wanted[key] != found.get(key)]
         if different:
             listed = ", ".join(f"{key} {found.get(key)}, not {wanted[key]}" for key in different)
             raise UserError(
