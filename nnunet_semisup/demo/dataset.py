@@ -26,7 +26,7 @@ class Counts:
 
     labeled: int = 4
     unlabeled: int = 60
-    test: int = 24
+    test: int = 40
 
 
 @dataclass(frozen=True)
