@@ -48,6 +48,10 @@ _GAP_TOLERANCE = 0.02
 ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
+_AS_EXPORTED = (
+    "Take the files as the scanner or archive exported them: some anonymisers and pictures for "
+    "reading lose it, and nothing else says where the slice lies"
+)
 
 
 @dataclass(frozen=True)
@@ -231,7 +235,8 @@ def _read_header(path: Path) -> _Slice:
     """Read the tags of one file.
 
     Raises:
-        UnreadableFileError: damaged, not DICOM, not one grey-value slice, or without position.
+        UnreadableFileError: damaged, or not DICOM.
+        UnusableFileError: not one grey-value slice, or without place or voxel size.
     """
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -259,7 +264,9 @@ def _read_header(path: Path) -> _Slice:
         _numbers(tags[name] or default, 1, f"Rescale{name.capitalize()}")
     rows_columns = _numbers(tags["spacing"], 2, "PixelSpacing")
     if min(rows_columns) <= 0:
-        raise UnreadableFileError(f"PixelSpacing is {tags['spacing']!r}; it must be above 0")
+        raise UnusableFileError(
+            f"PixelSpacing is {tags['spacing']!r}; it must be above 0. {_AS_EXPORTED}"
+        )
     return _Slice(
         path=path,
         patient_id=tags["patient_id"],
@@ -282,7 +289,8 @@ def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != count or not np.isfinite(values).all():
-        raise UnreadableFileError(f"{name} is {text!r}; {count} numbers are expected")
+        what = f"is {text!r}; {count} numbers are expected" if text else "is not in the header"
+        raise UnusableFileError(f"{name} {what}. {_AS_EXPORTED}")
     return values
 
 
@@ -292,7 +300,9 @@ def _orientation(text: str) -> tuple[float, ...]:
     row, column = np.array(values[:3]), np.array(values[3:])
     off = [np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column)]
     if np.abs(off).max() > _ORIENTATION_TOLERANCE:
-        raise UnreadableFileError(f"ImageOrientationPatient is {text!r}; not two unit vectors")
+        raise UnusableFileError(
+            f"ImageOrientationPatient is {text!r}; not two unit vectors. {_AS_EXPORTED}"
+        )
     return values
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.data.raw import composed, is_junk
 from nnunet_semisup.dataset_conversion.formats import ending_of
 from nnunet_semisup.dataset_conversion.verify import Findings
 
@@ -102,7 +102,7 @@ def _known(
 ) -> _CaseFiles:
     """What is known of a file's case, by its name and the folder that tells it from others."""
     place = path.parents[glob.count("/")]
-    key = (place.name, place)
+    key = (composed(place.name), place)
     if bids and (match := _ENTITIES.fullmatch(path.name)):
         key = (match[1], Path())
     return cases.setdefault(key, _CaseFiles(key[1], [[] for _ in range(channels)]))

@@ -20,6 +20,7 @@ from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
 from nnunet_semisup.dataset_conversion.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.volume import (
+    TAKE_FINITE,
     Geometry,
     UnreadableFileError,
     UnusableFileError,
@@ -188,10 +189,7 @@ def _read(
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
-        facts.faults.append(
-            f"{path}: {fault}. Take the original file, or replace these values "
-            "(numpy.nan_to_num) if they lie where it does not matter"
-        )
+        facts.faults.append(f"{path}: {fault}. {TAKE_FINITE}")
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
