@@ -50,7 +50,7 @@ ROUNDING_MM = 0.011
 _SHOWN = 8
 _AS_EXPORTED = (
     "Take the files as the scanner or archive exported them: some anonymisers and pictures for "
-    "reading lose it, and nothing else says where the slice lies"
+    "reading lose it, and nothing else in them says it"
 )
 
 
@@ -99,6 +99,7 @@ def find_series(
         beside: receives the DICOM files that are no slices of a scan.
     """
     by_uid: dict[tuple[str, str], list[_Slice]] = {}
+    failed: dict[tuple[Path, str], list[Path]] = {}
     for path in dicom_files(folder):
         found = identify(path)
         if found.kind is not Kind.SLICE:
@@ -108,9 +109,12 @@ def find_series(
         try:
             header = _read_header(path)
         except UnreadableFileError as error:
-            faults.append(fault_of(path, error))
+            failed.setdefault((path.parent, _reason(error)), []).append(path)
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
+    for (_, reason), paths in failed.items():
+        more = f" and {len(paths) - 1} more files in that folder" if len(paths) > 1 else ""
+        faults.append(f"{paths[0]}{more}: {reason}")
     series = [
         Series(
             patient,
@@ -215,9 +219,13 @@ def dicom_files(folder: Path) -> Iterable[Path]:
 
 def fault_of(path: Path, error: UnreadableFileError | OSError) -> str:
     """Return the line about a file that cannot be read, or not be used, with what to do."""
+    return f"{path}: {_reason(error)}"
+
+
+def _reason(error: UnreadableFileError | OSError) -> str:
     if isinstance(error, UnusableFileError):
-        return f"{path}: {error}"
-    return f"{path}: cannot be read: {error}. Download or extract it again"
+        return str(error)
+    return f"cannot be read: {error}. Download or extract it again"
 
 
 def is_dicom(path: Path) -> bool:

@@ -32,6 +32,10 @@ from nnunet_semisup.dataset_conversion.volume import (
 from nnunet_semisup.errors import UserError
 
 _WHOLE = "Take the original file; a mask is resampled by nearest neighbour, never interpolated"
+_JPEG = (
+    "JPEG changes values near edges: take the original file, or save it as PNG after setting all "
+    "above half of the highest value to that value and all others to 0"
+)
 _ONE_GRID = (
     "Take the file that belongs to it, or resample it to that grid (labels by nearest neighbour)"
 )
@@ -277,7 +281,8 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
         meaning = meaning_of(names, values, form.labels, form.label_map, form.label_choices)
     if not meaning.faults and not {int(value) for value in values} <= meaning.label_map.keys():
         expected = ", ".join(str(value) for value in form.label_map)
-        advice = f". {form.label_advice or 'Take the original file'}"
+        is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        advice = f". {_JPEG if is_jpeg else form.label_advice or 'Take the original file'}"
         fault = f"the label has the values {shown}; only {expected} are expected{advice}"
         return Meaning({}, faults=[fault])
     return meaning
