@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.headers.content import misnamed
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -72,6 +74,8 @@ def read_source(path: Path) -> tuple[SourceFile, int]:
         stat = path.stat()
         if stat.st_size == 0:
             raise DamagedFileError("is empty (0 bytes)")
+        if fault := misnamed(path):
+            raise DamagedFileError(fault)
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):

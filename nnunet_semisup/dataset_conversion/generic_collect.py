@@ -106,8 +106,9 @@ def _collect_folders(arguments: argparse.Namespace, naming: Naming, found: Found
 
 def _take_out(found: Found, images: Images) -> None:
     """Remove the training cases that are the given images, found in a folder of other use."""
-    for case, files in images.items():
-        if case in found.training and found.collected.cases[case].images[0].samefile(files[0]):
+    taken = {files[0].resolve() for files in images.values()}
+    for case in list(found.training):
+        if found.collected.cases[case].images[0].resolve() in taken:
             found.training.remove(case)
             del found.collected.cases[case]
 

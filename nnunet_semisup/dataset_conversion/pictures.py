@@ -30,10 +30,12 @@ from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.picture import (
     TIF_ENDINGS,
     PictureHeader,
+    not_depth,
     not_upright,
     read_picture_header,
     too_many_bits,
 )
+from nnunet_semisup.headers.tif_size import size_in_metadata
 
 NNUNET_ENDINGS = (".png", ".bmp", ".tif")
 ENDINGS = (*NNUNET_ENDINGS, ".tiff", ".jpg", ".jpeg", ".gif")
@@ -90,7 +92,7 @@ def _whole_header(path: Path) -> PictureHeader:
         header = read_picture_header(path)
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
-    if fault := not_upright(header) or too_many_bits(header):
+    if fault := not_upright(header) or too_many_bits(header) or not_depth(header):
         raise UnusableFileError(fault)
     return header
 
@@ -242,9 +244,15 @@ def _stack_spacing(path: Path) -> tuple[float, ...]:
             if len(spacing) == 3:
                 return spacing
             raise UnusableFileError(f"{file.name} gives {len(spacing)} numbers; {_LIKE_THIS}")
+    place = names[-1] if stem[-5:-4] == "_" else names[0]
+    if found := size_in_metadata(path):
+        told = json.dumps({"spacing": [float(f"{step:.6g}") for step in found]})
+        raise UnusableFileError(
+            f"nnU-Net reads the voxel size of a tif stack from a file beside it; write {place} with "
+            f"{told}, which are the mm of its metadata (z, y, x)"
+        )
     raise UnusableFileError(
-        f"a tif stack holds no voxel size; write {names[-1] if stem[-5:-4] == '_' else names[0]} "
-        f"beside it, {_LIKE_THIS}"
+        f"a tif stack holds no voxel size; write {place} beside it, {_LIKE_THIS}"
     )
 
 

@@ -32,6 +32,11 @@ from nnunet_semisup.dataset_conversion.volume import (
 from nnunet_semisup.errors import UserError
 
 _WHOLE = "Take the original file; a mask is resampled by nearest neighbour, never interpolated"
+_ROUNDING = 1e-2
+_ROUNDED = (
+    "They are whole numbers but for the rounding of a program, and nnU-Net would cut them off to "
+    "the number below; save them as integers (numpy.rint)"
+)
 _JPEG = (
     "JPEG changes values near edges: take the original file, or save it as PNG after setting all "
     "above half of the highest value to that value and all others to 0"
@@ -269,9 +274,9 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
     """What the values of a label become; they must be whole numbers and in the data set's table."""
     shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
     if not np.equal(np.mod(values, 1), 0).all():
-        return Meaning(
-            {}, faults=[f"the label has values that are not whole numbers ({shown}). {_WHOLE}"]
-        )
+        rounded = np.abs(values - np.rint(values)).max() <= _ROUNDING
+        fault = f"the label has values that are not whole numbers ({shown})"
+        return Meaning({}, faults=[f"{fault}. {_ROUNDED if rounded else _WHOLE}"])
     names = named_values(path) or {}
     facts.label_names = {int(v): names[int(v)] for v in values if int(v) in names}
     if form.label_choices is None:
