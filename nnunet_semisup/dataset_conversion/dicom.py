@@ -109,7 +109,8 @@ def find_series(
         try:
             header = _read_header(path)
         except UnreadableFileError as error:
-            failed.setdefault((path.parent, _reason(error)), []).append(path)
+            alike = path.parent if isinstance(error, UnusableFileError) else path
+            failed.setdefault((alike, _reason(error)), []).append(path)
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
     for (_, reason), paths in failed.items():

@@ -123,8 +123,8 @@ def _told_apart(
         return cases
     findings.warnings.append(
         f"several folders have the same name, such as {max(names, key=names.count)}; cases are "
-        "named by the folder above it, too. If that is the patient, --group-regex '^(PATTERN)_' "
-        "keeps those of a patient together"
+        "named by the folders above it, too. If those are the patient, "
+        "--group-regex '^(.+)_[^_]+$' keeps what is of one patient together"
     )
     return {
         (composed("_".join(place.relative_to(root).parts)) or case, place): files

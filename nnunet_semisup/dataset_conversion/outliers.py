@@ -77,6 +77,6 @@ def _exchanged(shares: Mapping[str, float]) -> str | None:
         return None
     return (
         f"the labels of {counted(len(filled), 'case')} are mostly foreground, where it is "
-        f"{usual:.1%} otherwise (median): {named(filled)}. Look at them: object and background may be "
-        "exchanged"
+        f"{usual:.1%} otherwise (median): {named(filled)}. Look at them: object and background may "
+        "be exchanged"
     )

@@ -248,8 +248,8 @@ def _stack_spacing(path: Path) -> tuple[float, ...]:
     if found := size_in_metadata(path):
         told = json.dumps({"spacing": [float(f"{step:.6g}") for step in found]})
         raise UnusableFileError(
-            f"nnU-Net reads the voxel size of a tif stack from a file beside it; write {place} with "
-            f"{told}, which are the mm of its metadata (z, y, x)"
+            f"nnU-Net reads the voxel size of a tif stack from a file beside it; write {place} "
+            f"with {told}, which are the mm of its metadata (z, y, x)"
         )
     raise UnusableFileError(
         f"a tif stack holds no voxel size; write {place} beside it, {_LIKE_THIS}"

@@ -1,4 +1,4 @@
-"""The voxel size that microscopy software writes into a TIFF, which nnU-Net's reader never looks at.
+"""The voxel size that microscopy software writes into a TIFF; nnU-Net's reader passes it over.
 
 OME-TIFF has it in XML (``PhysicalSizeX`` with a unit, micrometres by default, `OME model
 <https://docs.openmicroscopy.org/ome-model/6.3.1/developers/model-overview.html>`_), ImageJ in its
@@ -13,10 +13,11 @@ from xml.etree import ElementTree
 
 import tifffile
 
+_MICRO_SIGN = "\u00b5m"
 _MM = {
     "nm": 1e-6,
-    "µm": 1e-3,
-    "μm": 1e-3,
+    _MICRO_SIGN: 1e-3,
+    "\u03bcm": 1e-3,
     "um": 1e-3,
     "micron": 1e-3,
     "mm": 1.0,
@@ -28,12 +29,12 @@ _MM = {
 
 def size_in_metadata(path: Path) -> tuple[float, float, float] | None:
     """Return the voxel size ``(z, y, x)`` in mm; ``None`` where the file does not say all of it."""
-    with contextlib.suppress(Exception):  # damage is named when the file is read
-        with tifffile.TiffFile(path) as file:
-            if file.ome_metadata:
-                return _of_ome(file.ome_metadata)
-            if file.imagej_metadata:
-                return _of_imagej(file)
+    # Damage is named when the file is read.
+    with contextlib.suppress(Exception), tifffile.TiffFile(path) as file:
+        if file.ome_metadata:
+            return _of_ome(file.ome_metadata)
+        if file.imagej_metadata:
+            return _of_imagej(file)
     return None
 
 
@@ -43,7 +44,7 @@ def _of_ome(xml: str) -> tuple[float, float, float]:
         raise ValueError("no Pixels")
     z, y, x = (
         float(pixels.attrib[f"PhysicalSize{axis}"])
-        * _MM[pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")]
+        * _MM[pixels.attrib.get(f"PhysicalSize{axis}Unit", _MICRO_SIGN)]
         for axis in "ZYX"
     )
     return z, y, x
@@ -53,8 +54,6 @@ def _of_imagej(file: tifffile.TiffFile) -> tuple[float, float, float]:
     content = file.imagej_metadata or {}
     factor = _MM[content["unit"]]
     tags = file.pages.first.tags
-    y, x = (
-        tags[name].value[1] / tags[name].value[0] * factor
-        for name in ("YResolution", "XResolution")
-    )
+    across = (tags[name].value for name in ("YResolution", "XResolution"))
+    y, x = (below / above * factor for above, below in across)
     return float(content["spacing"]) * factor, y, x
