@@ -48,10 +48,7 @@ _GAP_TOLERANCE = 0.02
 ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
-_AS_EXPORTED = (
-    "Take the files as the scanner or archive exported them: some anonymisers and pictures for "
-    "reading lose it, and nothing else in them says it"
-)
+_AS_EXPORTED = "Take the files as the scanner or archive exported them; some anonymisers lose it"
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def find_series(
         beside: receives the DICOM files that are no slices of a scan.
     """
     by_uid: dict[tuple[str, str], list[_Slice]] = {}
-    failed: dict[tuple[Path, str], list[Path]] = {}
+    failed: dict[tuple[Path, str], list[tuple[Path, Exception]]] = {}
     for path in dicom_files(folder):
         found = identify(path)
         if found.kind is not Kind.SLICE:
@@ -110,12 +107,12 @@ def find_series(
             header = _read_header(path)
         except UnreadableFileError as error:
             alike = path.parent if isinstance(error, UnusableFileError) else path
-            failed.setdefault((alike, _reason(error)), []).append(path)
+            failed.setdefault((alike, str(error)), []).append((path, error))
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
-    for (_, reason), paths in failed.items():
-        more = f" and {len(paths) - 1} more files in that folder" if len(paths) > 1 else ""
-        faults.append(f"{paths[0]}{more}: {reason}")
+    for (path, error), *others in failed.values():
+        more = f" and {len(others)} more files in that folder" if others else ""
+        faults.append(fault_of(f"{path}{more}", error))
     series = [
         Series(
             patient,
@@ -218,15 +215,11 @@ def dicom_files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
-def fault_of(path: Path, error: UnreadableFileError | OSError) -> str:
+def fault_of(path: Path | str, error: Exception) -> str:
     """Return the line about a file that cannot be read, or not be used, with what to do."""
-    return f"{path}: {_reason(error)}"
-
-
-def _reason(error: UnreadableFileError | OSError) -> str:
     if isinstance(error, UnusableFileError):
-        return str(error)
-    return f"cannot be read: {error}. Download or extract it again"
+        return f"{path}: {error}"
+    return f"{path}: cannot be read: {error}. Download or extract it again"
 
 
 def is_dicom(path: Path) -> bool:
