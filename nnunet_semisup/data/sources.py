@@ -71,11 +71,11 @@ def read_source(path: Path) -> tuple[SourceFile, int]:
         DamagedFileError: empty, unreadable, truncated or with a wrong checksum.
     """
     try:
+        if fault := misnamed(path):
+            raise DamagedFileError(fault)
         stat = path.stat()
         if stat.st_size == 0:
             raise DamagedFileError("is empty (0 bytes)")
-        if fault := misnamed(path):
-            raise DamagedFileError(fault)
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):

@@ -26,6 +26,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     UnusableFileError,
     Volume,
+    check_content,
 )
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -48,7 +49,7 @@ _GAP_TOLERANCE = 0.02
 ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
-_AS_EXPORTED = "Take the files as the scanner or archive exported them; some anonymisers lose it"
+_AS_EXPORTED = "Take the files as they left the scanner or archive; some anonymisers lose it"
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,8 @@ def notes_on(folder: Path, series: Sequence[Series], beside: Sequence[Identity])
     """
     notes = []
     if beside:
-        notes.append(
-            f"{len(beside)} DICOM files in {folder} are no slices of a scan and not used as "
-            f"images: {listed(beside)}"
-        )
+        what = "are no slices of a scan and not used as images"
+        notes.append(f"{len(beside)} DICOM files in {folder} {what}: {listed(beside)}")
     inverted = [str(s.folder) for s in series if s.is_inverted]
     if inverted:
         notes.append(
@@ -223,14 +222,14 @@ def fault_of(path: Path | str, error: Exception) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its ending or by the letters at byte 128."""
+    """Whether a file is DICOM by its ending or the letters at byte 128, or a link to nothing."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
-        return False
+        return path.is_symlink()
 
 
 def _read_header(path: Path) -> _Slice:
@@ -240,6 +239,7 @@ def _read_header(path: Path) -> _Slice:
         UnreadableFileError: damaged, or not DICOM.
         UnusableFileError: not one grey-value slice, or without place or voxel size.
     """
+    check_content(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

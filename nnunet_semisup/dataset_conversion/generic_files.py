@@ -183,7 +183,7 @@ def _known_files(folder: Path, findings: Findings) -> list[tuple[Path, str]]:
         ending = ending_of(path)
         if is_junk(path):
             left_out.append(path.name)
-        elif ending is not None and path.is_file():
+        elif ending is not None and not path.is_dir():
             known.append((path, composed(path.name[: -len(ending)])))
         elif path.is_file() and path.suffix.lower() not in _SIDE_FILES:
             left_out.append(path.name)

@@ -129,12 +129,10 @@ def check_content(path: Path) -> None:
         UnreadableFileError: it has no bytes.
         UnusableFileError: see :func:`misnamed`.
     """
-    if not path.is_file():
-        return
-    if path.stat().st_size == 0:
-        raise UnreadableFileError("the file is empty (0 bytes)")
     if fault := misnamed(path):
         raise UnusableFileError(fault)
+    if path.is_file() and path.stat().st_size == 0:
+        raise UnreadableFileError("the file is empty (0 bytes)")
 
 
 def read_itk(path: Path) -> Volume:

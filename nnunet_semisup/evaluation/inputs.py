@@ -241,7 +241,7 @@ def _placement(properties: dict[str, Any]) -> tuple[float, ...]:
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
     """Case name to file, sorted by name."""
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(ending))
+    found = sorted(p for p in folder.iterdir() if not p.is_dir() and p.name.endswith(ending))
     own = (".", Path(REPORT_NAME).stem)  # a chart may lie among predictions that are pictures
     return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(own)}
 

@@ -22,6 +22,11 @@ def misnamed(path: Path) -> str | None:
     Args:
         path: a scan, a label or a picture.
     """
+    if path.is_symlink() and not path.exists():
+        return (
+            f"is a link to {path.readlink()}, which is not there; put the file there, with DataLad "
+            "or git-annex by 'datalad get' or 'git annex get'"
+        )
     try:
         with path.open("rb") as file:
             start = file.read(_LOOKED_AT)

@@ -22,6 +22,13 @@ def _packed(reader: Reader) -> Options:
     return ()
 
 
+def _fetched(reader: Reader) -> Options:
+    for path in reader.folder.rglob("*.nii.gz"):
+        if path.is_symlink():
+            path.unlink()
+    return reader.add_what_is_missing()
+
+
 def _with_ending(reader: Reader) -> Options:
     reader.tree.image("p4").rename(reader.tree.images / "p4.nii.gz")
     return ()
@@ -73,6 +80,9 @@ def _same_letters(reader: Reader) -> Options:
 OF_CONTENT: dict[tuple[str, str], Callable[[Reader], Options]] = {
     ("generic", "NIfTI that is not compressed, under .nii.gz"): _packed,
     ("generic", "NIfTI that is compressed, under .nii"): _with_ending,
+    ("generic", "label that is a link to nothing"): _fetched,
+    ("generic", "mask of a structure that is a link to nothing"): _fetched,
+    ("verify", "link to nothing"): _fetched,
     ("generic", "pointer of Git LFS"): Reader.take_the_original,
     ("generic", "pointer of git-annex"): Reader.take_the_original,
     ("generic", "web page in place of a scan"): Reader.take_the_original,

@@ -11,7 +11,13 @@ import tifffile
 from PIL import Image
 from pydicom import dcmread
 
-from tests.unit.dataset_conversion.layout_faults import SERIES, LayoutFault, make_series
+from tests.unit.dataset_conversion.layout_faults import (
+    GLOBS,
+    SERIES,
+    LayoutFault,
+    make_masks,
+    make_series,
+)
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,
     PHOTO_OPTIONS,
@@ -36,6 +42,12 @@ def unpack(path: Path) -> None:
 
 def pack(path: Path) -> None:
     path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def link_to_nothing(path: Path) -> None:
+    """What git-annex and DataLad have in place of a file that was not fetched."""
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/MD5E-s12")
 
 
 def make_slices(root: Path) -> Folders:
@@ -98,6 +110,18 @@ FAULTS = {
         lambda d: pack(d.image("p4")),
         "p4.nii: is compressed by gzip, though its name says .nii; rename it to p4.nii.gz",
         WHAT,
+    ),
+    "label that is a link to nothing": LayoutFault(
+        make_folders,
+        lambda d: link_to_nothing(d.label("p1")),
+        "p1.nii.gz: is a link to ../.git/annex/objects/MD5E-s12, which is not there",
+        WHAT,
+    ),
+    "mask of a structure that is a link to nothing": LayoutFault(
+        make_masks,
+        lambda d: link_to_nothing(d.root / "p1/segmentations/spleen.nii.gz"),
+        "spleen.nii.gz is a link to ../.git/annex/objects/MD5E-s12, which is not there",
+        GLOBS,
     ),
     "pointer of Git LFS": LayoutFault(
         make_folders,

@@ -9,11 +9,18 @@ import tifffile
 from pydicom import dcmread
 
 from nnunet_semisup.data.raw import find_dataset
+from nnunet_semisup.data.sources import DamagedFileError, read_source
 from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import find_inputs
 from nnunet_semisup.headers.tif_size import size_in_metadata
-from tests.unit.dataset_conversion.layout_faults import SERIES, make_series
+from tests.unit.dataset_conversion.content_faults import link_to_nothing
+from tests.unit.dataset_conversion.layout_faults import (
+    GLOBS,
+    SERIES,
+    make_masks,
+    make_series,
+)
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,
@@ -65,6 +72,17 @@ class TestNames:
         write(mask(0), tmp_path / f"predicted/{DECOMPOSED}.nii.gz")
         with pytest.raises(UserError, match="are there under names that look alike"):
             find_inputs(tmp_path / "truth", tmp_path / "predicted")
+
+
+def test_evaluation_names_a_reference_that_is_a_link_to_nothing(tmp_path):
+    for case in ("p1", "p2"):
+        write(mask(0), tmp_path / f"truth/{case}.nii.gz")
+        write(mask(0), tmp_path / f"predicted/{case}.nii.gz")
+    link_to_nothing(tmp_path / "truth/p1.nii.gz")
+    pairs = find_inputs(tmp_path / "truth", tmp_path / "predicted").pairs
+    assert [pair.name for pair in pairs] == ["p1", "p2"]
+    with pytest.raises(DamagedFileError, match="is a link to"):
+        read_source(pairs[0].reference)
 
 
 class TestOutliers:
@@ -237,3 +255,19 @@ def test_slices_without_voxel_size_are_one_line_a_folder(roots, tmp_path, capsys
     assert len(lines) == 1
     assert "and 5 more files in that folder: PixelSpacing is not in the header" in lines[0]
     assert "Download" not in lines[0]
+
+
+@pytest.mark.parametrize("name", ["1-006.dcm", "1-006"])
+def test_last_slice_that_is_a_link_to_nothing_is_not_passed_over(roots, tmp_path, capsys, name):
+    folder = make_series(tmp_path / "data", labels=False).root / "scans/P2"
+    (folder / "1-006.dcm").rename(folder / name)
+    link_to_nothing(folder / name)
+    assert convert(tmp_path / "data", *SERIES[:2], *WHAT) == 2
+    assert f"{name}: is a link to ../.git/annex/objects/MD5E-s12" in capsys.readouterr().err
+
+
+def test_damaged_mask_of_a_structure_is_named(roots, tmp_path, capsys):
+    root = make_masks(tmp_path / "data").root
+    (root / "p1/segmentations/liver.nii.gz").write_bytes(b"")
+    assert convert(root, *GLOBS) == 2
+    assert "liver.nii.gz: the file is empty (0 bytes)" in capsys.readouterr().err

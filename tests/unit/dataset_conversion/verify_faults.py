@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK
 
 from tests.helpers import make_raw_dataset, write_image
-from tests.unit.dataset_conversion.content_faults import LFS_POINTER, unpack
+from tests.unit.dataset_conversion.content_faults import LFS_POINTER, link_to_nothing, unpack
 from tests.unit.dataset_conversion.trees_names import write_nifti
 
 SHAPE = (8, 16, 14)
@@ -105,6 +105,11 @@ FAULTS = {
         lambda d: (d / "imagesTs" / "tst_000_0001.nii.gz").write_text(LFS_POINTER),
         "case tst_000: ",
         "is a pointer of Git LFS, not the file itself",
+    ),
+    "link to nothing": (
+        lambda d: link_to_nothing(d / "imagesUn" / "unl_000_0001.nii.gz"),
+        "case unl_000: ",
+        "is a link to ../.git/annex/objects/MD5E-s12, which is not there",
     ),
     "not compressed": (
         lambda d: unpack(d / "imagesUn" / "unl_000_0001.nii.gz"),
