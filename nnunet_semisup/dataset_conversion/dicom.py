@@ -111,9 +111,9 @@ def find_series(
             failed.setdefault((alike, str(error)), []).append((path, error))
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
-    for (path, error), *others in failed.values():
+    for (path, reason), *others in failed.values():
         more = f" and {len(others)} more files in that folder" if others else ""
-        faults.append(fault_of(f"{path}{more}", error))
+        faults.append(fault_of(f"{path}{more}", reason))
     series = [
         Series(
             patient,
