@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +149,15 @@ def list_images(folder: Path, file_ending: str) -> ImageFolder:
         else:
             found.faults.append(_name_fault(path, file_ending))
     return found
+
+
+def composed(name: str) -> str:
+    """Return a name with each letter and its accent as one character (Unicode's NFC).
+
+    macOS and what was copied from it write ``u`` and two dots where others write ``ü``; both look
+    alike and are different names for nnU-Net.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def is_junk(path: Path) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.headers.content import misnamed
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -69,6 +71,8 @@ def read_source(path: Path) -> tuple[SourceFile, int]:
         DamagedFileError: empty, unreadable, truncated or with a wrong checksum.
     """
     try:
+        if fault := misnamed(path):
+            raise DamagedFileError(fault)
         stat = path.stat()
         if stat.st_size == 0:
             raise DamagedFileError("is empty (0 bytes)")

@@ -27,6 +27,7 @@ from nnunet_semisup.dataset_conversion.consistency import (
     spacing_outliers,
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
+from nnunet_semisup.dataset_conversion.outliers import unlike_the_others
 from nnunet_semisup.dataset_conversion.report import build_report, summary
 from nnunet_semisup.dataset_conversion.splits import Split
 from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
@@ -251,6 +252,7 @@ def _verify(
     if not options.reorient and (turned := turned_warning(placed_scans(facts), advice)):
         collected.findings.warnings.append(turned)
     collected.findings.warnings += absent_labels(facts, form)
+    collected.findings.warnings += unlike_the_others(facts, form)
     collected.findings.faults += nothing_labeled(facts, form)
     compare_names(facts, form, collected.findings)
     return facts

@@ -26,6 +26,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     UnusableFileError,
     Volume,
+    check_content,
 )
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -48,6 +49,7 @@ _GAP_TOLERANCE = 0.02
 ROUNDING_MM = 0.011
 """Positions are often written with two decimals."""
 _SHOWN = 8
+_AS_EXPORTED = "Take the files as they left the scanner or archive; some anonymisers lose it"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def find_series(
         beside: receives the DICOM files that are no slices of a scan.
     """
     by_uid: dict[tuple[str, str], list[_Slice]] = {}
+    failed: dict[tuple[Path, str], list[tuple[Path, Exception]]] = {}
     for path in dicom_files(folder):
         found = identify(path)
         if found.kind is not Kind.SLICE:
@@ -104,9 +107,13 @@ def find_series(
         try:
             header = _read_header(path)
         except UnreadableFileError as error:
-            faults.append(fault_of(path, error))
+            alike = path.parent if isinstance(error, UnusableFileError) else path
+            failed.setdefault((alike, str(error)), []).append((path, error))
             continue
         by_uid.setdefault((header.patient_id, header.series), []).append(header)
+    for (path, reason), *others in failed.values():
+        more = f" and {len(others)} more files in that folder" if others else ""
+        faults.append(fault_of(f"{path}{more}", reason))
     series = [
         Series(
             patient,
@@ -130,10 +137,8 @@ def notes_on(folder: Path, series: Sequence[Series], beside: Sequence[Identity])
     """
     notes = []
     if beside:
-        notes.append(
-            f"{len(beside)} DICOM files in {folder} are no slices of a scan and not used as "
-            f"images: {listed(beside)}"
-        )
+        what = "are no slices of a scan and not used as images"
+        notes.append(f"{len(beside)} DICOM files in {folder} {what}: {listed(beside)}")
     inverted = [str(s.folder) for s in series if s.is_inverted]
     if inverted:
         notes.append(
@@ -209,7 +214,7 @@ def dicom_files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
-def fault_of(path: Path, error: UnreadableFileError | OSError) -> str:
+def fault_of(path: Path | str, error: Exception) -> str:
     """Return the line about a file that cannot be read, or not be used, with what to do."""
     if isinstance(error, UnusableFileError):
         return f"{path}: {error}"
@@ -217,22 +222,24 @@ def fault_of(path: Path, error: UnreadableFileError | OSError) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its ending or by the letters at byte 128."""
+    """Whether a file is DICOM by its ending or the letters at byte 128, or a link to nothing."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
-        return False
+        return path.is_symlink()
 
 
 def _read_header(path: Path) -> _Slice:
     """Read the tags of one file.
 
     Raises:
-        UnreadableFileError: damaged, not DICOM, not one grey-value slice, or without position.
+        UnreadableFileError: damaged, or not DICOM.
+        UnusableFileError: not one grey-value slice, or without place or voxel size.
     """
+    check_content(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -259,7 +266,9 @@ def _read_header(path: Path) -> _Slice:
         _numbers(tags[name] or default, 1, f"Rescale{name.capitalize()}")
     rows_columns = _numbers(tags["spacing"], 2, "PixelSpacing")
     if min(rows_columns) <= 0:
-        raise UnreadableFileError(f"PixelSpacing is {tags['spacing']!r}; it must be above 0")
+        raise UnusableFileError(
+            f"PixelSpacing is {tags['spacing']!r}; it must be above 0. {_AS_EXPORTED}"
+        )
     return _Slice(
         path=path,
         patient_id=tags["patient_id"],
@@ -282,7 +291,8 @@ def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != count or not np.isfinite(values).all():
-        raise UnreadableFileError(f"{name} is {text!r}; {count} numbers are expected")
+        what = f"is {text!r}; {count} numbers are expected" if text else "is not in the header"
+        raise UnusableFileError(f"{name} {what}. {_AS_EXPORTED}")
     return values
 
 
@@ -292,7 +302,9 @@ def _orientation(text: str) -> tuple[float, ...]:
     row, column = np.array(values[:3]), np.array(values[3:])
     off = [np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column)]
     if np.abs(off).max() > _ORIENTATION_TOLERANCE:
-        raise UnreadableFileError(f"ImageOrientationPatient is {text!r}; not two unit vectors")
+        raise UnusableFileError(
+            f"ImageOrientationPatient is {text!r}; not two unit vectors. {_AS_EXPORTED}"
+        )
     return values
 
 

@@ -23,7 +23,7 @@ from nnunet_semisup.dataset_conversion.generic_labels import Labels, read_channe
 from nnunet_semisup.dataset_conversion.generic_masks import Masks, names_of_masks
 from nnunet_semisup.dataset_conversion.generic_read import (
     LabelReader,
-    is_seg,
+    needs_image,
     read_image,
 )
 from nnunet_semisup.dataset_conversion.generic_split import Request, choose, group_cases
@@ -140,7 +140,7 @@ def _label_reader(
         images={
             files.label: files.images[0]
             for files in collected.cases.values()
-            if files.label is not None and is_seg(files.label)
+            if files.label is not None and needs_image(files.label)
         },
         masks=Masks(masks, arguments.overlap),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.data.raw import composed, is_junk
 from nnunet_semisup.dataset_conversion import formats
 from nnunet_semisup.dataset_conversion.arguments import add_extra_unlabeled
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
@@ -60,7 +60,7 @@ def collect(arguments: argparse.Namespace) -> Found:
     )
     found = Found(Collected(arguments.raw_dir, {}))
     if arguments.image_glob:
-        _collect_folders(arguments, found)
+        _collect_folders(arguments, naming, found)
     else:
         _collect_flat(arguments, naming, found)
     _check_names(found)
@@ -71,16 +71,20 @@ def _parts(text: str | None) -> list[str]:
     return text.split(",") if text else []
 
 
-def _collect_folders(arguments: argparse.Namespace, found: Found) -> None:
-    """Cases with a folder each."""
-    if arguments.images or arguments.labels:
-        raise UserError(
-            "--image-glob is for cases with a folder each; leave --images, --labels out."
-        )
+def _collect_folders(arguments: argparse.Namespace, naming: Naming, found: Found) -> None:
+    """Cases with a folder each; their labels may be in one folder of all cases."""
+    if arguments.labels and arguments.label_glob:
+        raise UserError("--labels and --label-glob exclude each other: give where the labels are.")
     globs = (_parts(arguments.image_glob), arguments.label_glob or "")
     findings = found.collected.findings
     root = arguments.raw_dir
-    _add(found, *list_case_folders(root, *globs, findings), is_test=False)
+    place = _below(root, arguments.images, "--images") if arguments.images else root
+    images, labels = list_case_folders(place, *globs, findings)
+    if arguments.labels:
+        folder = _below(root, arguments.labels, "--labels")
+        labels = list_labels(folder, naming, findings) or _list_mask_folders(folder)
+        match(images, labels, findings)
+    _add(found, images, labels, is_test=False)
     if arguments.test:
         folder = _below(root, arguments.test, "--test")
         images, labels = list_case_folders(folder, *globs, findings)
@@ -97,13 +101,14 @@ def _collect_folders(arguments: argparse.Namespace, found: Found) -> None:
         missing,
     )
     if not found.training:
-        _refuse_empty(found.collected, root, missing)
+        _refuse_empty(found.collected, place, missing)
 
 
 def _take_out(found: Found, images: Images) -> None:
     """Remove the training cases that are the given images, found in a folder of other use."""
-    for case, files in images.items():
-        if case in found.training and found.collected.cases[case].images[0].samefile(files[0]):
+    taken = {files[0].resolve() for files in images.values()}
+    for case in list(found.training):
+        if found.collected.cases[case].images[0].resolve() in taken:
             found.training.remove(case)
             del found.collected.cases[case]
 
@@ -171,7 +176,7 @@ def _list_pair(
 def _list_mask_folders(folder: Path) -> dict[str, Path]:
     """The folders in ``folder`` that hold one mask file a structure, by case."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_junk(path))
-    return {path.name: path for path in inside if mask_files(path)}
+    return {composed(path.name): path for path in inside if mask_files(path)}
 
 
 def _is_one_of(folder: Path, others: Sequence[Path]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_semisup.data.raw import composed
 from nnunet_semisup.dataset_conversion.dicom import Series, find_series, notes_on
 from nnunet_semisup.dataset_conversion.dicom_kinds import (
     Identity,
@@ -62,7 +63,7 @@ def list_series(
 def _top(folder: Path, path: Path) -> str:
     """The name of what lies directly in ``folder`` and holds ``path``."""
     relative = path.relative_to(folder)
-    return Path(relative.parts[0] if relative.parts else path.name).name
+    return composed(Path(relative.parts[0] if relative.parts else path.name).name)
 
 
 def _by_name(folder: Path, places: Iterable[tuple[Path, str]]) -> dict[str, dict[str, list[Path]]]:

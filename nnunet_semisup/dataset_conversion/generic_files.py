@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.data.raw import composed, is_junk
 from nnunet_semisup.dataset_conversion.formats import ending_of
 from nnunet_semisup.dataset_conversion.generic_dicom import list_series
 from nnunet_semisup.dataset_conversion.generic_layouts import nearest_names
@@ -183,8 +183,8 @@ def _known_files(folder: Path, findings: Findings) -> list[tuple[Path, str]]:
         ending = ending_of(path)
         if is_junk(path):
             left_out.append(path.name)
-        elif ending is not None and path.is_file():
-            known.append((path, path.name[: -len(ending)]))
+        elif ending is not None and not path.is_dir():
+            known.append((path, composed(path.name[: -len(ending)])))
         elif path.is_file() and path.suffix.lower() not in _SIDE_FILES:
             left_out.append(path.name)
     if known:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.data.raw import composed, is_junk
 from nnunet_semisup.dataset_conversion.formats import ending_of
 from nnunet_semisup.dataset_conversion.verify import Findings
 
@@ -47,7 +47,8 @@ def list_case_folders(
     """Find cases that have a folder each, named after it, or those of a BIDS tree.
 
     Args:
-        root: is searched at any depth.
+        root: is searched at any depth. Folders of the same name in several others are told apart
+            by the names of these.
         image_globs: pattern of the image's file name, one a channel; ``|`` separates alternatives.
             With folders in it (``anat/t1.nii.gz``), the case is the folder above them.
         label_glob: the same for the label. Where it ends in ``/*``, with or without an ending, the
@@ -70,7 +71,9 @@ def list_case_folders(
         for number, pattern in enumerate(image_globs):
             if glob := _fitting(path, pattern):
                 _known(cases, path, glob, bids, len(image_globs)).channels[number].append(path)
-    return _checked(cases, image_globs, bids, findings)
+    return _checked(
+        cases if bids else _told_apart(cases, root, findings), image_globs, bids, findings
+    )
 
 
 def _image_files(root: Path) -> Iterator[Path]:
@@ -102,10 +105,31 @@ def _known(
 ) -> _CaseFiles:
     """What is known of a file's case, by its name and the folder that tells it from others."""
     place = path.parents[glob.count("/")]
-    key = (place.name, place)
+    key = (composed(place.name), place)
     if bids and (match := _ENTITIES.fullmatch(path.name)):
         key = (match[1], Path())
     return cases.setdefault(key, _CaseFiles(key[1], [[] for _ in range(channels)]))
+
+
+def _told_apart(
+    cases: dict[tuple[str, Path], _CaseFiles], root: Path, findings: Findings
+) -> dict[tuple[str, Path], _CaseFiles]:
+    """The cases, named by all folders above them where the last one has the same name for several.
+
+    Such are the time points or series of patients who have a folder each.
+    """
+    names = [case for case, _ in cases]
+    if len(set(names)) == len(names):
+        return cases
+    findings.warnings.append(
+        f"several folders have the same name, such as {max(names, key=names.count)}; cases are "
+        "named by the folders above it, too. If those are the patient, "
+        "--group-regex '^(.+)_[^_]+$' keeps what is of one patient together"
+    )
+    return {
+        (composed("_".join(place.relative_to(root).parts)) or case, place): files
+        for (case, place), files in cases.items()
+    }
 
 
 def _checked(

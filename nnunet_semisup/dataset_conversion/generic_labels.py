@@ -147,7 +147,7 @@ def _choices(text: str | None, values: list[int]) -> Choices:
             "255:1, where OLD is a value or a name in the files."
         )
     for old, number in re.findall(r"([^:]+):\s*(\d+)\s*(?:,|$)", text or ""):
-        new, key = int(number), int(old) if old.strip().isdecimal() else plain(old)
+        new, key = int(number), int(old) if re.fullmatch(r"\s*-?\d+\s*", old) else plain(old)
         if new not in values:
             raise UserError(
                 f"--label-map {old.strip()}:{new}: {new} is none of the labels' values {values}."

@@ -13,11 +13,14 @@ from pathlib import Path
 from nnunet_semisup.data.raw import is_junk
 from nnunet_semisup.dataset_conversion.formats import ending_of
 from nnunet_semisup.dataset_conversion.generic_folders import is_bids, is_derived
+from nnunet_semisup.dataset_conversion.pictures import ENDINGS as PICTURE_ENDINGS
 
 _LOOKED_AT = 5000
 _LABEL_WORDS = re.compile(
     r"seg|mask|label|lesion|contour|ground|(^|[^a-z])(gt|roi)([^a-z]|$)", re.I
 )
+_SLICES = 3
+"""Numbered pictures from which on a folder is a stack."""
 _SHARE = 0.5
 """Of the folders, in which a name must be to be that of the image of every case."""
 
@@ -31,6 +34,8 @@ def suggestion(root: Path) -> str:
     files = list(islice(_image_files(root), _LOOKED_AT))
     if not files:
         return ""
+    if slices := _of_slices(root, files):
+        return slices
     bids = is_bids(root)
     if not bids and (folders := _side_by_side(root, files) or _of_kinds(root, files)):
         return folders
@@ -42,7 +47,8 @@ def suggestion(root: Path) -> str:
     kind = "a BIDS tree" if bids else "a folder a case"
     several = f" (or {', '.join(map(repr, images[1:]))})" if len(images) > 1 else ""
     options = f"--image-glob '{images[0]}'{several}"
-    options += f" --label-glob '{labels[0]}'" if labels else ""
+    others = f" (or {', '.join(map(repr, labels[1:]))})" if len(labels) > 1 else ""
+    options += f" --label-glob '{labels[0]}'{others}" if labels else ""
     found = [p for p in files if p.match(images[0]) and not (bids and is_derived(p, root))]
     return f" It looks like {kind}: {options} would take {_two(found)}."
 
@@ -116,12 +122,36 @@ def _of_case_folders(root: Path, files: Sequence[Path]) -> list[str]:
         folders[top] = kept | {f"{folder}/*" for folder in of_masks if _LABEL_WORDS.search(folder)}
     if len(folders) < 2:
         return []
-    counts = Counter(pattern for names in folders.values() for pattern in names)
+    shortest = sorted({name for names in folders.values() for name in names}, key=_length)
+    counts = Counter({name: sum(name in own for own in folders.values()) for name in shortest})
     most = max(counts.values(), default=0)
     if most < _SHARE * len(folders) or most < 2:
         return []
     images = [p for p, n in counts.most_common() if n == most and not _LABEL_WORDS.search(p)]
     return images + [p for p, _ in counts.most_common() if _LABEL_WORDS.search(p)]
+
+
+def _length(name: str) -> tuple[int, str]:
+    """Order of names in which a derived image, ``t1_Eq_1.nii.gz``, comes after its original."""
+    return len(name), name
+
+
+def _of_slices(root: Path, files: Sequence[Path]) -> str:
+    """What to do with a folder of numbered pictures a case; else nothing."""
+    folders = Counter(
+        path.parent
+        for path in files
+        if path.parent != root and ending_of(path) in PICTURE_ENDINGS and path.stem[-1].isdigit()
+    )
+    stacks = [folder for folder, number in folders.items() if number >= _SLICES]
+    if len(stacks) < 2 or len(stacks) < _SHARE * len({path.parent for path in files}):
+        return ""
+    return (
+        f" It looks like a folder of slices a case, such as {_two(stacks)}. For 3D, save the "
+        "pictures of a folder as one volume with its voxel size, for example with "
+        "SimpleITK.ImageSeriesReader, images and labels alike; for 2D, move all into one folder of "
+        "images and one of labels with names CASE_SLICE, and give --group-regex '^(.+)_'."
+    )
 
 
 def nearest_names(images: Iterable[str], labels: Iterable[str]) -> str:

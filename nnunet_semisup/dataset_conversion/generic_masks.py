@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.data.raw import is_junk
+from nnunet_semisup.data.raw import composed, is_junk
 from nnunet_semisup.dataset_conversion import formats
 from nnunet_semisup.dataset_conversion.label_names import plain
-from nnunet_semisup.dataset_conversion.volume import Geometry, UnusableFileError, Volume
+from nnunet_semisup.dataset_conversion.volume import (
+    Geometry,
+    UnreadableFileError,
+    UnusableFileError,
+    Volume,
+)
 
 LAST = "last"
 OVERLAPS = ("refuse", LAST)
@@ -23,8 +28,8 @@ def mask_files(folder: Path) -> dict[str, Path]:
     found = {}
     for path in sorted(folder.iterdir()):
         ending = formats.ending_of(path)
-        if ending is not None and path.is_file() and not is_junk(path):
-            found[path.name[: -len(ending)]] = path
+        if ending is not None and not path.is_dir() and not is_junk(path):
+            found[composed(path.name[: -len(ending)])] = path
     return found
 
 
@@ -103,7 +108,7 @@ class Masks:
         grid: Geometry | None = None
         overlaps = []
         for name, value in sorted(self.values.items(), key=lambda item: item[1]):
-            volume = formats.read_label(files[name])
+            volume = _read(files[name])
             inside = _inside(volume, files[name])
             if label is None or grid is None:
                 label, grid = np.zeros(inside.shape, np.uint8), volume.geometry
@@ -133,6 +138,16 @@ class Masks:
             for value, count in zip(*np.unique(taken, return_counts=True), strict=True)
             if value not in {0, own}
         ]
+
+
+def _read(path: Path) -> Volume:
+    """Read one mask; what is wrong with it has its name, since the label is the folder."""
+    try:
+        return formats.read_label(path)
+    except UnusableFileError as error:
+        raise UnusableFileError(f"{path.name} {error}") from error
+    except UnreadableFileError as error:
+        raise UnreadableFileError(f"{path.name}: {error}") from error
 
 
 def _inside(volume: Volume, path: Path) -> np.ndarray:

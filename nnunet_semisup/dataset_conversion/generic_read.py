@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion import formats
+from nnunet_semisup.dataset_conversion import formats, slicer_crop
 from nnunet_semisup.dataset_conversion.dicom import is_dicom, read_dicom_folder
 from nnunet_semisup.dataset_conversion.dicom_seg import read_seg
 from nnunet_semisup.dataset_conversion.generic_channels import is_channel, read_channel
 from nnunet_semisup.dataset_conversion.generic_masks import Masks, mask_files
-from nnunet_semisup.dataset_conversion.volume import Volume
+from nnunet_semisup.dataset_conversion.volume import (
+    Geometry,
+    UnreadableFileError,
+    UnusableFileError,
+    Volume,
+)
 
 
 def read_image(path: Path) -> Volume:
@@ -30,6 +35,11 @@ def is_seg(path: Path) -> bool:
     return path.is_file() and formats.ending_of(path) is None and is_dicom(path)
 
 
+def needs_image(path: Path) -> bool:
+    """Return whether a label is brought to the grid of its image: DICOM SEG and Slicer's."""
+    return is_seg(path) or slicer_crop.is_segmentation(path)
+
+
 def is_masks(path: Path) -> bool:
     """Return whether a label is a folder of masks."""
     return path.is_dir() and bool(mask_files(path))
@@ -40,7 +50,7 @@ class LabelReader:
     """Reads labels of every kind.
 
     Args:
-        images: image by label, for the labels that are on the grid of their image (DICOM SEG).
+        images: image by label, for the labels that :func:`needs_image` is true of.
         masks: what becomes of one mask file a structure.
     """
 
@@ -58,5 +68,18 @@ class LabelReader:
         if path.is_dir():
             return read_dicom_folder(path)
         if is_seg(path):
-            return read_seg(path, read_image(self.images[path]).geometry)
-        return formats.read_label(path)
+            return read_seg(path, self._grid_of(path))
+        volume = formats.read_label(path)
+        if path in self.images and slicer_crop.is_segmentation(path):
+            return slicer_crop.on_grid(volume, self._grid_of(path))
+        return volume
+
+    def _grid_of(self, label: Path) -> Geometry:
+        """The grid of a label's image."""
+        try:
+            return read_image(self.images[label]).geometry
+        except (UnreadableFileError, OSError) as error:
+            raise UnusableFileError(
+                f"is brought to the grid of {self.images[label]}, which cannot be read; repair "
+                "that one"
+            ) from error

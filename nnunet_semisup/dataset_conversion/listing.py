@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisup.data.checks import channel_faults, identifier_faults
-from nnunet_semisup.data.raw import ImageFolder, in_order, is_junk, list_images, training_images
+from nnunet_semisup.data.raw import (
+    ImageFolder,
+    composed,
+    in_order,
+    is_junk,
+    list_images,
+    training_images,
+)
 from nnunet_semisup.dataset_conversion.cases import Case, Subset
 from nnunet_semisup.dataset_conversion.verify import Findings
 
@@ -100,15 +107,25 @@ def _list_subset(listing: RawListing, subset: Subset, validation: Collection[str
     findings = listing.findings
     findings.faults += [f"{subset.image_folder}: {fault}" for fault in images.faults]
     findings.warnings += [f"ignored in {subset.image_folder}: {name}" for name in images.junk]
+    own = {composed(case): path for case, path in labels.items()}
+    alike = {composed(case): case for case in images.cases}
     for case, path in labels.items():
-        if case not in images.cases:
+        image = alike.get(composed(case))
+        if image is None:
             findings.faults.append(
                 f"case {case}: {path} has no image in {subset.image_folder}; add the image, or "
                 "move the label away"
             )
+        elif image != case:
+            findings.faults.append(
+                f"case {case}: {path} and its image look alike in name and differ in how a letter "
+                "with an accent is stored (Unicode NFC and NFD, as macOS writes it); rename one of "
+                "them, best without such letters"
+            )
     for case, files in images.cases.items():
         used = Subset.VALIDATION if subset is Subset.LABELED and case in validation else subset
-        listing.cases.append(Case(case, used, tuple(in_order(files)), labels.get(case)))
+        label = labels.get(case) or own.get(composed(case))
+        listing.cases.append(Case(case, used, tuple(in_order(files)), label))
 
 
 def _list_labels(listing: RawListing, subset: Subset, images: ImageFolder) -> dict[str, Path]:

@@ -23,16 +23,19 @@ from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     UnusableFileError,
     Volume,
+    check_content,
 )
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.picture import (
     TIF_ENDINGS,
     PictureHeader,
+    not_depth,
     not_upright,
     read_picture_header,
     too_many_bits,
 )
+from nnunet_semisup.headers.tif_size import size_in_metadata
 
 NNUNET_ENDINGS = (".png", ".bmp", ".tif")
 ENDINGS = (*NNUNET_ENDINGS, ".tiff", ".jpg", ".jpeg", ".gif")
@@ -67,8 +70,9 @@ def read_picture(path: Path) -> Volume:
         repaired = "holds indices into a palette; they are replaced by what they show"
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _COLOURS):
         return Volume(array, picture_geometry(array), repaired)
-    raise UnreadableFileError(
-        f"has the shape {array.shape}; a picture is (height, width) or (height, width, 3)"
+    raise UnusableFileError(
+        f"has the shape {array.shape}; a picture is (height, width) or (height, width, 3). Save it "
+        "as one, or each channel as a file of its own, CASE_0000, CASE_0001 ..."
     )
 
 
@@ -83,12 +87,12 @@ def picture_components(path: Path) -> int:
 
 def _whole_header(path: Path) -> PictureHeader:
     """The header of a picture that need not be turned and loses no bits."""
-    _check_not_empty(path)
+    check_content(path)
     try:
         header = read_picture_header(path)
     except Exception as error:  # every format's library raises its own
         raise _damaged(error) from error
-    if fault := not_upright(header) or too_many_bits(header):
+    if fault := not_upright(header) or too_many_bits(header) or not_depth(header):
         raise UnusableFileError(fault)
     return header
 
@@ -139,7 +143,9 @@ def read_mask(path: Path) -> Volume:
     if array.ndim == 3 and array.shape[-1] in (2, *_COLOURS):
         array = _single_value(array)
     if array.ndim != 2:
-        raise UnreadableFileError(f"has the shape {array.shape}; a mask is (height, width)")
+        raise UnusableFileError(
+            f"has the shape {array.shape}; a mask is (height, width). Save it as one"
+        )
     if array.dtype == bool:
         array = array.astype(np.uint8)
     return Volume(np.ascontiguousarray(array), picture_geometry(array))
@@ -185,10 +191,13 @@ def _single_value(array: np.ndarray) -> np.ndarray:
     colours = array[..., : 1 if array.shape[-1] == 2 else 3]
     if (colours != colours[..., :1]).any():
         number = len(np.unique(colours.reshape(-1, colours.shape[-1]), axis=0))
-        raise UnreadableFileError(
+        raise UnusableFileError(
             f"is a mask in {number} colours; save it with one whole number a pixel"
         )
     return colours[..., 0]
+
+
+_LIKE_THIS = 'for example {"spacing": [2.0, 0.5, 0.5]} (z, y, x in mm)'
 
 
 def read_tif_stack(path: Path) -> Volume:
@@ -207,7 +216,10 @@ def read_tif_stack(path: Path) -> Volume:
     if header.white_is_zero:
         array = _inverted(array, header)
     if array.ndim != 3:
-        raise UnreadableFileError(f"has {array.ndim} dimensions; a tif stack has 3")
+        raise UnusableFileError(
+            f"has {array.ndim} dimensions; a tif stack has 3. Save each channel as a file of its "
+            "own, CASE_0000, CASE_0001 ..."
+        )
     spacing = _stack_spacing(path)
     geometry = Geometry(
         array.shape[::-1], spacing[::-1], (0.0,) * 3, tuple(float(v) for v in np.eye(3).ravel())
@@ -226,13 +238,21 @@ def _stack_spacing(path: Path) -> tuple[float, ...]:
                     float(v) for v in json.loads(file.read_text(encoding="utf-8"))["spacing"]
                 )
             except (ValueError, KeyError, TypeError, OSError) as error:
-                raise UnreadableFileError(f"{file.name} gives no voxel size ({error})") from error
+                raise UnusableFileError(
+                    f"{file.name} gives no voxel size ({error}); {_LIKE_THIS}"
+                ) from error
             if len(spacing) == 3:
                 return spacing
-            raise UnreadableFileError(f"{file.name} gives {len(spacing)} numbers, not z, y, x")
-    raise UnreadableFileError(
-        f"a tif stack holds no voxel size; write {names[-1] if stem[-5:-4] == '_' else names[0]} "
-        'beside it, for example {"spacing": [2.0, 0.5, 0.5]} (z, y, x in mm)'
+            raise UnusableFileError(f"{file.name} gives {len(spacing)} numbers; {_LIKE_THIS}")
+    place = names[-1] if stem[-5:-4] == "_" else names[0]
+    if found := size_in_metadata(path):
+        told = json.dumps({"spacing": [float(f"{step:.6g}") for step in found]})
+        raise UnusableFileError(
+            f"nnU-Net reads the voxel size of a tif stack from a file beside it; write {place} "
+            f"with {told}, which are the mm of its metadata (z, y, x)"
+        )
+    raise UnusableFileError(
+        f"a tif stack holds no voxel size; write {place} beside it, {_LIKE_THIS}"
     )
 
 
@@ -266,15 +286,10 @@ def write_picture(volume: Volume, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check_not_empty(path: Path) -> None:
-    if path.is_file() and path.stat().st_size == 0:
-        raise UnreadableFileError("the file is empty (0 bytes)")
-
-
 def _check_single(picture: Image.Image) -> None:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise UnreadableFileError(f"holds {frames} pictures; one is expected")
+        raise UnusableFileError(f"holds {frames} pictures; one is expected. Save it as one")
 
 
 def _damaged(error: Exception) -> UnreadableFileError:

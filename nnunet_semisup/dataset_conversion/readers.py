@@ -15,6 +15,7 @@ from nibabel.orientations import io_orientation
 from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
+    UnusableFileError,
     Volume,
     load_nifti,
     oriented,
@@ -132,7 +133,9 @@ def _from_nibabel(
     loaded = load_nifti(path, by_nibabel=True)
     image, stored, factor = loaded.image, loaded.stored, loaded.header.factor
     if stored.dtype.kind not in "biuf":
-        raise UnreadableFileError(f"does not hold one number a voxel ({stored.dtype})")
+        raise UnusableFileError(
+            f"does not hold one number a voxel ({stored.dtype}); save each as a file of its own"
+        )
     if stored.ndim != 3:
         unit = tuple(float(value) for value in np.eye(stored.ndim).ravel())
         steps = (1.0,) * stored.ndim

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.data.raw import composed
 from nnunet_semisup.dataset_conversion.cases import Subset
 from nnunet_semisup.errors import UserError
 
@@ -152,7 +153,7 @@ def read_split_file(
     """
     try:
         content = path.read_bytes()
-        data = json.loads(content)
+        data = json.loads(composed(content.decode("utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(
             f"--split {path} cannot be read as json ({error}). Give a json file "
@@ -295,7 +296,7 @@ def read_case_names(path: Path, option: str) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{option} {path} cannot be read ({error}).") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [composed(line.strip()) for line in lines if line.strip()]
 
 
 def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from nnunet_semisup.dataset_conversion.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.label_meaning import Meaning, meaning_of, moved_names
 from nnunet_semisup.dataset_conversion.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.volume import (
+    TAKE_FINITE,
     Geometry,
     UnreadableFileError,
     UnusableFileError,
@@ -31,6 +32,15 @@ from nnunet_semisup.dataset_conversion.volume import (
 from nnunet_semisup.errors import UserError
 
 _WHOLE = "Take the original file; a mask is resampled by nearest neighbour, never interpolated"
+_ROUNDING = 1e-2
+_ROUNDED = (
+    "They are whole numbers but for the rounding of a program, and nnU-Net would cut them off to "
+    "the number below; save them as integers (numpy.rint)"
+)
+_JPEG = (
+    "JPEG changes values near edges: take the original file, or save it as PNG after setting all "
+    "above half of the highest value to that value and all others to 0"
+)
 _ONE_GRID = (
     "Take the file that belongs to it, or resample it to that grid (labels by nearest neighbour)"
 )
@@ -188,10 +198,7 @@ def _read(
         facts.faults.append(f"{path}: {fault}")
         return None
     if fault := not_finite(array):
-        facts.faults.append(
-            f"{path}: {fault}. Take the original file, or replace these values "
-            "(numpy.nan_to_num) if they lie where it does not matter"
-        )
+        facts.faults.append(f"{path}: {fault}. {TAKE_FINITE}")
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
@@ -267,9 +274,9 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
     """What the values of a label become; they must be whole numbers and in the data set's table."""
     shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
     if not np.equal(np.mod(values, 1), 0).all():
-        return Meaning(
-            {}, faults=[f"the label has values that are not whole numbers ({shown}). {_WHOLE}"]
-        )
+        rounded = np.abs(values - np.rint(values)).max() <= _ROUNDING
+        fault = f"the label has values that are not whole numbers ({shown})"
+        return Meaning({}, faults=[f"{fault}. {_ROUNDED if rounded else _WHOLE}"])
     names = named_values(path) or {}
     facts.label_names = {int(v): names[int(v)] for v in values if int(v) in names}
     if form.label_choices is None:
@@ -279,7 +286,8 @@ def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts
         meaning = meaning_of(names, values, form.labels, form.label_map, form.label_choices)
     if not meaning.faults and not {int(value) for value in values} <= meaning.label_map.keys():
         expected = ", ".join(str(value) for value in form.label_map)
-        advice = f". {form.label_advice or 'Take the original file'}"
+        is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        advice = f". {_JPEG if is_jpeg else form.label_advice or 'Take the original file'}"
         fault = f"the label has the values {shown}; only {expected} are expected{advice}"
         return Meaning({}, faults=[fault])
     return meaning

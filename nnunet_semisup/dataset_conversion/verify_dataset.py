@@ -38,6 +38,7 @@ from nnunet_semisup.dataset_conversion.formats import (
 )
 from nnunet_semisup.dataset_conversion.headers import contradicting_headers
 from nnunet_semisup.dataset_conversion.listing import SUBSETS, RawListing, list_raw
+from nnunet_semisup.dataset_conversion.outliers import unlike_the_others
 from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet, read_stack_as_nnunet
 from nnunet_semisup.dataset_conversion.readers import by_nibabel, has_channel_axis, scan_reader
 from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, counted, inspect_case
@@ -268,6 +269,7 @@ def _check_together(
         elif pair.kind != "acquisition":
             findings.warnings.append(f"{pair.describe()}; compare their images")
     findings.warnings += absent_labels(facts, form)
+    findings.warnings += unlike_the_others(facts, form)
     if turned := turned_warning(placed_scans(facts), ADVICE):
         findings.warnings.append(turned)
     compare_names(facts, form, findings)

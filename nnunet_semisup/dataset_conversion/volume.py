@@ -21,10 +21,15 @@ from nnunet_semisup.dataset_conversion.headers import check_announced_size
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers import meta, misreading
 from nnunet_semisup.headers.axes import sheared_fault
+from nnunet_semisup.headers.content import misnamed
 from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, numbers, open_nifti
 from nnunet_semisup.headers.nifti import misreading as nifti_misreading
 
 RELATIVE_TOLERANCE = 1e-3
+TAKE_FINITE = (
+    "Take the original file, or replace these values (numpy.nan_to_num) if they lie where it does "
+    "not matter"
+)
 
 
 class UnreadableFileError(ValueError):
@@ -117,6 +122,19 @@ class TrustingAffine:
             _TRUST_AFFINE.reset(before)
 
 
+def check_content(path: Path) -> None:
+    """Refuse a file that is empty, or that is something else than its name says.
+
+    Raises:
+        UnreadableFileError: it has no bytes.
+        UnusableFileError: see :func:`misnamed`.
+    """
+    if fault := misnamed(path):
+        raise UnusableFileError(fault)
+    if path.is_file() and path.stat().st_size == 0:
+        raise UnreadableFileError("the file is empty (0 bytes)")
+
+
 def read_itk(path: Path) -> Volume:
     """Read a file with SimpleITK, decompressing all of it; see :class:`TrustingAffine`.
 
@@ -124,8 +142,7 @@ def read_itk(path: Path) -> Volume:
         UnreadableFileError: zero bytes, truncated, or in a format ITK does not know.
         UnusableFileError: intact, but SimpleITK would read it as something else than it says.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        raise UnreadableFileError("the file is empty (0 bytes)")
+    check_content(path)
     header = None
     if is_nifti(path):
         header = load_nifti(path, trust_affine=_TRUST_AFFINE.get()).header
@@ -203,18 +220,18 @@ def load_nifti(path: Path, by_nibabel: bool = False, trust_affine: bool = False)
         trust_affine: the caller takes the voxel size from the sform where pixdim denies it.
 
     Raises:
-        UnreadableFileError: the file is empty or damaged, or a voxel is NaN or infinite.
-        UnusableFileError: nnU-Net would read the file as something else than it says.
+        UnreadableFileError: the file is empty or damaged.
+        UnusableFileError: a voxel is NaN or infinite, or nnU-Net would read the file as something
+            else than it says.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        raise UnreadableFileError("the file is empty (0 bytes)")
+    check_content(path)
     try:
         header, image = open_nifti(path)
         stored = np.asanyarray(image.dataobj)
     except Exception as error:  # on damaged headers nibabel raises many kinds
         raise UnreadableFileError(f"damaged or not a NIfTI file ({error})") from error
     if stored.dtype.kind == "f" and (fault := not_finite(stored)):
-        raise UnreadableFileError(fault)
+        raise UnusableFileError(f"{fault}. {TAKE_FINITE}")
     if misread := nifti_misreading(header, by_nibabel, trust_affine):
         raise UnusableFileError(misread)
     return LoadedNifti(image, stored, header)

@@ -17,7 +17,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 )
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
-from nnunet_semisup.data.raw import read_labels_json
+from nnunet_semisup.data.raw import composed, named, read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
@@ -241,7 +241,7 @@ def _placement(properties: dict[str, Any]) -> tuple[float, ...]:
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
     """Case name to file, sorted by name."""
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(ending))
+    found = sorted(p for p in folder.iterdir() if not p.is_dir() and p.name.endswith(ending))
     own = (".", Path(REPORT_NAME).stem)  # a chart may lie among predictions that are pictures
     return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(own)}
 
@@ -337,10 +337,15 @@ def _readable(reader: Reader, path: Path) -> bool:
 
 def _missing_message(missing: Sequence[str], total: int, folder: Path, ending: str) -> str:
     listed = "\n".join(f"  {name}{ending}" for name in missing)
-    return (
-        f"{len(missing)} of {total} references have no prediction in '{folder}':\n{listed}\n"
-        "Predict these cases, or evaluate only the predicted ones with --chill."
-    )
+    start = f"{len(missing)} of {total} references have no prediction in '{folder}':\n{listed}\n"
+    there = {composed(name) for name in _files(folder, ending)}
+    if alike := [name for name in missing if composed(name) in there]:
+        start += (
+            f"Of these, {named(alike)} are there under names that look alike and differ in how a "
+            "letter with an accent is stored (Unicode NFC and NFD, as macOS writes it); rename "
+            "those files. "
+        )
+    return f"{start}Predict these cases, or evaluate only the predicted ones with --chill."
 
 
 def _meaning(scheme: LabelScheme) -> tuple[set[SegmentationClass], int | None]:

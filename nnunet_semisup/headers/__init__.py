@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_semisup.headers import meta, nifti, nrrd, picture
+from nnunet_semisup.headers.content import misnamed
 
 
 def misreading(
@@ -25,6 +26,8 @@ def misreading(
         trust_affine: the caller takes the voxel size of NIfTI from the affine.
     """
     name = path.name.lower()
+    if fault := misnamed(path):
+        return fault
     try:
         if nifti.is_nifti(path):
             return nifti.misreading(nifti.read_nifti_header(path), by_nibabel, trust_affine)

@@ -36,6 +36,7 @@ class PictureHeader:
         white_is_zero: a TIFF whose largest value is black.
         palette: colours ``(n, 3)`` uint8 of a TIFF that holds indices into them.
         slices: of a TIFF with a third axis; 0 without.
+        third_axis: what that axis is, by OME's or ImageJ's metadata: ``Z``, ``C``, ``T`` ...
         loses_bits: a PNG with 16 bits a sample and several samples a pixel.
     """
 
@@ -44,6 +45,7 @@ class PictureHeader:
     white_is_zero: bool = False
     palette: np.ndarray | None = None
     slices: int = 0
+    third_axis: str = ""
     loses_bits: bool = False
 
     @property
@@ -81,6 +83,21 @@ def not_upright(header: PictureHeader) -> str | None:
     )
 
 
+def not_depth(header: PictureHeader) -> str | None:
+    """Return what to do about pages that are no slices of a volume by their own metadata."""
+    if header.third_axis == "C":
+        what, advice = "channels of one picture", "save each as a file of its own, CASE_0000, "
+        advice += "CASE_0001 ..."
+    elif header.third_axis == "T":
+        what, advice = "points in time", "save each as a case of its own"
+    else:
+        return None
+    return (
+        f"has {header.slices} pages that are {what} by its metadata (OME or ImageJ), of which "
+        f"nnU-Net's reader makes slices or colours; {advice}"
+    )
+
+
 def too_many_bits(header: PictureHeader) -> str | None:
     """Return what to do about a picture of which half of the bits would be lost."""
     if not header.loses_bits:
@@ -102,7 +119,7 @@ def misreading(path: Path, is_label: bool) -> str | None:
         header = read_picture_header(path)
     except Exception:  # whatever is wrong with the file is named when it is read
         return None
-    if fault := not_upright(header) or too_many_bits(header):
+    if fault := not_upright(header) or too_many_bits(header) or not_depth(header):
         return fault
     if header.white_is_zero:
         return (
@@ -139,6 +156,7 @@ def _read_tif(path: Path) -> PictureHeader:
             page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
             _as_bytes(np.asarray(page.colormap).T) if is_palette else None,
             series.shape[0] if is_stack else 0,
+            series.axes[0] if is_stack else "",
         )
 
 

@@ -157,7 +157,7 @@ FAULTS = {
     "truncated inside": (_truncated_before_compression, ["case unl_000", FIRST, "truncated"]),
     "empty file": (_empty_file, ["case unl_000", FIRST, "0 bytes"]),
     "not an image": (_not_an_image, ["case unl_000", FIRST, "no readable header"]),
-    "broken link": (_broken_link, ["case unl_000", FIRST, "cannot be read"]),
+    "broken link": (_broken_link, ["case unl_000", FIRST, "is a link to", "which is not there"]),
     "NaN": (_with_value(np.nan), ["case unl_000", FIRST, "3 of 5760 voxels that are NaN"]),
     "Inf": (_with_value(np.inf), ["case unl_000", FIRST, "3 of 5760 voxels that are infinite"]),
     "constant": (

@@ -26,6 +26,7 @@ from tests.formats.matrix import ROWS, plain_of
 from tests.formats.row import Row
 from tests.helpers import nnunet_folders
 from tests.unit.dataset_conversion import (
+    content_faults,
     layout_faults,
     test_acdc,
     test_brats2019,
@@ -65,6 +66,7 @@ that output.
 """
 
 
+LAYOUTS = {**layout_faults.FAULTS, **content_faults.FAULTS}
 _WITHOUT = "without:"
 """Before an option that is to be left out."""
 
@@ -100,7 +102,7 @@ def broken_trees() -> Iterator[BrokenTree]:
     yield from _of("acdc", test_acdc.FAULTS, make_acdc, Tree.convert)
     for name in (*test_generic_faults.FAULTS, *test_generic_faults.PHOTO_FAULTS):
         yield _generic(name)
-    yield from map(_layout, layout_faults.FAULTS)
+    yield from map(_layout, LAYOUTS)
     yield from _of(
         "verify",
         {name: (spoil, messages[-1]) for name, (spoil, *messages) in verify_faults.FAULTS.items()},
@@ -191,7 +193,7 @@ def _with(options: Sequence[str], extra: Sequence[str]) -> list[str]:
 
 
 def _layout(name: str) -> BrokenTree:
-    fault = layout_faults.FAULTS[name]
+    fault = LAYOUTS[name]
 
     def run(tree: Any, *extra: str) -> int:
         return convert(tree.root, *_with(fault.options, extra))

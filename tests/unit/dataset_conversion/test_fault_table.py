@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.dataset_conversion.advice import Reader, follow_the_words
 from tests.unit.dataset_conversion.advice_by_hand import BY_HAND
+from tests.unit.dataset_conversion.advice_of_content import OF_CONTENT
 from tests.unit.dataset_conversion.fault_table import (
     broken_trees,
     environment,
@@ -32,7 +33,7 @@ def test_advice_ends_with_success_or_another_fault(tmp_path, key):
         line = next(line for line in lines if broken.fragment in line)
         SEEN[key] = shortened(line, tmp_path / "work")
         reader = Reader(tree, tmp_path / "work", tmp_path / "intact", line)
-        options = BY_HAND.get(key, follow_the_words)(reader)
+        options = {**BY_HAND, **OF_CONTENT}.get(key, follow_the_words)(reader)
         code, left = errors(broken, tree, *options)
     again = [text for text in left if broken.fragment in text]
     assert code == 0 or (code == 2 and not again), f"after {options}: {again}"

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import SimpleITK
 
 from tests.helpers import make_raw_dataset, write_image
+from tests.unit.dataset_conversion.content_faults import LFS_POINTER, link_to_nothing, unpack
 from tests.unit.dataset_conversion.trees_names import write_nifti
 
 SHAPE = (8, 16, 14)
@@ -79,6 +81,14 @@ def stack_channels(made):
         SimpleITK.WriteImage(image, str(path))
 
 
+def accents(made):
+    """A case whose name is composed in its images and decomposed in its label."""
+    for path in made.rglob("lab_001*"):
+        form = "NFD" if path.parent.name == "labelsTr" else "NFC"
+        new = path.name.replace("lab_001", "läb_001")
+        path.rename(path.with_name(unicodedata.normalize(form, new)))
+
+
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FAULTS = {
     "truncated unlabeled": (
@@ -90,6 +100,25 @@ FAULTS = {
         lambda d: (d / "imagesTs" / "tst_000_0001.nii.gz").write_bytes(b""),
         "case tst_000: ",
         "the file is empty (0 bytes)",
+    ),
+    "pointer of Git LFS": (
+        lambda d: (d / "imagesTs" / "tst_000_0001.nii.gz").write_text(LFS_POINTER),
+        "case tst_000: ",
+        "is a pointer of Git LFS, not the file itself",
+    ),
+    "link to nothing": (
+        lambda d: link_to_nothing(d / "imagesUn" / "unl_000_0001.nii.gz"),
+        "case unl_000: ",
+        "is a link to ../.git/annex/objects/MD5E-s12, which is not there",
+    ),
+    "not compressed": (
+        lambda d: unpack(d / "imagesUn" / "unl_000_0001.nii.gz"),
+        "case unl_000: ",
+        "is NIfTI that is not compressed, though its name ends in .gz",
+    ),
+    "letters of a name stored in two ways": (
+        accents,
+        "look alike in name and differ in how a letter with an accent is stored",
     ),
     "infinite": (
         lambda d: not_finite(d / "imagesUn" / "unl_001_0000.nii.gz"),
