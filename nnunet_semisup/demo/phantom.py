@@ -25,7 +25,7 @@ SIZE = 64
 SPACING = 4.5
 """Millimetres of a pixel."""
 LOOKALIKES = 3
-LABELED_REACH = 0.15
+LABELED_REACH = 0.25
 """The part of each scale that the labeled cases cover."""
 
 

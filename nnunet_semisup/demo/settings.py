@@ -36,7 +36,7 @@ class Settings:
     """
 
     trainers: tuple[str, ...] = ("nnUNetTrainerSupervised", "nnUNetTrainerPseudoLabel")
-    steps: int = 3000
+    steps: int = 4000
     steps_per_epoch: int = 250
     counts: Counts = DEFAULT_COUNTS
     overrides: tuple[tuple[str, str], ...] = ()
