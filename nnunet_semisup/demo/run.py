@@ -122,7 +122,8 @@ def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, train
         f"Train {trainer}: {title}",
         words,
         {
-            "nnUNet_n_proc_DA": "0" if settings.device == "cpu" else "4",
+            # A batch is the same whichever process makes it; one more core can.
+            "nnUNet_n_proc_DA": "1" if settings.device == "cpu" else "4",
             "nnUNet_semisup_set": training_settings(settings, trainer),
         },
     )
