@@ -119,15 +119,12 @@ def data_folders() -> Iterator[None]:
         for case in ("labeled", "validation", "unlabeled"):
             (folder / f"{case}.b2nd").touch()
             (folder / f"{case}_seg.b2nd").touch()
-            properties = {"class_locations": {1: [[0, 0, 0, 0]]}}
-            (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))
+            places = pickle.dumps({"class_locations": {1: [[0, 0, 0, 0]]}})
+            (folder / f"{case}.pkl").write_bytes(places)
         splits = [{"train": ["labeled"], "val": ["validation"], "unlabeled": ["unlabeled"]}]
         (folder.parent / "splits_final.json").write_text(json.dumps(splits))
-        names = {
-            "nnUNet_raw": str(Path(root, "raw")),
-            "nnUNet_preprocessed": str(Path(root, "preprocessed")),
-            "nnUNet_results": str(Path(root, "results")),
-        }
+        folders = ("raw", "preprocessed", "results")
+        names = {f"nnUNet_{name}": str(Path(root, name)) for name in folders}
         with mock.patch.dict(os.environ, names):
             yield
 
