@@ -26,7 +26,7 @@ from pathlib import Path
 from nnunet_semisup.evaluation.evaluate import evaluate_folders
 from nnunet_semisup.evaluation.report import report_dict
 from nnunet_semisup.evaluation.tables import format_table
-from nnunet_semisup.trainers.interruption import Interruption
+from nnunet_semisup.training.interruption import Interruption
 
 STEPS_PER_EPOCH = 100
 

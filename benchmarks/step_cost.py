@@ -39,11 +39,11 @@ from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.networks import quantizer as quantizer_module
 from nnunet_semisup.networks.vq_unet import ReconstructionDecoder
 from nnunet_semisup.registry import METHODS
-from nnunet_semisup.trainers import batches as batches_module
 from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
-from nnunet_semisup.trainers.base import SemiSupervisedTrainer
-from nnunet_semisup.trainers.ema import EMATeacher
-from nnunet_semisup.trainers.hyperparameters import VARIABLE
+from nnunet_semisup.training import batches as batches_module
+from nnunet_semisup.training.ema import EMATeacher
+from nnunet_semisup.training.hyperparameters import VARIABLE
+from nnunet_semisup.training.loop import SemiSupervisedTrainer
 
 stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
 

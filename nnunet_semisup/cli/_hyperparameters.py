@@ -32,7 +32,7 @@ def hyperparameters(method: Method) -> list[Hyperparameter]:
     """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    from nnunet_semisup.trainers.hyperparameters import declared, describe
+    from nnunet_semisup.training.hyperparameters import declared, describe
 
     trainer = getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
     kinds = declared(trainer)

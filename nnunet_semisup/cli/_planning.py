@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from nnunet_semisup.data.plans import CASCADE, DEFAULT_CONFIGURATIONS, DEFAULT_PLANS
-from nnunet_semisup.data.raw import find_dataset
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.plans import CASCADE, DEFAULT_CONFIGURATIONS, DEFAULT_PLANS
+from nnunet_semisup.preparation.raw import find_dataset
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from nnunet_semisup.data.plans import DEFAULT_CONFIGURATIONS
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.plans import DEFAULT_CONFIGURATIONS
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_fullres": 4, "3d_lowres": 8}
 _OTHER_PROCESSES = 4

@@ -6,8 +6,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from nnunet_semisup.data.environment import check_environment
 from nnunet_semisup.errors import CaseError, UserError, WorkerError
+from nnunet_semisup.preparation.environment import check_environment
 
 
 def run_command(command: Callable[[], int | None]) -> None:

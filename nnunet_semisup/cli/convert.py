@@ -12,9 +12,10 @@ from typing import Protocol
 
 from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.dataset_conversion import acdc, brats2019, generic, la, lc, msd_lung, pancreas
 from nnunet_semisup.dataset_conversion.convert import EXTRA, LINKS, Options, Prepared, convert
-from nnunet_semisup.dataset_conversion.target import Target
+from nnunet_semisup.dataset_conversion.datasets import acdc, brats2019, la, lc, msd_lung, pancreas
+from nnunet_semisup.dataset_conversion.generic import converter as generic
+from nnunet_semisup.dataset_conversion.writing.target import Target
 
 _DESCRIPTION = """Bring a data set into nnU-Net's raw format: labeled cases to imagesTr and
 labelsTr, the others to imagesUn without their labels. Every file is read and checked first; if

@@ -102,7 +102,7 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
         ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
     )
     print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n\n{table}")
-    from nnunet_semisup.trainers.hyperparameters import forced_patches
+    from nnunet_semisup.training.hyperparameters import forced_patches
 
     fraction = float(next(h.default for h in found if h.name == "oversample_foreground_percent"))
     forced = ", ".join(f"{forced_patches(size, fraction)} of {size}" for size in BATCH_SIZES)

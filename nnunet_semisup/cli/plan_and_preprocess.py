@@ -26,16 +26,16 @@ from nnunet_semisup.cli._preprocessing import (
     processes_per_configuration,
 )
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.data.checks import CheckedDataset, check_dataset
-from nnunet_semisup.data.layout import FINGERPRINT_FILE
-from nnunet_semisup.data.plans import refuse_cascade, single_outputs
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled, report, warn
-from nnunet_semisup.data.raw import DatasetFolders, find_dataset
-from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.layout import FINGERPRINT_FILE
+from nnunet_semisup.preparation.plans import refuse_cascade, single_outputs
+from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled, report, warn
+from nnunet_semisup.preparation.raw import DatasetFolders, find_dataset
+from nnunet_semisup.preparation.rules import Accepted
+from nnunet_semisup.preparation.unlabeled_images import CheckedDataset, check_dataset
 
 if TYPE_CHECKING:
-    from nnunet_semisup.dataset_conversion.verify_labeled import CheckedLabeled
+    from nnunet_semisup.dataset_conversion.checking.labeled_cases import CheckedLabeled
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -114,7 +114,7 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> list[CheckedDataset]:
     """Check unlabeled and labeled cases of all data sets; nothing is written."""
-    from nnunet_semisup.dataset_conversion.verify_labeled import check_labeled
+    from nnunet_semisup.dataset_conversion.checking.labeled_cases import check_labeled
 
     checked = []
     faults = []
@@ -149,7 +149,7 @@ def _check(args: argparse.Namespace) -> list[CheckedDataset]:
 
 def _tell(labeled: CheckedLabeled, folders: DatasetFolders, args: argparse.Namespace) -> None:
     """Print what the user should know of the labeled cases."""
-    from nnunet_semisup.data.fingerprint import leaves_ignored_out
+    from nnunet_semisup.preparation.fingerprint import leaves_ignored_out
 
     for warning in labeled.warnings:
         print(f"warning: {warning}")
@@ -172,7 +172,7 @@ def _extract_fingerprints(args: argparse.Namespace) -> None:
     """Extract fingerprints as nnU-Net's command does, or without the ignore label."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    from nnunet_semisup.data.fingerprint import IgnoreAwareFingerprintExtractor
+    from nnunet_semisup.preparation.fingerprint import IgnoreAwareFingerprintExtractor
 
     given = (args.npfp, args.verify_dataset_integrity, args.clean, args.verbose)
     progress = not args.no_pbar

@@ -13,9 +13,9 @@ from nnunet_semisup.cli._preprocessing import (
     processes_per_configuration,
 )
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.data.plans import DEFAULT_PLANS
-from nnunet_semisup.data.preprocessing import check_unlabeled, preprocess_checked
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.plans import DEFAULT_PLANS
+from nnunet_semisup.preparation.preprocessing import check_unlabeled, preprocess_checked
 
 
 def build_parser() -> argparse.ArgumentParser:

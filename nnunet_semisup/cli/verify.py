@@ -31,10 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from nnunet_semisup.data.raw import find_dataset
-    from nnunet_semisup.data.rules import Accepted
-    from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
+    from nnunet_semisup.dataset_conversion.checking.raw_dataset import verify_dataset
     from nnunet_semisup.errors import UserError
+    from nnunet_semisup.preparation.raw import find_dataset
+    from nnunet_semisup.preparation.rules import Accepted
 
     if arguments.num_processes < 1:
         raise UserError(f"-np {arguments.num_processes} is not possible; give 1 or more.")

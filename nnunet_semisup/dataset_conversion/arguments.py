@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.convert import Collected
-from nnunet_semisup.dataset_conversion.splits import (
+from nnunet_semisup.dataset_conversion.subsets import (
     Split,
     SplitLists,
     apply_budget,

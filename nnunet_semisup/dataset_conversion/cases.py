@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from nnunet_semisup.dataset_conversion.label_meaning import Choices
-    from nnunet_semisup.dataset_conversion.verify import CaseFacts
-    from nnunet_semisup.dataset_conversion.volume import Volume
+    from nnunet_semisup.dataset_conversion.checking.label_meaning import Choices
+    from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
+    from nnunet_semisup.dataset_conversion.reading.volume import Volume
 
 
 class Subset(str, Enum):

@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisup.data.orientation import common_axes, turned_scans, turned_warning
-from nnunet_semisup.data.rules import Accepted
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, SourceFiles
-from nnunet_semisup.dataset_conversion.consistency import (
+from nnunet_semisup.dataset_conversion.checking.all_cases import (
     Duplicate,
     absent_labels,
     add_unlisted,
@@ -26,16 +24,18 @@ from nnunet_semisup.dataset_conversion.consistency import (
     placed_scans,
     spacing_outliers,
 )
-from nnunet_semisup.dataset_conversion.headers import contradicting_headers
-from nnunet_semisup.dataset_conversion.outliers import unlike_the_others
-from nnunet_semisup.dataset_conversion.report import build_report, summary
-from nnunet_semisup.dataset_conversion.splits import Split
-from nnunet_semisup.dataset_conversion.target import REPORT, STATE, Target, list_files
-from nnunet_semisup.dataset_conversion.verify import CaseFacts, Findings, inspect_case
-from nnunet_semisup.dataset_conversion.volume import TrustingAffine, write_text
-from nnunet_semisup.dataset_conversion.write import write_cases, write_dataset_json
+from nnunet_semisup.dataset_conversion.checking.headers import contradicting_headers
+from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts, Findings, inspect_case
+from nnunet_semisup.dataset_conversion.checking.outliers import unlike_the_others
+from nnunet_semisup.dataset_conversion.reading.volume import TrustingAffine, write_text
+from nnunet_semisup.dataset_conversion.subsets import Split
+from nnunet_semisup.dataset_conversion.writing.conversion_record import build_report, summary
+from nnunet_semisup.dataset_conversion.writing.target import REPORT, STATE, Target, list_files
+from nnunet_semisup.dataset_conversion.writing.write import write_cases, write_dataset_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.parallel import map_cases
+from nnunet_semisup.preparation.orientation import common_axes, turned_scans, turned_warning
+from nnunet_semisup.preparation.rules import Accepted
 
 LINKS = ("copy", "hardlink", "symlink")
 EXTRA = ("ignore", "unlabeled", "error")

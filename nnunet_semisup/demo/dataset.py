@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 
-from nnunet_semisup.data.layout import IMAGES_UNLABELED
 from nnunet_semisup.demo.phantom import LABELED_REACH, LABELS, SPACING, make_case
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.layout import IMAGES_UNLABELED
 
 ENDING = ".nii.gz"
 FOLDERS = {"labeled": "imagesTr", "unlabeled": IMAGES_UNLABELED, "test": "imagesTs"}

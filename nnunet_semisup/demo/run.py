@@ -64,7 +64,7 @@ def training_settings(settings: Settings, trainer: str) -> str:
     overrides = [text for name, text in settings.overrides if name == trainer]
     if overrides:
         # Imports torch and nnU-Net, which the demo itself does not need.
-        from nnunet_semisup.trainers.hyperparameters import split_assignments
+        from nnunet_semisup.training.hyperparameters import split_assignments
 
         for text in overrides:
             values.update(split_assignments(text))

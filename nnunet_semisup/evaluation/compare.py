@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
-from nnunet_semisup.dataset_conversion.volume import source_sha256
+from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_semisup.data.inspection import require_complete
-from nnunet_semisup.dataset_conversion.label_meaning import moved_names
-from nnunet_semisup.dataset_conversion.label_names import named_values
-from nnunet_semisup.dataset_conversion.volume import source_sha256
+from nnunet_semisup.dataset_conversion.checking.label_meaning import moved_names
+from nnunet_semisup.dataset_conversion.reading.label_names import named_values
+from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import (
     CasePair,
@@ -25,6 +24,7 @@ from nnunet_semisup.evaluation.inputs import (
 )
 from nnunet_semisup.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunet_semisup.parallel import map_cases
+from nnunet_semisup.preparation.inspection import require_complete
 
 SPACING_TOLERANCE = 1e-3
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed
 
-from nnunet_semisup.data.layout import SPLITS_FILE
-from nnunet_semisup.data.raw import bullet_list
-from nnunet_semisup.data.splits import read_splits
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import VALIDATION_FOLDER
+from nnunet_semisup.preparation.folds import read_splits
+from nnunet_semisup.preparation.layout import SPLITS_FILE
+from nnunet_semisup.preparation.raw import bullet_list
 
 GROUND_TRUTH = "gt_segmentations"
 """nnU-Net's copy of the labels in a data set's folder of ``nnUNet_preprocessed``."""

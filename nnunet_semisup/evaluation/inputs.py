@@ -17,7 +17,6 @@ from nnunetv2.imageio.reader_writer_registry import (
 )
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
-from nnunet_semisup.data.raw import composed, named, read_labels_json
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
@@ -25,6 +24,7 @@ from nnunet_semisup.evaluation.lengths import lengths_of, scaled_affine
 from nnunet_semisup.evaluation.names import REPORT_NAME
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.nifti import NIBABEL_READERS
+from nnunet_semisup.preparation.raw import composed, named, read_labels_json
 
 MAX_VALUES_PER_FILE = 256
 MAX_LABEL = 65535

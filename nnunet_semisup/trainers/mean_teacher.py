@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnunet_semisup.losses.consistency import squared_difference
-from nnunet_semisup.trainers.base import SemiSupervisedTrainer
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.loop import SemiSupervisedTrainer
 
 
 class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):

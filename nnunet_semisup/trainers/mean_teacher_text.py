@@ -3,7 +3,7 @@
 [0] Text-SemiSeg, MICCAI 2025, arXiv 2507.12382, table 4 (there with UA-MT and DTC).
 [1] Tarvainen and Valpola, Mean teachers are better role models, NeurIPS 2017, arXiv 1703.01780.
 
-Deviates from [0] and [1] as trainers/mean_teacher.py and trainers/text_guided.py say.
+Deviates from [0] and [1] as trainers/mean_teacher.py and training/text_guidance.py say.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnunet_semisup.losses.consistency import squared_difference
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
-from nnunet_semisup.trainers.text_guided import TextGuidance
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.text_guidance import TextGuidance
 
 
 class nnUNetTrainerMeanTeacherText(TextGuidance, nnUNetTrainerMeanTeacher):

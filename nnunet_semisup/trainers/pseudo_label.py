@@ -23,9 +23,9 @@ from nnunet_semisup.losses.consistency import (
     weighted_soft_dice,
 )
 from nnunet_semisup.mixing.cutmix import paste, sample_boxes
-from nnunet_semisup.trainers.base import SemiSupervisedTrainer
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.trainers.hyperparameters import require_range
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.hyperparameters import require_range
+from nnunet_semisup.training.loop import SemiSupervisedTrainer
 
 
 class nnUNetTrainerPseudoLabel(SemiSupervisedTrainer):

@@ -17,8 +17,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.data.copy_on_write import dataset_class
 from nnunet_semisup.errors import exit_code_two_in_commands
-from nnunet_semisup.trainers.batches import unwrap
-from nnunet_semisup.trainers.checkpoint import (
+from nnunet_semisup.training.batches import unwrap
+from nnunet_semisup.training.checkpoint import (
     KEY,
     read_checkpoint,
     remove_leftovers,
@@ -27,15 +27,15 @@ from nnunet_semisup.trainers.checkpoint import (
     set_aside,
     stock_content,
 )
-from nnunet_semisup.trainers.compute_settings import ComputeSettings
-from nnunet_semisup.trainers.data_streams import LabeledStream
-from nnunet_semisup.trainers.hyperparameters import defaults, read_overrides
-from nnunet_semisup.trainers.moving_average import MovingAverage
-from nnunet_semisup.trainers.preflight import check_before_training
-from nnunet_semisup.trainers.records import Records
-from nnunet_semisup.trainers.stopping import Divergence
-from nnunet_semisup.trainers.validation import Validation, set_aside_validation
-from nnunet_semisup.trainers.window_precision import WindowPrecision
+from nnunet_semisup.training.compute_settings import ComputeSettings
+from nnunet_semisup.training.data_streams import LabeledStream
+from nnunet_semisup.training.hyperparameters import defaults, read_overrides
+from nnunet_semisup.training.moving_average import MovingAverage
+from nnunet_semisup.training.preflight import check_before_training
+from nnunet_semisup.training.run_record import Records
+from nnunet_semisup.training.stopping import Divergence
+from nnunet_semisup.training.validation import Validation, set_aside_validation
+from nnunet_semisup.training.window_precision import WindowPrecision
 
 
 class nnUNetTrainerSupervised(

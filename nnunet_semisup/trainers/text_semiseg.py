@@ -32,10 +32,10 @@ from nnunet_semisup.losses.consistency import (
     weighted_soft_dice,
 )
 from nnunet_semisup.mixing.cognitive import exchange_foreground, foreground, labels_of_target
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.trainers.host import HostBool
-from nnunet_semisup.trainers.hyperparameters import require_range
-from nnunet_semisup.trainers.text_guided import TextGuidance
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.deferred import HostBool
+from nnunet_semisup.training.hyperparameters import require_range
+from nnunet_semisup.training.text_guidance import TextGuidance
 
 
 class nnUNetTrainerTextSemiSeg(TextGuidance):

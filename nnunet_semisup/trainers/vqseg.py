@@ -39,11 +39,11 @@ from nnunet_semisup.networks.vq_unet import (
     planned_stages,
     stage_tokens,
 )
-from nnunet_semisup.trainers.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.trainers.data_streams import is_trained
-from nnunet_semisup.trainers.hyperparameters import require_one_of, require_range
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.vqseg_diagnostics import CodebookDiagnostics
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.data_streams import is_trained
+from nnunet_semisup.training.hyperparameters import require_one_of, require_range
 
 FOUNDATION_MODELS = ("none", "dinov2", "random")
 VIEWS = ("strong", "weak")

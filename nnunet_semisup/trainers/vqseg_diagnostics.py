@@ -14,11 +14,11 @@ from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.codebook_figures import plot_code_maps, plot_evolution
 from nnunet_semisup.losses.activation import hard_labels, probabilities
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
-from nnunet_semisup.trainers.monitor import default_style
+from nnunet_semisup.training.monitor import default_style
 
 if TYPE_CHECKING:
-    from nnunet_semisup.trainers.batches import Unlabeled
     from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
+    from nnunet_semisup.training.batches import Unlabeled
 
 SENSITIVE = 0.01
 """Mean total variation on the foreground below which swaps hardly reach the output."""

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled
 from nnunet_semisup.foundation import text_features, text_tower
+from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
 from nnunet_semisup.registry import METHODS, Method
 from tests.helpers import (
     WITHOUT_DOWNLOADS,

@@ -17,7 +17,7 @@ from nnunet_semisup.errors import DivergedError, UserError
 from nnunet_semisup.inference.float32 import Float32Predictor
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
-from nnunet_semisup.trainers.hyperparameters import CONFIG_NAME, read_recorded
+from nnunet_semisup.training.hyperparameters import CONFIG_NAME, read_recorded
 from tests.contract.conftest import SEMI_SUPERVISED
 
 PSEUDO_LABEL, VQSEG = find_method("nnUNetTrainerPseudoLabel"), find_method("nnUNetTrainerVQSeg")

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.trainers.host import HostBool
+from nnunet_semisup.training.deferred import HostBool
 from tests.contract.conftest import SEMI_SUPERVISED
 
 WAITING = {

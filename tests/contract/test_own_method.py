@@ -14,8 +14,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import nn
 
 from nnunet_semisup.trainers import Labeled, SemiSupervisedTrainer, Unlabeled
-from nnunet_semisup.trainers.checkpoint import KEY
-from nnunet_semisup.trainers.hyperparameters import declared
+from nnunet_semisup.training.checkpoint import KEY
+from nnunet_semisup.training.hyperparameters import declared
 from tests.project import ROOT
 
 

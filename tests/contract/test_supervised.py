@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_semisup import __version__
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
-from nnunet_semisup.trainers.checkpoint import KEY
+from nnunet_semisup.training.checkpoint import KEY
 from tests.contract.conftest import KINDS
 from tests.contract.test_equals_stock import assert_same_batch
 

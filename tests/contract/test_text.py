@@ -18,7 +18,7 @@ from nnunet_semisup.foundation.text_features import TextFeatures
 from nnunet_semisup.losses.consistency import PseudoLabel
 from nnunet_semisup.mixing.cognitive import foreground, labels_of_target
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.trainers.batches import unwrap
+from nnunet_semisup.training.batches import unwrap
 
 TEXT = [find_method(f"nnUNetTrainer{name}") for name in ("TextSemiSeg", "MeanTeacherText")]
 SEMISEG = TEXT[0]

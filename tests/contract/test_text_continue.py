@@ -12,7 +12,7 @@ import torch
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
-from nnunet_semisup.trainers.batches import unwrap
+from nnunet_semisup.training.batches import unwrap
 from tests.contract.test_text import SEMISEG, methods, train
 from tests.text_models import make_clip_folder
 

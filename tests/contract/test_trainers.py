@@ -14,7 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.errors import DivergedError
-from nnunet_semisup.trainers.batches import Unlabeled, unwrap
+from nnunet_semisup.training.batches import Unlabeled, unwrap
 from tests.contract.conftest import KINDS, SEMI_SUPERVISED, WITH_TEACHER
 
 methods = pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)

@@ -8,7 +8,7 @@ import torch
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import dinov2
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.trainers.batches import Unlabeled
+from nnunet_semisup.training.batches import Unlabeled
 
 VQSEG = find_method("nnUNetTrainerVQSeg")
 

@@ -12,18 +12,18 @@ from unittest import mock
 import numpy as np
 from skimage import io
 
-from nnunet_semisup.data.checks import check_dataset
-from nnunet_semisup.data.raw import DatasetFolders
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.formats import read_label
-from nnunet_semisup.dataset_conversion.generic import _kind, read_image
-from nnunet_semisup.dataset_conversion.verify import inspect_case
-from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
-from nnunet_semisup.dataset_conversion.volume import TrustingAffine
-from nnunet_semisup.dataset_conversion.write import write_cases
+from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
+from nnunet_semisup.dataset_conversion.checking.raw_dataset import verify_dataset
+from nnunet_semisup.dataset_conversion.generic.converter import _kind, read_image
+from nnunet_semisup.dataset_conversion.reading.formats import read_label
+from nnunet_semisup.dataset_conversion.reading.volume import TrustingAffine
+from nnunet_semisup.dataset_conversion.writing.write import write_cases
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_inputs
 from nnunet_semisup.evaluation.inputs import find_inputs
+from nnunet_semisup.preparation.raw import DatasetFolders
+from nnunet_semisup.preparation.unlabeled_images import check_dataset
 from tests.formats.row import Row
 from tests.formats.standard import read_nifti
 
@@ -116,8 +116,8 @@ def verify(row: Row, plain: Row, root: Path) -> Outcome:
     folders = raw_dataset(row, plain, root)
     place = "nnunet_semisup.dataset_conversion"
     with (
-        mock.patch(f"{place}.consistency.near_duplicates", return_value=[]),
-        mock.patch(f"{place}.verify_dataset._faults_by_nnunet", return_value=[]),
+        mock.patch(f"{place}.checking.all_cases.near_duplicates", return_value=[]),
+        mock.patch(f"{place}.checking.raw_dataset._faults_by_nnunet", return_value=[]),
     ):
         faults = verify_dataset(folders).findings.faults
     return Outcome("\n".join(faults)) if faults else nnunet_reads(row, folders)

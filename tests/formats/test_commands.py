@@ -10,12 +10,12 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_semisup.cli import evaluate as evaluate_command
-from nnunet_semisup.data.checks import check_dataset
-from nnunet_semisup.data.raw import DatasetFolders
-from nnunet_semisup.dataset_conversion import verify_dataset
+from nnunet_semisup.dataset_conversion.checking import raw_dataset as verify_dataset
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_folders, evaluate_inputs
 from nnunet_semisup.evaluation.inputs import find_inputs
+from nnunet_semisup.preparation.raw import DatasetFolders
+from nnunet_semisup.preparation.unlabeled_images import check_dataset
 from tests.formats.rows_nifti import affine, write
 from tests.formats.rows_pictures import write_png, write_tif
 from tests.formats.standard import read_nifti
@@ -36,7 +36,7 @@ SHEAR = np.array([[0, 0.5, 0], [0, 0, 0], [0, 0, 0]])
 
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
-    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    place = "nnunet_semisup.dataset_conversion.checking.all_cases.near_duplicates"
     monkeypatch.setattr(place, lambda *_: [])
     monkeypatch.setattr(verify_dataset, "_faults_by_nnunet", lambda *_: [])
     folders = nnunet_folders(tmp_path, monkeypatch)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnunet_semisup.dataset_conversion.formats import write_volume
-from nnunet_semisup.dataset_conversion.generic import read_image
-from nnunet_semisup.dataset_conversion.pictures import read_as_nnunet
-from nnunet_semisup.dataset_conversion.volume import (
+from nnunet_semisup.dataset_conversion.generic.converter import read_image
+from nnunet_semisup.dataset_conversion.reading.formats import write_volume
+from nnunet_semisup.dataset_conversion.reading.pictures import read_as_nnunet
+from nnunet_semisup.dataset_conversion.reading.volume import (
     TrustingAffine,
     UnreadableFileError,
     UnusableFileError,

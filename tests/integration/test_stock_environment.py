@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnunet_semisup.registry import METHODS
-from nnunet_semisup.trainers.checkpoint import KEY
+from nnunet_semisup.training.checkpoint import KEY
 from tests.integration.conftest import Trainings
 from tests.integration.workspace import Workspace
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_semisup.trainers.checkpoint import KEY
+from nnunet_semisup.training.checkpoint import KEY
 from tests.integration.conftest import LANES
 from tests.integration.workspace import (
     Workspace,

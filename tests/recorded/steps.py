@@ -26,7 +26,8 @@ import pytest
 import torch
 
 from nnunet_semisup.registry import METHODS, find_method
-from nnunet_semisup.trainers.monitor import Monitor
+from nnunet_semisup.training.hyperparameters import VARIABLE
+from nnunet_semisup.training.monitor import Monitor
 from tests.contract.conftest import KINDS, _make, trainer_class
 from tests.helpers import WITHOUT_DOWNLOADS, nnunet_folders
 
@@ -65,7 +66,7 @@ def runs() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 def three_steps(name: str, kind: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Train three steps; give each step's terms and, by name, hash and sum of each weight."""
     given = {**COMMON, **settings}
-    os.environ["nnUNet_semisup_set"] = ",".join(f"{k}={v}" for k, v in given.items())
+    os.environ[VARIABLE] = ",".join(f"{k}={v}" for k, v in given.items())
     plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     trainer = trainer_class(find_method(name))(
         {**plans, "continue_training": False},

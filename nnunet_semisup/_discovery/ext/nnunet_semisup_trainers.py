@@ -29,8 +29,8 @@ def __getattr__(name: str) -> Any:
 
 
 def _check_environment() -> None:
-    from nnunet_semisup.data.environment import check_environment
     from nnunet_semisup.errors import exit_code_two_in_commands
+    from nnunet_semisup.preparation.environment import check_environment
 
     with exit_code_two_in_commands():
         check_environment()

@@ -9,7 +9,7 @@ import SimpleITK
 
 from nnunet_semisup import parallel
 from nnunet_semisup.cli import plan_and_preprocess, preprocess, verify
-from nnunet_semisup.dataset_conversion import verify_dataset
+from nnunet_semisup.dataset_conversion.checking import raw_dataset as verify_dataset
 from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process, write_image
 
 SHAPE = (16, 14, 12)

@@ -4,8 +4,8 @@ import json
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_semisup.data.fold_cases import check_preprocessed
-from nnunet_semisup.data.preprocessing import preprocess_unlabeled
+from nnunet_semisup.preparation.fold_cases import check_preprocessed
+from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
 
 IDS = ["unl_000", "unl_001", "unl_002"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnunet_semisup.data.raw import composed
-from nnunet_semisup.dataset_conversion.pictures import read_mask
+from nnunet_semisup.dataset_conversion.reading.pictures import read_mask
+from nnunet_semisup.preparation.raw import composed
 from tests.unit.dataset_conversion import content_faults
 from tests.unit.dataset_conversion.advice import Options, Reader
 from tests.unit.dataset_conversion.trees import read

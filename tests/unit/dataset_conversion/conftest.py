@@ -37,7 +37,7 @@ def h5_download(tmp_path: Path) -> Download:
 @pytest.fixture
 def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """No search for similar scans, which tiny ones all are; equal ones are found nevertheless."""
-    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    place = "nnunet_semisup.dataset_conversion.checking.all_cases.near_duplicates"
     monkeypatch.setattr(place, lambda *_: [])
 
 

@@ -215,8 +215,8 @@ def environment(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         nnunet_folders(folder, patch)
         place = "nnunet_semisup.dataset_conversion"
-        patch.setattr(f"{place}.consistency.near_duplicates", lambda *_: [])
-        patch.setattr(f"{place}.verify_dataset._faults_by_nnunet", lambda *_: [])
+        patch.setattr(f"{place}.checking.all_cases.near_duplicates", lambda *_: [])
+        patch.setattr(f"{place}.checking.raw_dataset._faults_by_nnunet", lambda *_: [])
         yield
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_semisup.dataset_conversion.acdc import published_split
-from nnunet_semisup.dataset_conversion.splits import apply_budget, seeded_split
+from nnunet_semisup.dataset_conversion.datasets.acdc import published_split
+from nnunet_semisup.dataset_conversion.subsets import apply_budget, seeded_split
 from tests.unit.dataset_conversion.trees_acdc import (
     FRAMES,
     LABELED,
@@ -179,7 +179,7 @@ def test_frames_of_one_patient_may_look_alike(roots, tree, capsys, monkeypatch):
         assert patients[4] == patients[5] == "patient090" != patients[3]
         return [(3, 4, 0.98)]
 
-    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    place = "nnunet_semisup.dataset_conversion.checking.all_cases.near_duplicates"
     monkeypatch.setattr(place, similar)
     assert tree.convert("--drop-duplicates") == 0
     assert report_of(roots["raw"] / MADE)["dropped"] == ["patient090_frame01"]

@@ -8,7 +8,7 @@ import pytest
 from nnunetv2.experiment_planning import verify_dataset_integrity as verifier
 
 from nnunet_semisup.cli.convert import DATASETS, build_parser
-from nnunet_semisup.dataset_conversion import volume
+from nnunet_semisup.dataset_conversion.reading import volume
 from tests.unit.dataset_conversion.forms import VARIANTS, make
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.trees_brats2019 import CASES

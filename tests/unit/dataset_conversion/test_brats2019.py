@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from nnunet_semisup.dataset_conversion.splits import apply_budget, literature_split
+from nnunet_semisup.dataset_conversion.subsets import apply_budget, literature_split
 from tests.unit.dataset_conversion.trees_brats2019 import (
     CASES,
     LABELED,

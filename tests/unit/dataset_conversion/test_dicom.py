@@ -6,8 +6,12 @@ import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnunet_semisup.dataset_conversion.dicom import find_series, read_dicom_folder, read_series
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
+from nnunet_semisup.dataset_conversion.reading.dicom import (
+    find_series,
+    read_dicom_folder,
+    read_series,
+)
+from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError
 from tests.unit.dataset_conversion.trees_dicom import (
     FLIPPED_ROWS,
     HEAD_FIRST,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_semisup.dataset_conversion.dicom import find_series, read_dicom_folder
-from nnunet_semisup.dataset_conversion.dicom_kinds import Kind, identify
+from nnunet_semisup.dataset_conversion.reading.dicom import find_series, read_dicom_folder
+from nnunet_semisup.dataset_conversion.reading.dicom_kinds import Kind, identify
 from tests.unit.dataset_conversion.test_dicom import hounsfield
 from tests.unit.dataset_conversion.trees import read
 from tests.unit.dataset_conversion.trees_dicom import (

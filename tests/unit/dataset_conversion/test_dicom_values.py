@@ -9,7 +9,7 @@ import pydicom
 import pytest
 import SimpleITK
 
-from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder, read_series
+from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder, read_series
 from tests.unit.dataset_conversion.forms import make
 from tests.unit.dataset_conversion.test_dicom import hounsfield
 from tests.unit.dataset_conversion.trees import read

@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.feature import match_template
 
-from nnunet_semisup.dataset_conversion import duplicates
-from nnunet_semisup.dataset_conversion.duplicates import (
+from nnunet_semisup.dataset_conversion.checking import duplicates
+from nnunet_semisup.dataset_conversion.checking.duplicates import (
     FACTOR,
     Pairs,
     _box_sum,

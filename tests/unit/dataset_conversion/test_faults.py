@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.verify import inspect_case
-from nnunet_semisup.dataset_conversion.volume import read_itk
+from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
+from nnunet_semisup.dataset_conversion.reading.volume import read_itk
 from tests.unit.dataset_conversion.trees import (
     SHAPE,
     ball,

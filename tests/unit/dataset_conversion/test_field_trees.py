@@ -8,12 +8,12 @@ import SimpleITK
 import tifffile
 from pydicom import dcmread
 
-from nnunet_semisup.data.raw import find_dataset
-from nnunet_semisup.data.sources import DamagedFileError, read_source
-from nnunet_semisup.dataset_conversion.verify_dataset import verify_dataset
+from nnunet_semisup.dataset_conversion.checking.raw_dataset import verify_dataset
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import find_inputs
 from nnunet_semisup.headers.tif_size import size_in_metadata
+from nnunet_semisup.preparation.raw import find_dataset
+from nnunet_semisup.preparation.sources import DamagedFileError, read_source
 from tests.unit.dataset_conversion.content_faults import link_to_nothing
 from tests.unit.dataset_conversion.layout_faults import (
     GLOBS,
@@ -41,7 +41,7 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Jörg Ł 1.2") for form in 
 
 
 def verify_raw(monkeypatch):
-    place = "nnunet_semisup.dataset_conversion.verify_dataset._faults_by_nnunet"
+    place = "nnunet_semisup.dataset_conversion.checking.raw_dataset._faults_by_nnunet"
     monkeypatch.setattr(place, lambda *_: [])
     return verify_dataset(find_dataset(501)).findings
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_semisup.cli import verify
-from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder
-from nnunet_semisup.dataset_conversion.formats import read_image, read_label
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, read_h5
+from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder
+from nnunet_semisup.dataset_conversion.reading.formats import read_image, read_label
+from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError, read_h5
 from tests.unit.dataset_conversion import trees
 from tests.unit.dataset_conversion.trees_dicom import write_series
 from tests.unit.dataset_conversion.trees_generic import (
@@ -211,7 +211,7 @@ def test_convert_refuses_or_converts_h5(roots, h5_download, capsys):
 
 def test_verify_names_the_file_or_passes(roots, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        "nnunet_semisup.dataset_conversion.verify_dataset._faults_by_nnunet", lambda *_: []
+        "nnunet_semisup.dataset_conversion.checking.raw_dataset._faults_by_nnunet", lambda *_: []
     )
     assert convert(make_folders(tmp_path / "data").root, *WHAT) == 0
     path = roots["raw"] / "Dataset501_Generic" / "imagesUn" / "p4_0000.nii.gz"

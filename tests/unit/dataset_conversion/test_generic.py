@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_semisup.dataset_conversion.dicom import read_dicom_folder
+from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder
 from tests.unit.dataset_conversion.trees import read, snapshot
 from tests.unit.dataset_conversion.trees_dicom import write_series
 from tests.unit.dataset_conversion.trees_generic import (

@@ -7,7 +7,7 @@ import tifffile
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from PIL import Image
 
-from nnunet_semisup.dataset_conversion.formats import read_image, read_label
+from nnunet_semisup.dataset_conversion.reading.formats import read_image, read_label
 from tests.unit.dataset_conversion.trees import read, texture
 from tests.unit.dataset_conversion.trees_generic import (
     LABELED,

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunet_semisup.dataset_conversion.generic_layouts import suggestion
+from nnunet_semisup.dataset_conversion.generic.layouts import suggestion
 from tests.unit.dataset_conversion.layout_faults import (
     GLOBS,
     channels,

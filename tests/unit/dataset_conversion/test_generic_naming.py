@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from nnunet_semisup.dataset_conversion.generic_files import Digits, Naming, list_images
-from nnunet_semisup.dataset_conversion.verify import Findings
+from nnunet_semisup.dataset_conversion.checking.one_case import Findings
+from nnunet_semisup.dataset_conversion.generic.files import Digits, Naming, list_images
 from tests.unit.dataset_conversion.trees import texture
 from tests.unit.dataset_conversion.trees_generic import (
     WHAT,

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from nnunet_semisup.dataset_conversion import la, write
+from nnunet_semisup.dataset_conversion.datasets import la
+from nnunet_semisup.dataset_conversion.writing import write
 from tests.unit.dataset_conversion.trees import (
     IDS,
     ORIGIN,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nnunet_semisup.cli.convert import build_parser
-from nnunet_semisup.dataset_conversion import consistency
-from nnunet_semisup.dataset_conversion.volume import source_sha256
+from nnunet_semisup.dataset_conversion.checking import all_cases as consistency
+from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
 from tests.unit.dataset_conversion.forms import make
 from tests.unit.dataset_conversion.trees_common import names, report_of
 from tests.unit.dataset_conversion.trees_generic import (
@@ -61,7 +61,7 @@ def test_disk_that_refuses_at_last(roots, folders, monkeypatch, capsys):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("nnunet_semisup.dataset_conversion.target.Path.mkdir", refuse)
+    monkeypatch.setattr("nnunet_semisup.dataset_conversion.writing.target.Path.mkdir", refuse)
     assert convert(folders.root, *WHAT) == 2
     assert "cannot be written ([Errno 13] Permission denied)" in capsys.readouterr().err
 
@@ -142,7 +142,7 @@ def test_voxel_size_in_another_unit_is_a_warning(roots, folders, capsys):
 
 def alike(monkeypatch, *pairs):
     """Let the search for similar images find these pairs, by index."""
-    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    place = "nnunet_semisup.dataset_conversion.checking.all_cases.near_duplicates"
     monkeypatch.setattr(place, lambda *_: [(i, j, 0.92 + j / 1000) for i, j in pairs])
 
 

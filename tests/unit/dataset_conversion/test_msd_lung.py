@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_semisup.dataset_conversion.splits import apply_budget, literature_split
+from nnunet_semisup.dataset_conversion.subsets import apply_budget, literature_split
 from tests.unit.dataset_conversion.trees_common import (
     ct_scan,
     dataset_json_of,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_semisup.dataset_conversion.splits import apply_budget, literature_split
+from nnunet_semisup.dataset_conversion.subsets import apply_budget, literature_split
 from tests.unit.dataset_conversion.trees_common import (
     dataset_json_of,
     names,

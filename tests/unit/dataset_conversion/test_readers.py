@@ -8,9 +8,9 @@ import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases
 from nnunetv2.imageio import nibabel_reader_writer, simpleitk_reader_writer
 
-from nnunet_semisup.dataset_conversion import readers
-from nnunet_semisup.dataset_conversion import verify_dataset as module
-from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, read_itk
+from nnunet_semisup.dataset_conversion.checking import raw_dataset as module
+from nnunet_semisup.dataset_conversion.reading import readers
+from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError, read_itk
 from tests.helpers import make_raw_dataset, nnunet_folders
 from tests.unit.dataset_conversion.test_verify_dataset import verify
 from tests.unit.dataset_conversion.trees_common import write_nifti

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 
 from nnunet_semisup.cli.verify import main as verify_main
-from nnunet_semisup.dataset_conversion import verify_dataset as module
+from nnunet_semisup.dataset_conversion.checking import raw_dataset as module
 from tests.unit.dataset_conversion.trees import convert as convert_la
 from tests.unit.dataset_conversion.trees_generic import LABELED, UNLABELED, WHAT, convert, made
 from tests.unit.dataset_conversion.verify_faults import edit

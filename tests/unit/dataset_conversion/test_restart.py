@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
-from nnunet_semisup.dataset_conversion import target, volume
+from nnunet_semisup.dataset_conversion.reading import volume
+from nnunet_semisup.dataset_conversion.writing import target
 from tests.unit.dataset_conversion.trees import convert, snapshot, texture, write_nrrd
 
 KILLED_AT_PUBLISH = """
 import os, sys
-from nnunet_semisup.dataset_conversion import volume
+from nnunet_semisup.dataset_conversion.reading import volume
 from nnunet_semisup.cli.convert import main
 left = [int(sys.argv[1])]
 publish = volume.publish
@@ -98,7 +99,7 @@ def test_complete_files_are_not_written_again(roots, download, monkeypatch):
             convert(download)
     written = []
     monkeypatch.setattr(
-        "nnunet_semisup.dataset_conversion.write.write_volume",
+        "nnunet_semisup.dataset_conversion.writing.write.write_volume",
         lambda image, path: written.append(path.name),
     )
     assert convert(download) == 0

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_semisup.dataset_conversion.cases import Subset
-from nnunet_semisup.dataset_conversion.splits import (
+from nnunet_semisup.dataset_conversion.subsets import (
     SplitLists,
     apply_budget,
     literature_split,

@@ -14,9 +14,9 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from PIL import Image
 
 from nnunet_semisup.cli.verify import main
-from nnunet_semisup.dataset_conversion import verify_dataset as module
-from nnunet_semisup.dataset_conversion.pictures import picture_geometry, write_picture
-from nnunet_semisup.dataset_conversion.volume import Volume
+from nnunet_semisup.dataset_conversion.checking import raw_dataset as module
+from nnunet_semisup.dataset_conversion.reading.pictures import picture_geometry, write_picture
+from nnunet_semisup.dataset_conversion.reading.volume import Volume
 from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.verify_faults import (
@@ -192,7 +192,7 @@ def test_no_unlabeled_case_is_a_warning(made, capsys):
 @pytest.mark.parametrize("number", [10, 11])
 def test_images_that_look_alike_get_a_line_each_unless_many(made, capsys, monkeypatch, number):
     pairs = [(i, j, 0.92 + i / 100) for i, j in combinations(range(6), 2)][:number]
-    place = "nnunet_semisup.dataset_conversion.consistency.near_duplicates"
+    place = "nnunet_semisup.dataset_conversion.checking.all_cases.near_duplicates"
     monkeypatch.setattr(place, lambda *_: pairs)
     assert verify() == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "same scan" in line]

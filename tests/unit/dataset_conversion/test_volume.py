@@ -8,9 +8,9 @@ import pytest
 import SimpleITK
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.formats import holds_written
-from nnunet_semisup.dataset_conversion.verify import inspect_case
-from nnunet_semisup.dataset_conversion.volume import (
+from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
+from nnunet_semisup.dataset_conversion.reading.formats import holds_written
+from nnunet_semisup.dataset_conversion.reading.volume import (
     Geometry,
     UnreadableFileError,
     Volume,
@@ -20,7 +20,7 @@ from nnunet_semisup.dataset_conversion.volume import (
     write_nifti,
     write_text,
 )
-from nnunet_semisup.dataset_conversion.write import write_cases
+from nnunet_semisup.dataset_conversion.writing.write import write_cases
 from nnunet_semisup.errors import UserError
 from tests.unit.dataset_conversion.trees import texture
 

@@ -13,8 +13,8 @@ from nnunet_semisup.demo.dataset import Counts
 from nnunet_semisup.demo.settings import Layout, Settings, claim
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS
-from nnunet_semisup.trainers.hyperparameters import read_overrides
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
+from nnunet_semisup.training.hyperparameters import read_overrides
 
 
 def test_channels_and_batch_of_the_plan_are_set_and_nothing_else(tmp_path):

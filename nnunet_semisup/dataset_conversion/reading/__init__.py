@@ -1,0 +1,1 @@
+"""Files to volumes: formats, geometry, values and names of labels."""

@@ -1,0 +1,1 @@
+"""Verified cases to nnU-Net's raw format."""

@@ -1,0 +1,1 @@
+"""From imagesUn to preprocessed cases: checks, plans, folds, preprocessing."""

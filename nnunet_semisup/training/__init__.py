@@ -1,0 +1,1 @@
+"""The machinery of every training: loop, streams, settings, checkpoints, validation."""
