@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.nnunet-semisup-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-fast demo clean
+.PHONY: help install lint test test-all test-fast demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -31,10 +31,13 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile \
 	--no-loadscope-reorder tests/integration tests/contract tests/gold tests/formats tests/unit
 
-test: $(STAMP) ## all tests
+test: $(STAMP) ## all tests, on one of each implementation
 	$(PYTEST)
 
-test-fast: $(STAMP) ## all tests but the slow ones, which train and predict by nnU-Net's commands
+test-all: $(STAMP) ## all tests, on every method and kind of data set
+	NNUNET_SEMISUP_TEST_ALL=1 $(PYTEST)
+
+test-fast: $(STAMP) ## test without the slow ones, which train and predict by nnU-Net's commands
 	$(PYTEST) -m "not slow"
 
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output

@@ -1,4 +1,4 @@
-"""The metrics of the evaluation beside MedPy's, on random pairs of masks.
+"""Compare the metrics of the evaluation with MedPy's, on random pairs of masks.
 
     python benchmarks/against_medpy.py [--pairs 300]
 
@@ -20,7 +20,7 @@ SHAPES = {2: (40, 36), 3: (20, 24, 18)}
 
 
 def random_pair(generator: np.random.Generator, dims: int) -> tuple[np.ndarray, ...]:
-    """Two blobs ``(*spatial)`` that overlap in part, and a spacing in mm for each axis."""
+    """Draw two blobs ``(*spatial)`` that overlap in part, and a spacing in mm for each axis."""
     noise = [gaussian_filter(generator.normal(size=SHAPES[dims]), 2) for _ in range(2)]
     shared = gaussian_filter(generator.normal(size=SHAPES[dims]), 3)
     masks = [shared / shared.std() + n / n.std() > generator.uniform(0.5, 2.0) for n in noise]
@@ -28,7 +28,7 @@ def random_pair(generator: np.random.Generator, dims: int) -> tuple[np.ndarray, 
 
 
 def differences(prediction: np.ndarray, reference: np.ndarray, spacing: np.ndarray) -> list[float]:
-    """Absolute differences of the five metrics."""
+    """Return the absolute differences of the five metrics."""
     ours = compute_metrics(prediction, reference, tuple(spacing)).values
     theirs = {
         "Dice": binary.dc(prediction, reference),
@@ -41,7 +41,7 @@ def differences(prediction: np.ndarray, reference: np.ndarray, spacing: np.ndarr
 
 
 def main() -> None:
-    """Prints the greatest difference of each metric."""
+    """Print the greatest difference of each metric."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=300)
     pairs = parser.parse_args().pairs

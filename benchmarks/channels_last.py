@@ -1,4 +1,4 @@
-"""What ``channels_last`` does to the time of a step on the CPU, and of a prediction.
+"""Measure what ``channels_last`` does to the time of a step and of a prediction on the CPU.
 
     python benchmarks/channels_last.py [--patch 32 48 64] [--features 16 32 64 128] [--steps 7]
 
@@ -27,7 +27,7 @@ HEADER = ("precision", "what", "usual order (ms)", "channels-last (ms)", "ratio"
 
 
 def make_network(dims: int, features: list[int]) -> nn.Module:
-    """The network that nnU-Net plans, halving every axis from stage to stage."""
+    """Build the network that nnU-Net plans, halving every axis from stage to stage."""
     stages = len(features)
     network: nn.Module = PlainConvUNet(
         1,
@@ -49,19 +49,19 @@ def make_network(dims: int, features: list[int]) -> nn.Module:
 
 
 def train(network: nn.Module, image: torch.Tensor) -> None:
-    """One pass and its gradients."""
+    """Do one pass and compute its gradients."""
     network.zero_grad()
     torch.nn.functional.cross_entropy(network(image), (image[:, 0] > 0).long()).backward()
 
 
 def predict(network: nn.Module, image: torch.Tensor) -> None:
-    """One pass without gradients."""
+    """Do one pass without gradients."""
     with torch.no_grad():
         network(image)
 
 
 def in_turns(calls: list[Callable[[], None]], steps: int, warmup: int) -> list[float]:
-    """Median milliseconds of processor time of each call."""
+    """Return the median milliseconds of processor time of each call."""
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(warmup + steps):
         for call, of_call in zip(calls, times, strict=True):
@@ -73,7 +73,7 @@ def in_turns(calls: list[Callable[[], None]], steps: int, warmup: int) -> list[f
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patch", type=int, nargs="+", default=[32, 48, 64])
     parser.add_argument("--features", type=int, nargs="+", default=[16, 32, 64, 128])

@@ -1,4 +1,4 @@
-"""Conversion of the left-atrium scans: what it costs, and whether every voxel arrived.
+"""Convert the left-atrium scans: measure what it costs, and check that every voxel arrived.
 
     python benchmarks/convert_la.py RAW --split RAW/splits.json --work DIR [-np N]
 
@@ -90,12 +90,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _by_nnunet(output: str) -> str:
-    """Whether nnU-Net's own check, which ends the verification, came to its end."""
+    """Say whether nnU-Net's own check, which ends the verification, came to its end."""
     return "passed" if "verify_dataset_integrity Done" in output else "did not pass"
 
 
 def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
-    """Wall time, processor time and standard output of a command that must end with 0."""
+    """Return wall time, processor time and standard output of a command that must end with 0."""
     start, cpu = time.perf_counter(), _children_cpu()
     path = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
@@ -109,13 +109,13 @@ def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, floa
 
 
 def _children_cpu() -> float:
-    """Processor time of all children that have ended, their own children included."""
+    """Return the processor time of all children that have ended, their own children included."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def _written_files(report: dict) -> Iterator[tuple[dict, bool]]:
-    """Every written file's entry in the report, and whether it is a label."""
+    """Yield every written file's entry in the report, and whether it is a label."""
     for case in report["cases"].values():
         for entry in case["images"]:
             yield entry, False
@@ -124,7 +124,7 @@ def _written_files(report: dict) -> Iterator[tuple[dict, bool]]:
 
 
 def _source(path: Path, is_label: bool) -> np.ndarray:
-    """The voxels of a source, ``(z, y, x)``; labels as 0 and 1."""
+    """Read the voxels of a source, ``(z, y, x)``; labels as 0 and 1."""
     if path.suffix == ".h5":
         with h5py.File(path, "r") as file:
             return np.asarray(file["label" if is_label else "image"]).T
@@ -158,7 +158,7 @@ def _compare(made: Path, report: dict) -> tuple[int, int, list[float]]:
 
 
 def _each_file(report: dict, folder: Path, act: Callable[[Path, Path, bool], None]) -> float:
-    """Wall time of doing one thing with every source file."""
+    """Return the wall time of doing one thing with every source file."""
     folder.mkdir()
     start = time.perf_counter()
     for number, (entry, is_label) in enumerate(_written_files(report)):
@@ -171,7 +171,7 @@ def _copy(source: Path, target: Path, _: bool) -> None:
 
 
 def _reencode(source: Path, target: Path, is_label: bool) -> None:
-    """What a script of a few lines does: read, write as NIfTI."""
+    """Do what a script of a few lines does: read, write as NIfTI."""
     image = SimpleITK.GetImageFromArray(_source(source, is_label))
     SimpleITK.WriteImage(image, f"{target}.nii.gz", useCompression=True)
 

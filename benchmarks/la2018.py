@@ -1,4 +1,4 @@
-"""The left-atrium comparison: few labels, stock commands, every row at the same number of steps.
+"""Compare methods on the left atrium: few labels, stock commands, equal numbers of steps.
 
     python benchmarks/la2018.py run   --raw RAW --work DIR --labeled 4 8 --rows all --seeds 0
     python benchmarks/la2018.py table --work DIR
@@ -33,7 +33,7 @@ STEPS_PER_EPOCH = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a trainer, what it overrides, and how many processes make patches.
+    """Describe a line of the table: a trainer, what it overrides, how many processes make patches.
 
     With 0 the training process makes them itself. nnU-Net takes 12 by default, and never more than
     there are cores.
@@ -54,6 +54,13 @@ ROWS = {
         workers=12,
     ),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
+    "uamt": Row("nnUNetTrainerUAMT", "nnUNetTrainerUAMT"),
+    "cps": Row("nnUNetTrainerCPS", "nnUNetTrainerCPS"),
+    "mcnet": Row("nnUNetTrainerMCNet", "nnUNetTrainerMCNet"),
+    "mcnet_light": Row("MC-Net, weight 0.1", "nnUNetTrainerMCNet", "unlabeled_weight=0.1"),
+    "mcnet_labels": Row("MC-Net, labels alone", "nnUNetTrainerMCNet", "unlabeled_weight=0.0"),
+    "mcnet_plus": Row("nnUNetTrainerMCNetPlus", "nnUNetTrainerMCNetPlus"),
+    "bcp": Row("nnUNetTrainerBCP", "nnUNetTrainerBCP", "largest_component=True"),
     "pseudo_label": Row("nnUNetTrainerPseudoLabel", "nnUNetTrainerPseudoLabel"),
     "vqseg": Row("nnUNetTrainerVQSeg", "nnUNetTrainerVQSeg"),
     "vqseg_weak": Row("VQ-Seg, swaps on the weak view", "nnUNetTrainerVQSeg", "qpm_view=weak"),
@@ -88,7 +95,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: row, labels, seed, steps, precision; knows its folders."""
+    """Name one training by row, labels, seed, steps and precision, and know its folders."""
 
     work: Path
     row: str
@@ -134,7 +141,7 @@ class Run:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """nnU-Net's variables."""
+    """Return nnU-Net's variables."""
     return {
         **os.environ,
         "nnUNet_raw": str(work / "raw"),
@@ -148,7 +155,7 @@ def environment(work: Path) -> dict[str, str]:
 
 
 def prepare(raw: Path, work: Path, labeled: int, spacing: float, features: list[int]) -> None:
-    """Converts, plans and preprocesses, skipping what is done."""
+    """Convert, plan and preprocess, skipping what is done."""
     dataset = 500 + labeled
     env = environment(work)
     for name in ("raw", "preprocessed", "results"):
@@ -186,13 +193,13 @@ def prepare(raw: Path, work: Path, labeled: int, spacing: float, features: list[
 
 
 def call(command: list[str], env: dict[str, str]) -> None:
-    """Runs a command, printing it first; fails if it fails."""
+    """Run a command, printing it first; fail if it fails."""
     print("$", " ".join(command), flush=True)
     subprocess.run(command, env=env, check=True)
 
 
 def train(run: Run, threads: int, interruption: Interruption) -> None:
-    """Trains one row with the stock command, continuing where it was stopped."""
+    """Train one row with the stock command, continuing where it was stopped."""
     if run.finished or interruption.signal_number is not None:
         return
     run.results.mkdir(parents=True, exist_ok=True)
@@ -216,7 +223,7 @@ def train(run: Run, threads: int, interruption: Interruption) -> None:
 
 
 def seconds_per_step(run: Run) -> float:
-    """Median epoch time over the steps of an epoch, from nnU-Net's log."""
+    """Return the median epoch time over the steps of an epoch, from nnU-Net's log."""
     times: list[float] = []
     for log in run.fold.glob("training_log_*.txt"):
         times += [
@@ -227,7 +234,7 @@ def seconds_per_step(run: Run) -> float:
 
 
 def table_row(run: Run) -> list[str]:
-    """Dice, Jaccard, HD95, ASD, worst Dice, seconds a step of one finished run."""
+    """Return Dice, Jaccard, HD95, ASD, worst Dice and seconds a step of one finished run."""
     dataset = next((run.work / "preprocessed").glob(f"Dataset{run.dataset}_*"))
     evaluation = evaluate_folders(
         dataset / "gt_segmentations",
@@ -262,7 +269,7 @@ HEADER += ["worst Dice", "s/step"]
 
 
 def print_table(work: Path, markdown: bool) -> None:
-    """Prints every finished run, ordered by labels, steps and row."""
+    """Print every finished run, ordered by labels, steps and row."""
     pattern = re.compile(r"(\w+)_labels(\d+)_seed(\d+)_steps(\d+)_(bf16|fp32)$")
     runs = []
     for folder in (work / "results").glob("*_labels*"):
@@ -278,7 +285,7 @@ def print_table(work: Path, markdown: bool) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run")
@@ -301,7 +308,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs or prints the comparison."""
+    """Run or print the comparison."""
     args = arguments()
     if args.command == "table":
         print_table(args.work, args.markdown)

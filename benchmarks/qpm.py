@@ -1,4 +1,4 @@
-"""Time of a call of the quantized perturbation, against a loop over the codes in use.
+"""Time a call of the quantized perturbation, against a loop over the codes in use.
 
     python benchmarks/qpm.py [--tokens 3072] [--codes 2048 16384] [--calls 5]
 
@@ -29,7 +29,7 @@ CODE_DIM = 32
 def loop_over_codes(
     indices: Tensor, codebook: Tensor, epsilon: float, mode: str, temperature: Tensor
 ) -> Tensor:
-    """Reference for :func:`perturb`: distances, softmax and draws of one code after the other."""
+    """Compute :func:`perturb` code by code, for reference: distances, softmax and draws of each."""
     moved = indices.clone()
     chosen = torch.rand(indices.shape, device=indices.device) < epsilon
     for code in indices[chosen].unique().tolist():
@@ -47,7 +47,7 @@ def loop_over_codes(
 
 
 def median_ms(function: Callable[[], Tensor], calls: int, device: torch.device) -> float:
-    """Median time of ``calls`` calls after one that is not counted, in milliseconds.
+    """Return the median time of ``calls`` calls after one that is not counted, in milliseconds.
 
     On the CPU it is processor time, which other programs disturb less.
     """
@@ -64,7 +64,7 @@ def median_ms(function: Callable[[], Tensor], calls: int, device: torch.device) 
 
 
 def check(tokens: int, device: torch.device) -> None:
-    """Both draw from the analytic distribution, at 6 codes."""
+    """Check that both draw from the analytic distribution, at 6 codes."""
     codebook = torch.randn(6, CODE_DIM, device=device) / 4
     for mode in MODES:
         temperature = calibrate_temperature(codebook, 3.0)
@@ -80,7 +80,7 @@ def check(tokens: int, device: torch.device) -> None:
 def measure(
     tokens: int, codes: list[int], calls: int, device: torch.device
 ) -> list[tuple[object, ...]]:
-    """Rows of the table for one device."""
+    """Return the rows of the table for one device."""
     rows: list[tuple[object, ...]] = []
     for size in codes:
         codebook = torch.randn(size, CODE_DIM, device=device)
@@ -103,7 +103,7 @@ def measure(
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tokens", type=int, default=3072)
     parser.add_argument("--codes", type=int, nargs="+", default=[2048, 16384])

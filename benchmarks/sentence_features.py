@@ -1,4 +1,4 @@
-"""Text features of class names from a sentence encoder, for where CLIP's weights cannot be had.
+"""Make text features of class names by a sentence encoder, where CLIP's weights cannot be had.
 
     python benchmarks/sentence_features.py --model FOLDER --dataset-json FILE -o FEATURES.npz
 
@@ -22,7 +22,7 @@ from nnunet_semisup.foundation.text_features import TextFeatures
 
 @torch.no_grad()
 def encode(folder: Path, sentences: list[str]) -> torch.Tensor:
-    """``(N, D)`` unit vectors: the mean of the last hidden states over a sentence's tokens."""
+    """Return ``(N, D)`` unit vectors: means of the last hidden states over a sentence's tokens."""
     from transformers import AutoModel, AutoTokenizer
 
     tokens = AutoTokenizer.from_pretrained(folder)(sentences, padding=True, return_tensors="pt")
@@ -32,7 +32,7 @@ def encode(folder: Path, sentences: list[str]) -> torch.Tensor:
 
 
 def main() -> None:
-    """Writes the file and prints how close the classes are."""
+    """Write the file and print how close the classes are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--dataset-json", type=Path, required=True)

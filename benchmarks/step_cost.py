@@ -1,4 +1,4 @@
-"""What a training step of each method costs, relative to nnUNetTrainer's at the same labeled batch.
+"""Measure a training step of each method against nnUNetTrainer's at the same labeled batch.
 
     python benchmarks/step_cost.py [--patch 32 48 64] [--features 16 32 64 128] [--steps 5]
     python benchmarks/step_cost.py --device cuda --compile on
@@ -35,15 +35,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
+from nnunet_semisup.data.labeled_views import WEAK
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.networks import quantizer as quantizer_module
 from nnunet_semisup.networks.vq_unet import ReconstructionDecoder
-from nnunet_semisup.registry import METHODS
+from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
+from nnunet_semisup.trainers import vqseg as vqseg_module
 from nnunet_semisup.training import batches as batches_module
+from nnunet_semisup.training import semi_supervised as semi_supervised_module
 from nnunet_semisup.training.ema import EMATeacher
-from nnunet_semisup.training.hyperparameters import VARIABLE
-from nnunet_semisup.training.loop import SemiSupervisedTrainer
+from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
+from nnunet_semisup.training.settings import VARIABLE
 
 stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
 
@@ -62,7 +65,7 @@ DEFAULTS = {
 
 
 def make_plans(patch: list[int], features: list[int], batch: int) -> dict[str, Any]:
-    """nnU-Net plans of a PlainConvUNet that halves every axis from stage to stage."""
+    """Return nnU-Net plans of a PlainConvUNet that halves every axis from stage to stage."""
     dims, stages = len(patch), len(features)
     conv, norm = f"torch.nn.modules.conv.Conv{dims}d", f"torch.nn.InstanceNorm{dims}d"
     architecture = {
@@ -78,12 +81,10 @@ def make_plans(patch: list[int], features: list[int], batch: int) -> dict[str, A
             "conv_bias": True,
             "norm_op": norm,
             "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
             "nonlin": "torch.nn.LeakyReLU",
             "nonlin_kwargs": {"inplace": True},
         },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
     }
     configuration = {
         "data_identifier": f"{PLANS}_{CONFIGURATION}",
@@ -110,7 +111,7 @@ def make_plans(patch: list[int], features: list[int], batch: int) -> dict[str, A
 
 @contextmanager
 def data_folders() -> Iterator[None]:
-    """nnU-Net's folders with cases whose images and labels are never read."""
+    """Make nnU-Net's folders with cases whose images and labels are never read."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "preprocessed", DATASET, f"{PLANS}_{CONFIGURATION}")
         folder.mkdir(parents=True)
@@ -130,22 +131,20 @@ def data_folders() -> Iterator[None]:
 
 
 def trainer_class(name: str) -> Any:
-    """The stock trainer's class or one of the registry's."""
+    """Return the stock trainer's class or one of the registry's."""
     if name == STOCK:
         return stock_module.nnUNetTrainer
-    module = next(m.module for m in METHODS if m.trainer == name)
-    return getattr(import_module(f"nnunet_semisup.trainers.{module}"), name)
+    return getattr(import_module(f"nnunet_semisup.trainers.{find_method(name).module}"), name)
 
 
 def build(name: str, options: argparse.Namespace) -> Any:
-    """An initialized trainer at 60 % of its training, silent; text is random vectors."""
-    with_text = name in ("nnUNetTrainerTextSemiSeg", "nnUNetTrainerMeanTeacherText")
+    """Return an initialized, silent trainer at 60 % of its training; text is random vectors."""
+    with_text = name != STOCK and find_method(name).family == "text"
     os.environ[VARIABLE] = "text_model=random" if with_text else ""
     plans = make_plans(options.patch, options.features, options.batch)
+    given = plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
     with open(os.devnull, "w", encoding="utf-8") as silence, redirect_stdout(silence):
-        trainer = trainer_class(name)(
-            plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
-        )
+        trainer = trainer_class(name)(*given)
         trainer.initialize()
         trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     trainer.current_epoch = int(0.6 * trainer.num_epochs)
@@ -154,21 +153,20 @@ def build(name: str, options: argparse.Namespace) -> Any:
 
 
 def make_batch(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Random images, half of the voxels foreground, targets at all resolutions."""
+    """Make images, half of their voxels foreground, and targets: the same for each trainer."""
     shape = (options.batch, 1, *options.patch)
     scales = trainer._get_deep_supervision_scales()
     sizes = [[round(n * s) for n, s in zip(options.patch, scale, strict=True)] for scale in scales]
-    targets = [torch.randint(0, 2, (options.batch, 1, *size)).float() for size in sizes]
-    return {
-        "data": torch.randn(shape),
-        "target": targets,
-        "unlabeled": torch.randn(shape),
-        "unlabeled_valid": torch.ones(shape, dtype=torch.bool),
-    }
+    random = torch.Generator().manual_seed(0)
+    image, other = (torch.randn(shape, generator=random) for _ in range(2))
+    targets = [torch.rand(options.batch, 1, *s, generator=random).round() for s in sizes]
+    valid = torch.ones(shape, dtype=torch.bool)
+    batch = {"data": image, "target": targets, "unlabeled": other, "unlabeled_valid": valid}
+    return {**batch, WEAK: image} if getattr(trainer, "labeled_weak", False) else batch
 
 
 def step(trainer: Any, batch: dict[str, Any]) -> float:
-    """One training step; its time in milliseconds."""
+    """Do one training step; return its time in milliseconds."""
     if isinstance(trainer, SemiSupervisedTrainer):
         trainer.iteration += 1
     synchronize(trainer.device)
@@ -179,19 +177,19 @@ def step(trainer: Any, batch: dict[str, Any]) -> float:
 
 
 def now(device: torch.device) -> float:
-    """Milliseconds: processor time on the CPU, which other programs disturb less, else time."""
+    """Return milliseconds: on the CPU processor time (less disturbed by others), else time."""
     return 1e3 * (time.process_time() if device.type == "cpu" else time.perf_counter())
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the GPU, if it is one."""
+    """Wait for the GPU, if it is one."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
 def precision(options: argparse.Namespace) -> Iterator[None]:
-    """Without mixed precision where ``--amp off``; on the CPU there is none anyway."""
+    """Switch mixed precision off where ``--amp off``; on the CPU there is none anyway."""
     if options.amp == "on":
         yield
         return
@@ -204,20 +202,20 @@ def precision(options: argparse.Namespace) -> Iterator[None]:
 
 
 def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds a step of each trainer, all of them taking turns."""
+    """Return the median milliseconds a step of each trainer, all of them taking turns."""
     trainers = {name: build(name, options) for name in names}
-    batch = make_batch(trainers[STOCK], options)
+    batches = {name: make_batch(trainer, options) for name, trainer in trainers.items()}
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(options.warmup + options.steps, desc="turns", file=sys.stderr):
         for name, trainer in trainers.items():
-            elapsed = step(trainer, batch)
+            elapsed = step(trainer, batches[name])
             if turn >= options.warmup:
                 times[name].append(elapsed)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def operations(name: str, options: argparse.Namespace) -> int:
-    """Floating-point operations of a step's convolutions and matrix products."""
+    """Count the floating-point operations of a step's convolutions and matrix products."""
     with mock.patch.dict(os.environ, nnUNet_compile="false"):
         trainer = build(name, options)
     batch = make_batch(trainer, options)
@@ -227,30 +225,34 @@ def operations(name: str, options: argparse.Namespace) -> int:
 
 
 def peak_memory(name: str, options: argparse.Namespace) -> float:
-    """MiB that the trainer takes at most in two steps, beyond what the libraries take."""
-    if options.device == "cuda":
-        trainer = build(name, options)
-        batch = make_batch(trainer, options)
-        for _ in range(2):
-            step(trainer, batch)
-        return torch.cuda.max_memory_allocated() / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the MiB that a trainer takes at most in two steps, beyond what the libraries take."""
+    before = most_memory()
     trainer = build(name, options)
     batch = make_batch(trainer, options)
     for _ in range(2):
         step(trainer, batch)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20
+    if options.device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return most_memory() - before
+
+
+def most_memory() -> float:
+    """Return the MiB that this process has taken at most; Linux's getrusage counts the parent's."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def peak_memory_elsewhere(name: str) -> float:
-    """:func:`peak_memory` in a new process with this command's options."""
+    """Return :func:`peak_memory` as a new process with this command's options measures it."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
     return float(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
 
 
 class Stopwatch:
-    """Milliseconds by part; of nested parts only the innermost runs."""
+    """Sum milliseconds by part; of nested parts only the innermost runs."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -268,7 +270,7 @@ class Stopwatch:
     def timed(
         self, function: Callable[..., Any], part: str | Callable[..., str]
     ) -> Callable[..., Any]:
-        """``function`` counted to ``part``, which may depend on the arguments."""
+        """Return ``function`` counted to ``part``, which may depend on the arguments."""
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -284,31 +286,31 @@ class Stopwatch:
 
 
 def take_apart(options: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of each part of a step of VQ-Seg, without torch.compile."""
+    """Return the milliseconds of each part of a step of VQ-Seg, without torch.compile."""
     with mock.patch.dict(os.environ, nnUNet_compile="false"):
         trainer = build(TAKEN_APART, options)
     watch = Stopwatch(trainer.device)
-    backward_of = {"pass": "labeled pass"}
+    passes = ["labeled pass"]
 
-    def of_pass(*args: Any) -> str:
-        backward_of["pass"] = "labeled pass" if args[-1] == "labeled" else "student pass"
-        return backward_of["pass"]
+    def of_pass(_: Any, image: Any, name: str, *rest: Any) -> str:
+        passes.append("labeled pass" if name == "labeled" else "student pass")
+        return passes[-1]
 
     parts: list[tuple[Any, str, str | Callable[..., str]]] = [
-        (trainer, "pass_through", of_pass),
-        (trainer, "_backward", lambda *_: backward_of["pass"]),
+        (SemiSupervisedTrainer, "student_pass", of_pass),
+        (torch.Tensor, "backward", lambda *_: passes[-1]),
         (trainer, "supervised_loss", "labeled pass"),
         (trainer, "pseudo_label_loss", "student pass"),
         (trainer, "teacher_logits", "teacher pass"),
-        (trainer, "usage", "usage loss (forward)"),
-        (trainer, "_optimizer_step", "optimizer"),
+        (vqseg_module, "usage_entropy", "usage loss (forward)"),
+        (semi_supervised_module, "clip_and_step", "optimizer"),
         (EMATeacher, "update_parameters", "EMA"),
         (ReconstructionDecoder, "forward", "reconstruction (forward)"),
         (quantizer_module.VectorQuantizer, "forward", "quantizer (forward, teacher's too)"),
         (quantizer_module, "perturb", "QPM"),
         (batches_module, "strong_view", "strong view and mixing"),
         (pseudo_label_module, "sample_boxes", "strong view and mixing"),
-        (pseudo_label_module, "paste", "strong view and mixing"),
+        (pseudo_label_module, "exchange_with_previous", "strong view and mixing"),
     ]
     batch = make_batch(trainer, options)
     for _ in range(options.warmup):
@@ -322,14 +324,13 @@ def take_apart(options: argparse.Namespace) -> dict[str, float]:
             trainer.iteration += 1
             whole(batch)
     result = {part: total / options.steps for part, total in watch.totals.items()}
-    calibration = watch.timed(lambda: [q.calibrate(32.0) for q in trainer.student.quantizers], "c")
-    calibration()
+    watch.timed(lambda: [q.calibrate(32.0) for q in trainer.student.quantizers], "c")()
     result["QPM calibration, per step"] = watch.totals["c"] / trainer.calibrate_every
     return result
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line, with defaults that depend on the device."""
+    """Parse the command line, with defaults that depend on the device."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     available = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=("cpu", "cuda"), default=available)
@@ -352,7 +353,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def print_tables(options: argparse.Namespace) -> None:
-    """Measures and prints everything."""
+    """Measure and print everything."""
     names = [STOCK, *(m.trainer for m in METHODS)]
     counted = {name: operations(name, options) for name in names}
     memory = {name: peak_memory_elsewhere(name) for name in names}
@@ -376,16 +377,15 @@ def print_tables(options: argparse.Namespace) -> None:
     ]
     header = ("trainer", "step (ms)", "ratio", "operations, ratio", "peak (MiB)", "ratio")
     print(format_table(header, rows), end="\n\n")
-    parts = take_apart(options)
-    total = sum(parts.values())
-    ordered = sorted(parts.items(), key=lambda item: -item[1])
-    rows = [(part, f"{ms:.1f}", f"{ms / total:.1%}") for part, ms in ordered]
+    parts = sorted(take_apart(options).items(), key=lambda item: -item[1])
+    total = sum(ms for _, ms in parts)
+    rows = [(part, f"{ms:.1f}", f"{ms / total:.1%}") for part, ms in parts]
     print(f"{TAKEN_APART}, one step taken apart (passes with their backward):")
     print(format_table(("part", "ms", "share"), rows))
 
 
 def main() -> None:
-    """Runs the benchmark, or in a child process measures the memory of one trainer."""
+    """Run the benchmark, or in a child process measure the memory of one trainer."""
     options = parse_options()
     torch.manual_seed(0)
     os.environ.update(nnUNet_compile="true" if options.compile == "on" else "false")

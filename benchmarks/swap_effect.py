@@ -1,4 +1,4 @@
-"""What code swaps do to the output of a trained VQ-Seg model, by mode of the perturbation.
+"""Measure what code swaps do to the output of a trained VQ-Seg model, by perturbation mode.
 
     python benchmarks/swap_effect.py MODEL_FOLDER PREPROCESSED_FOLDER [--fold 0] [--cases 12]
 
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.networks.vq_unet import VQOutput
-from nnunet_semisup.trainers.vqseg_diagnostics import foreground
+from nnunet_semisup.training.codebooks import foreground
 
 SWAPS = (
     ("calibrated", 32.0, 0.7),
@@ -37,7 +37,7 @@ SWAPS = (
 
 
 def middle_patch(image: Tensor, size: list[int]) -> Tensor:
-    """The patch ``(1, C, *size)`` in the middle of ``(C, *spatial)``, padded where it is larger."""
+    """Cut the middle patch ``(1, C, *size)`` of ``(C, *spatial)``, padded where it is larger."""
     missing = [max(0, s - n) for s, n in zip(size, image.shape[1:], strict=True)]
     image = F.pad(image, [p for m in reversed(missing) for p in (m // 2, m - m // 2)])
     for axis, s in enumerate(size, start=1):
@@ -46,7 +46,7 @@ def middle_patch(image: Tensor, size: list[int]) -> Tensor:
 
 
 def load(model: Path, fold: str) -> tuple[Any, list[int], bool]:
-    """The network that predicts, its patch size, and whether outputs are regions."""
+    """Return the network that predicts, its patch size, and whether outputs are regions."""
     predictor = nnUNetPredictor(perform_everything_on_device=False, device=torch.device("cpu"))
     folds = (fold if fold == "all" else int(fold),)
     predictor.initialize_from_trained_model_folder(str(model), folds, "checkpoint_final.pth")
@@ -57,7 +57,7 @@ def load(model: Path, fold: str) -> tuple[Any, list[int], bool]:
 
 
 def compare(clean: VQOutput, swapped: VQOutput, network: Any, regions: bool) -> list[float]:
-    """``moved by`` of each stage, ``change`` and ``Dice`` of one patch."""
+    """Return ``moved by`` of each stage, ``change`` and ``Dice`` of one patch."""
     row = []
     for quantizer, one, other in zip(
         network.quantizers, clean.quantized, swapped.quantized, strict=True
@@ -77,7 +77,7 @@ def compare(clean: VQOutput, swapped: VQOutput, network: Any, regions: bool) -> 
 
 @torch.no_grad()
 def main() -> None:
-    """Prints the quantization error of each stage and the table."""
+    """Print the quantization error of each stage and the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("preprocessed", type=Path)

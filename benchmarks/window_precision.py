@@ -1,4 +1,4 @@
-"""What nnU-Net's float16 window sums change in the predictions of a trained model.
+"""Measure what nnU-Net's float16 window sums change in the predictions of a trained model.
 
     python benchmarks/window_precision.py MODEL IMAGES [--labels LABELS] [--cases 5]
 
@@ -32,7 +32,7 @@ HEADER = ("case", "voxels", "changed", "share", "Dice of the two", "Dice gained"
 
 
 def load(cls: type[nnUNetPredictor], options: argparse.Namespace) -> nnUNetPredictor:
-    """The trained model in a predictor of nnU-Net's settings."""
+    """Load the trained model into a predictor with nnU-Net's settings."""
     folder, folds = options.model, None
     if folder.name.startswith("fold_"):
         name = folder.name.removeprefix("fold_")
@@ -49,7 +49,7 @@ def load(cls: type[nnUNetPredictor], options: argparse.Namespace) -> nnUNetPredi
 
 
 def predict(predictor: nnUNetPredictor, data: np.ndarray, properties: Any) -> Any:
-    """Segmentation of a preprocessed image, in the image's own grid; seconds."""
+    """Return the segmentation of a preprocessed image, in the image's own grid, and the seconds."""
     start = time.process_time() if predictor.device.type == "cpu" else time.perf_counter()
     logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
     end = time.process_time() if predictor.device.type == "cpu" else time.perf_counter()
@@ -65,7 +65,7 @@ def predict(predictor: nnUNetPredictor, data: np.ndarray, properties: Any) -> An
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean over the labels of either but 0; NaN where there are none."""
+    """Return the mean Dice over the labels of either but 0; NaN where there are none."""
     labels = sorted((set(np.unique(first)) | set(np.unique(second))) - {0})
     values = []
     for label in labels:
@@ -77,7 +77,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 def measure(
     predictors: list[nnUNetPredictor], files: list[str], label: Path | None, repeats: int
 ) -> list[Any]:
-    """Voxels, changed voxels, Dice of the two predictions, Dice gained, ratio of the times."""
+    """Return voxels, changed voxels, Dice of both predictions, Dice gained, ratio of the times."""
     stock = predictors[0]
     plans, dataset_json = stock.plans_manager, stock.dataset_json
     preprocessor = stock.configuration_manager.preprocessor_class(verbose=False)
@@ -101,7 +101,7 @@ def measure(
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path)
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def describe(case: str, values: list[Any]) -> list[str]:
-    """A line of the table."""
+    """Return a line of the table."""
     voxels, changed, agreement, gained, ratio = values
     return [
         case,

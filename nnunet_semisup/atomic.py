@@ -1,4 +1,4 @@
-"""Files appear complete or not at all."""
+"""Make files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``target`` that replaces it when the block ends without error.
+    """Yield a temporary path beside ``target`` that replaces it when the block ends without error.
 
     The content is on the disk before the name is, so that a power cut leaves one or the other. The
     temporary name, ``.stem_*.suffix``, keeps the suffix, from which some writers take the format.
@@ -31,7 +31,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def where_possible() -> Iterator[None]:
-    """Passes over what a file system does not know, as some network mounts; other errors count."""
+    """Pass over what a file system does not know, as some network mounts; other errors count."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Exceptions that the commands turn into a message and an exit code."""
+"""Define the exceptions that the commands turn into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """Bad input from the user.
+    """Report bad input from the user.
 
     The message says what was given, what is allowed and what to do next. It is raised before
     anything is written that depends on that input.
@@ -17,20 +17,20 @@ class UserError(ValueError):
 
 
 class WorkerError(RuntimeError):
-    """A background process ended without a result; the message says what to try."""
+    """Report a background process that ended without a result; the message says what to try."""
 
 
 class CaseError(RuntimeError):
-    """The work on one case failed, whose name the message has; its cause says why."""
+    """Report a case on which the work failed: the message has its name, the cause says why."""
 
 
 class DivergedError(RuntimeError):
-    """The weights of a training are no finite numbers any more."""
+    """Report that the weights of a training are no finite numbers any more."""
 
 
 @contextmanager
 def exit_code_two_in_commands() -> Iterator[None]:
-    """Inside nnU-Net's own commands, which know no UserError, ends with its message and code 2.
+    """End nnU-Net's own commands, which know no UserError, with its message and code 2.
 
     Elsewhere (a script, a notebook, a test) the exception passes through.
     """

@@ -1,4 +1,4 @@
-"""Runs one function over many cases, in spawned processes or in this one."""
+"""Run one function over many cases, in spawned processes or in this one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def map_cases(
     description: str,
     show_progress: bool = True,
 ) -> list[Result]:
-    """``[function(job) for job in jobs]``; as :func:`run_parallel`, but 1 is this process too.
+    """Return ``[function(job) for job in jobs]`` as :func:`run_parallel` does; 1 is this process.
 
     Errors of the user pass through unchanged; others name the case, by its place in ``names``.
     """

@@ -8,115 +8,198 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FAMILIES = {
+    "control": "Labeled cases alone, the lower bound",
+    "teacher": "A teacher, the student's moving average, and consistency",
+    "pseudo-labels": "A teacher's confident labels on strong views",
+    "members": "Several decoders or networks that teach each other",
+    "mixing": "Labeled and unlabeled patches mixed",
+    "text": "Class texts in the network",
+}
+"""Families of methods by their key, in the order of tables."""
+
 
 @dataclass(frozen=True)
 class Method:
-    """One trainer.
+    """Describe one trainer.
 
     Attributes:
         trainer: class name, as given to ``nnUNetv2_train -tr``; never renamed (results paths).
         module: module below ``nnunet_semisup.trainers`` that defines it.
+        family: key of :data:`FAMILIES`.
         title: what the method does, in a few words.
         paper: authors, venue and year; ``-`` for a control that no paper stands for.
         url: where to read the paper.
-        dims: spatial dimensions that it trains in.
         cost: floating-point operations of a step over the stock trainer's at the same labeled
             batch, as ``benchmarks/step_cost.py`` counts them.
         predicts_as: trainer name in the checkpoint; ``nnUNetTrainer`` where stock nnU-Net without
             this package can predict.
         needs: what training takes besides the images.
+        dims: spatial dimensions that it trains in.
         uses_unlabeled: whether unlabeled cases are drawn at all.
         has_teacher: whether a moving average of the student teaches it.
+        labels_alone: whether the first group of a step's losses is nnU-Net's own of the labeled
+            patches, so that a step without unlabeled weight is nnUNetTrainer's.
+        ramp: whether unlabeled terms start near 0 and rise.
+        trial: settings, as ``nnUNet_semisup_set`` takes them, under which every term acts from the
+            first step on an untrained network, without downloads and without waiting for a device.
     """
 
     trainer: str
     module: str
+    family: str
     title: str
     paper: str
     url: str
-    dims: tuple[int, ...]
     cost: str
-    predicts_as: str
-    needs: str
+    predicts_as: str = "nnUNetTrainer"
+    needs: str = "-"
+    dims: tuple[int, ...] = (2, 3)
     uses_unlabeled: bool = True
     has_teacher: bool = True
+    labels_alone: bool = True
+    ramp: bool = True
+    trial: str = ""
 
+
+TEXT_WEIGHTS = "CLIP or BiomedCLIP text weights, or a file of their features"
 
 METHODS: tuple[Method, ...] = (
     Method(
         trainer="nnUNetTrainerSupervised",
         module="supervised",
+        family="control",
         title="stock nnUNetTrainer with a settable budget and seed (the lower bound)",
         paper="Isensee et al., Nature Methods 2021",
         url="https://doi.org/10.1038/s41592-020-01008-z",
-        dims=(2, 3),
         cost="1",
-        predicts_as="nnUNetTrainer",
-        needs="-",
         uses_unlabeled=False,
         has_teacher=False,
     ),
     Method(
         trainer="nnUNetTrainerMeanTeacher",
         module="mean_teacher",
+        family="teacher",
         title="EMA teacher, mean squared consistency",
         paper="Tarvainen and Valpola, NeurIPS 2017",
         url="https://arxiv.org/abs/1703.01780",
-        dims=(2, 3),
         cost="2.3",
-        predicts_as="nnUNetTrainer",
-        needs="-",
+    ),
+    Method(
+        trainer="nnUNetTrainerUAMT",
+        module="uamt",
+        family="teacher",
+        title="EMA teacher, consistency where dropout leaves it sure",
+        paper="UA-MT, Yu et al., MICCAI 2019",
+        url="https://arxiv.org/abs/1907.07034",
+        cost="5",
     ),
     Method(
         trainer="nnUNetTrainerPseudoLabel",
         module="pseudo_label",
+        family="pseudo-labels",
         title="EMA teacher, confident pseudo-labels, CutMix (VQ-Seg without its quantizer)",
         paper="after UniMatch V2, Yang et al., TPAMI 2025",
         url="https://arxiv.org/abs/2410.10777",
-        dims=(2, 3),
         cost="2.3",
-        predicts_as="nnUNetTrainer",
-        needs="-",
+        trial="confidence_threshold=None",
     ),
     Method(
         trainer="nnUNetTrainerVQSeg",
         module="vqseg",
+        family="pseudo-labels",
         title="vector-quantized perturbation, dual branch, foundation-model alignment",
         paper="VQ-Seg, NeurIPS 2025",
         url="https://arxiv.org/abs/2601.10124",
-        dims=(2, 3),
         cost="2.4",
         predicts_as="nnUNetTrainerVQSeg",
         needs="DINOv2 weights for the alignment (optional, off by default)",
+        trial="confidence_threshold=None",
+    ),
+    Method(
+        trainer="nnUNetTrainerCPS",
+        module="cps",
+        family="members",
+        title="two networks with each other's hard labels",
+        paper="CPS, Chen et al., CVPR 2021",
+        url="https://arxiv.org/abs/2106.01226",
+        cost="4",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerMCNet",
+        module="mcnet",
+        family="members",
+        title="two decoders that agree with each other's sharpened outputs",
+        paper="MC-Net, Wu et al., MICCAI 2021",
+        url="https://arxiv.org/abs/2103.02911",
+        cost="4.3",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerMCNetPlus",
+        module="mcnet",
+        family="members",
+        title="three decoders that agree with each other's sharpened outputs",
+        paper="MC-Net+, Wu et al., Medical Image Analysis 2022",
+        url="https://arxiv.org/abs/2109.09960",
+        cost="6.5",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerBCP",
+        module="bcp",
+        family="mixing",
+        title="boxes pasted both ways between labeled and unlabeled patches",
+        paper="BCP, Bai et al., CVPR 2023",
+        url="https://arxiv.org/abs/2305.00673",
+        cost="2.3",
+        labels_alone=False,
+        ramp=False,
+        trial="mix_start=0,largest_component=False",
     ),
     Method(
         trainer="nnUNetTrainerTextSemiSeg",
         module="text_semiseg",
+        family="text",
         title="two decoders, class texts at the bottleneck, exchanged foregrounds",
         paper="Text-SemiSeg, MICCAI 2025",
         url="https://arxiv.org/abs/2507.12382",
-        dims=(2, 3),
         cost="7.5",
         predicts_as="nnUNetTrainerTextSemiSeg",
-        needs="CLIP or BiomedCLIP text weights, or a file of their features",
+        needs=TEXT_WEIGHTS,
         has_teacher=False,
+        trial="text_model=random,mix_start=0",
     ),
     Method(
         trainer="nnUNetTrainerMeanTeacherText",
         module="mean_teacher_text",
+        family="text",
         title="Mean Teacher with Text-SemiSeg's class texts",
         paper="after Text-SemiSeg, MICCAI 2025, table 4",
         url="https://arxiv.org/abs/2507.12382",
-        dims=(2, 3),
         cost="2.5",
         predicts_as="nnUNetTrainerMeanTeacherText",
-        needs="as nnUNetTrainerTextSemiSeg",
+        needs=TEXT_WEIGHTS,
+        trial="text_model=random",
+    ),
+    Method(
+        trainer="nnUNetTrainerUAMTText",
+        module="uamt_text",
+        family="text",
+        title="UA-MT with Text-SemiSeg's class texts",
+        paper="after Text-SemiSeg, MICCAI 2025, table 4",
+        url="https://arxiv.org/abs/2507.12382",
+        cost="5.4",
+        predicts_as="nnUNetTrainerUAMTText",
+        needs=TEXT_WEIGHTS,
+        trial="text_model=random",
     ),
 )
 
 
 def find_method(trainer: str) -> Method:
-    """The row of ``trainer``.
+    """Return the row of ``trainer``.
 
     Raises:
         KeyError: no such trainer; the message lists those there are.

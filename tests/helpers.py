@@ -22,15 +22,11 @@ from unittest import mock
 import numpy as np
 import SimpleITK
 
+from nnunet_semisup.registry import METHODS
+from nnunet_semisup.training.settings import split_assignments
+
 Labels = Mapping[str, int | Sequence[int]]
 BINARY: Labels = {"background": 0, "blob": 1}
-
-
-WITHOUT_DOWNLOADS: dict[str, dict[str, Any]] = {
-    "nnUNetTrainerTextSemiSeg": {"text_model": "random"},
-    "nnUNetTrainerMeanTeacherText": {"text_model": "random"},
-}
-"""Settings under which a trainer needs no downloads."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +214,17 @@ def nnunet_in_process() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def validation_in_threads() -> Iterator[None]:
+    """Let nnU-Net's final validation write and score in threads; it spawns processes for both."""
+    threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
+    with (
+        mock.patch("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.multiprocessing", threads),
+        mock.patch("nnunetv2.evaluation.evaluate_predictions.multiprocessing", threads),
+    ):
+        yield
+
+
 def plan_and_preprocess_labeled(
     dataset_id: int, configurations: Sequence[str], **planning: Any
 ) -> str:
@@ -241,3 +248,9 @@ def plan_and_preprocess_labeled(
         if configurations:
             api.preprocess([dataset_id], plans, list(configurations), [1], show_progress_bar=False)
     return str(plans)
+
+
+def trial_settings(trainer: str) -> dict[str, str]:
+    """Return a registry row's settings for a trial; none for a class that is not in it."""
+    rows = (method for method in METHODS if method.trainer == trainer)
+    return next((split_assignments(method.trial) for method in rows), {})

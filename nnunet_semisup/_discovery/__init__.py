@@ -1,4 +1,4 @@
-"""Makes nnU-Net's own commands find this package's trainers after a bare ``pip install``.
+"""Make nnU-Net's own commands find this package's trainers after a bare ``pip install``.
 
 nnU-Net 2.8 searches the folders named in the environment variable ``nnUNet_extTrainer`` for
 trainer classes. A one-line ``.pth`` file in site-packages calls :func:`install` when Python starts;

@@ -1,1 +1,1 @@
-"""The package's commands: one thin file each."""
+"""Hold the package's commands, one thin file each."""

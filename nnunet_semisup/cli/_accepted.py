@@ -1,4 +1,4 @@
-"""Options of several commands for what is a fault in most data sets, and right in some."""
+"""Add options of several commands for what is a fault in most data sets, and right in some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hyper-parameters of a trainer as its source declares and documents them."""
+"""Hyper-parameters of a trainer as its source declares and documents them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOCK_DESCRIPTION = "nnU-Net's own"
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One settable attribute; ``default`` as it is written in ``nnUNet_semisup_set``."""
+    """Describe one settable attribute; ``default`` as it is written in ``nnUNet_semisup_set``."""
 
     name: str
     kind: str
@@ -26,16 +26,17 @@ class Hyperparameter:
 
 
 def hyperparameters(method: Method) -> list[Hyperparameter]:
-    """The method's own hyper-parameters first, then those of its bases, then nnU-Net's.
+    """Return the method's own hyper-parameters first, then those of its bases, then nnU-Net's.
 
     ``[0]`` in a docstring is the reference of its module, the method's paper.
     """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    from nnunet_semisup.training.hyperparameters import declared, describe
+    from nnunet_semisup.training.kinds import describe
+    from nnunet_semisup.training.settings import hyperparameters_of
 
     trainer = getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
-    kinds = declared(trainer)
+    kinds = hyperparameters_of(trainer)
     found: dict[str, Hyperparameter] = {}
     for base in trainer.__mro__:
         if not base.__module__.startswith("nnunet_semisup."):
@@ -60,7 +61,7 @@ def hyperparameters(method: Method) -> list[Hyperparameter]:
 
 
 def constructor_constants(constructor: Callable[..., None]) -> dict[str, str]:
-    """What a constructor assigns to attributes as plain constants."""
+    """Return what a constructor assigns to attributes as plain constants."""
     constants = {}
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(constructor)))):
         if (
@@ -73,7 +74,7 @@ def constructor_constants(constructor: Callable[..., None]) -> dict[str, str]:
 
 
 def attribute_docstrings(cls: type) -> dict[str, str]:
-    """The string literals below the annotated attributes of a class body, each on one line."""
+    """Return the string literals below annotated attributes of a class body, each on one line."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     texts = {}

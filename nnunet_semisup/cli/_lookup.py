@@ -1,4 +1,4 @@
-"""nnU-Net's search for a trainer class, and what its failures mean."""
+"""Search for a trainer class as nnU-Net does, and explain what its failures mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nnunet_semisup import _discovery
 
 
 def resolve(name: str) -> type:
-    """The class that ``nnUNetv2_train -tr name`` would use.
+    """Return the class that ``nnUNetv2_train -tr name`` would use.
 
     Raises:
         Exception: whatever the search raises, also from modules that it imports on its way.
@@ -20,7 +20,7 @@ def resolve(name: str) -> type:
 
 
 def explain(error: Exception) -> str:
-    """A failed search in terms of what to do."""
+    """Describe a failed search in terms of what to do."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     folders = os.environ.get(_discovery.VARIABLE, "").split(os.pathsep)
     if os.environ.get(_discovery.OPT_OUT) == "0":

@@ -1,4 +1,4 @@
-"""What the arguments of nnU-Net's planning name: classes and configurations, looked up at once."""
+"""Names in the arguments of nnU-Net's planning, classes and configurations, looked up at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_semisup.preparation.raw import find_dataset
 
 @dataclass(frozen=True)
 class Role:
-    """What a class is for: its name in messages, nnU-Net's subpackage, and its base class there."""
+    """Hold a class's purpose: its name in messages, nnU-Net's subpackage, and its base there."""
 
     noun: str
     package: str
@@ -26,7 +26,7 @@ class Role:
 
     @property
     def base_class(self) -> type:
-        """nnU-Net's own class, which others extend."""
+        """Return nnU-Net's own class, which others extend."""
         found: type = getattr(import_module(f"nnunetv2.{self.package}.{self.module}"), self.base)
         return found
 
@@ -52,7 +52,7 @@ PREPROCESSOR = Role(
 
 
 def find_class(role: Role, name: str) -> type:
-    """The class that nnU-Net would use under this name.
+    """Return the class that nnU-Net would use under this name.
 
     Raises:
         UserError: there is none.
@@ -69,7 +69,7 @@ def find_class(role: Role, name: str) -> type:
 
 
 def _family(base: type) -> Iterator[type]:
-    """``base`` and all that extend it, as far as imported, which a failed search has done."""
+    """Yield ``base`` and all that extend it, as far as imported, which a failed search did."""
     yield base
     extensions: list[type] = base.__subclasses__()
     for extending in extensions:
@@ -77,7 +77,7 @@ def _family(base: type) -> Iterator[type]:
 
 
 def _absent(noun: str, name: str, known: Collection[str]) -> str:
-    """What to say of a name that nothing has: the most similar one, and all."""
+    """Say of a name that nothing has which one is most similar, and all that there are."""
     lower = {other.lower(): other for other in known}
     similar = get_close_matches(name.lower(), lower, n=1)
     meant = f"; did you mean {lower[similar[0]]}?" if similar else "."
@@ -115,7 +115,7 @@ def refuse_unknown_configurations(
 
 
 def _configurations_there(dataset: int, plans_name: str) -> list[str]:
-    """Configurations in plans that exist already; none where they cannot be read."""
+    """Return configurations of plans that exist already; none where they cannot be read."""
     try:
         path = find_dataset(dataset).preprocessed / f"{plans_name}.json"
         names = json.loads(path.read_text(encoding="utf-8"))["configurations"]

@@ -1,4 +1,4 @@
-"""Arguments and checks that the commands for unlabeled images share with nnU-Net's own."""
+"""Add arguments and checks that commands for unlabeled images share with nnU-Net's own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 def processes_per_configuration(
     configurations: Sequence[str], given: Sequence[int] | None, smallest: int = 0
 ) -> list[int]:
-    """Number of processes for each configuration.
+    """Return the number of processes for each configuration.
 
     Args:
         configurations: value of ``-c``.

@@ -1,4 +1,4 @@
-"""What every command shares: errors of the user become a message and exit code 2."""
+"""Turn errors of the user into a message and exit code 2, for every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_compare``: what distinguishes evaluations of the same cases."""
+"""Show what distinguishes evaluations of the same cases (``nnUNetv2_semisup_compare``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Build the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_compare",
         description=DESCRIPTION,
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Print the comparison; writes nothing.
+    """Print the comparison; write nothing.
 
     Raises:
         UserError: the evaluations cannot be read or compared.
@@ -64,7 +64,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``nnUNetv2_semisup_compare``."""
+    """Run ``nnUNetv2_semisup_compare``; ``arguments`` default to the command line."""
     parsed = build_parser().parse_args(arguments)
     run_command(lambda: compare(parsed))
 

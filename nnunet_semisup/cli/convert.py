@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_convert``: bring a data set into nnU-Net's raw format."""
+"""Bring a data set into nnU-Net's raw format (``nnUNetv2_semisup_convert``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.dataset_conversion.convert import EXTRA, LINKS, Options, Prepared, convert
+from nnunet_semisup.dataset_conversion.conversion import EXTRA, LINKS, Options, Prepared, convert
 from nnunet_semisup.dataset_conversion.datasets import acdc, brats2019, la, lc, msd_lung, pancreas
 from nnunet_semisup.dataset_conversion.generic import converter as generic
 from nnunet_semisup.dataset_conversion.writing.target import Target
@@ -25,7 +25,7 @@ that was interrupted continues when the same command is given again."""
 
 @dataclass(frozen=True)
 class _Words:
-    """Help of the options that mean something else for a user's own folders.
+    """Hold help of the options that mean something else for a user's own folders.
 
     ``split`` is metavar and help of ``--split``, ``fraction`` what ``--labeled 0.1`` is one of.
     """
@@ -59,7 +59,7 @@ def _own(split: tuple[str, str]) -> _Words:
 
 
 class DatasetCommand(Protocol):
-    """What the module of a data set offers.
+    """Describe what the module of a data set offers.
 
     ``NAME`` follows the id in the data set's name, ``TITLE`` is its line in the list of commands.
     A module for a user's own folders, without published lists, has ``SPLIT_OPTION``, metavar and
@@ -88,7 +88,7 @@ DATASETS: Mapping[str, DatasetCommand] = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: one subcommand a data set."""
+    """Build the command line: one subcommand a data set."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_convert", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for name, dataset in DATASETS.items():
@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser, name: str, words: _Words) -> None:
-    """Options that every data set has."""
+    """Add the options that every data set has."""
     add = parser.add_argument
     add("raw_dir", type=Path, metavar="RAW_DIR", help=words.raw_dir)
     add(
@@ -150,7 +150,7 @@ def _add_common(parser: argparse.ArgumentParser, name: str, words: _Words) -> No
 
 
 def _add_cases(parser: argparse.ArgumentParser, words: _Words) -> None:
-    """Options that decide what the cases are used for."""
+    """Add the options that decide what the cases are used for."""
     add = parser.add_argument
     add("--split", default="literature", metavar=words.split[0], help=words.split[1])
     add("--no-val", action="store_true", help="leave the validation cases of the split out")
@@ -189,7 +189,7 @@ def _add_cases(parser: argparse.ArgumentParser, words: _Words) -> None:
 
 
 def _add_checks(parser: argparse.ArgumentParser) -> None:
-    """Options that soften a check."""
+    """Add the options that soften a check."""
     add = parser.add_argument
     add(
         "--drop-duplicates",
@@ -216,7 +216,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _deciding(given: Sequence[str]) -> Iterator[str]:
-    """The words of a command line without those that cannot change what is written."""
+    """Yield the words of a command line without those that cannot change what is written."""
     words = iter(given)
     for word in words:
         if word in ("-np", "--num-processes"):
@@ -226,7 +226,7 @@ def _deciding(given: Sequence[str]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``nnUNetv2_semisup_convert``."""
+    """Run ``nnUNetv2_semisup_convert``; ``argv`` defaults to the command line."""
     given = sys.argv[1:] if argv is None else list(argv)
     parser = build_parser()
     arguments = parser.parse_args(given)

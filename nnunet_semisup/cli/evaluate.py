@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_evaluate``: compare a folder of predictions with a folder of references."""
+"""Compare a folder of predictions with one of references (``nnUNetv2_semisup_evaluate``)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Build the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_evaluate",
         description=DESCRIPTION,
@@ -211,7 +211,7 @@ def _overlays_problems(arguments: argparse.Namespace) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``nnUNetv2_semisup_evaluate``."""
+    """Run ``nnUNetv2_semisup_evaluate``; ``arguments`` default to the command line."""
     parsed = build_parser().parse_args(arguments)
     run_command(lambda: evaluate(parsed))
 

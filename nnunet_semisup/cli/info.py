@@ -13,18 +13,19 @@ from dataclasses import asdict
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.tables import format_table
-from nnunet_semisup.registry import METHODS, Method, find_method
+from nnunet_semisup.registry import FAMILIES, METHODS, Method, find_method
 
-HEADER = ("trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
+HEADER = ("family", "trainer", "method", "paper", "dims", "cost", "needs", "predicts as")
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12)
 FOOTNOTE = (
     "cost: operations of a step, the stock trainer's being 1. predicts as: the trainer that "
     "nnUNetv2_predict looks for; with nnUNetTrainer, nnU-Net without this package predicts too."
 )
+"""Explanation of the columns below the table."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_info",
         description="List the trainers of nnunet-semisup, or the hyper-parameters of one of them.",
@@ -47,9 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def methods_table(markdown: bool = False) -> str:
-    """The registry as a table."""
+    """Return the registry as a table, family by family."""
+    families = list(FAMILIES)
     rows = [
         (
+            method.family,
             method.trainer,
             method.title,
             f"[{method.paper}]({method.url})" if markdown else method.paper,
@@ -58,7 +61,7 @@ def methods_table(markdown: bool = False) -> str:
             method.needs,
             method.predicts_as,
         )
-        for method in METHODS
+        for method in sorted(METHODS, key=lambda method: families.index(method.family))
     ]
     return format_table(HEADER, rows, markdown)
 
@@ -69,11 +72,12 @@ def _methods(arguments: argparse.Namespace) -> None:
         return
     print(methods_table(arguments.markdown))
     if not arguments.markdown:
-        print(f"\n{FOOTNOTE}\nHyper-parameters of one: nnUNetv2_semisup_info TRAINER")
+        meaning = "; ".join(f"{key}: {text[0].lower()}{text[1:]}" for key, text in FAMILIES.items())
+        print(f"\n{meaning}.\n{FOOTNOTE}\nHyper-parameters of one: nnUNetv2_semisup_info TRAINER")
 
 
 def find_trainer(name: str) -> Method:
-    """The row of the registry.
+    """Return the row of the registry.
 
     Raises:
         UserError: there is no such trainer; lists those there are.
@@ -102,7 +106,7 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
         ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
     )
     print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n\n{table}")
-    from nnunet_semisup.training.hyperparameters import forced_patches
+    from nnunet_semisup.training.settings import forced_patches
 
     fraction = float(next(h.default for h in found if h.name == "oversample_foreground_percent"))
     forced = ", ".join(f"{forced_patches(size, fraction)} of {size}" for size in BATCH_SIZES)
@@ -124,7 +128,7 @@ def _check(names: Sequence[str]) -> int:
 
 
 def lookup_problem(name: str) -> str | None:
-    """Why nnU-Net's own search does not give this package's trainer; ``None`` if it does."""
+    """Return why nnU-Net's own search does not give this package's trainer, else ``None``."""
     from nnunet_semisup.cli._lookup import explain, resolve
 
     with _quiet():
@@ -140,7 +144,7 @@ def lookup_problem(name: str) -> str | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the search, which prints every folder and warns of modules that it passes by."""
+    """Silence the search, which prints every folder and warns of modules that it passes by."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

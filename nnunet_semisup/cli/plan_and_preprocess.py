@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_plan_and_preprocess``: nnU-Net's own command, then the images of ``imagesUn``.
+"""Run nnU-Net's own planning, then imagesUn's part (``nnUNetv2_semisup_plan_and_preprocess``).
 
 Takes the arguments of ``nnUNetv2_plan_and_preprocess``. The unlabeled images are checked first, so
 that bad input is refused before anything is written.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser with the arguments of ``nnUNetv2_plan_and_preprocess``, their defaults, and more."""
+    """Build a parser with the arguments of ``nnUNetv2_plan_and_preprocess`` and more."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_plan_and_preprocess",
         description="Checks the labeled cases and the unlabeled images in imagesUn, does what "
@@ -113,7 +113,7 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> list[CheckedDataset]:
-    """Check unlabeled and labeled cases of all data sets; nothing is written."""
+    """Check unlabeled and labeled cases of all data sets; write nothing."""
     from nnunet_semisup.dataset_conversion.checking.labeled_cases import check_labeled
 
     checked = []
@@ -237,8 +237,8 @@ def _run(args: argparse.Namespace) -> None:
         args.overwrite_target_spacing,
         args.overwrite_plans_name,
     )
-    for dataset in args.d:
-        for fault in single_outputs(find_dataset(dataset), plans_identifier):
+    for outcome in checked:
+        for fault in single_outputs(outcome.folders, plans_identifier):
             print(f"warning: {fault}")
     if args.no_pp:
         for outcome in checked:
@@ -247,13 +247,13 @@ def _run(args: argparse.Namespace) -> None:
     preprocess(
         args.d, plans_identifier, args.c, processes, args.verbose, show_progress_bar=progress
     )
-    for dataset, outcome in zip(args.d, checked, strict=True):
+    for outcome in checked:
         preprocess_unlabeled(
-            dataset,
+            outcome.folders.name,
             args.c,
             plans_identifier,
             processes,
-            verified=outcome.cases,
+            checked=outcome,
             verbose=args.verbose,
             show_progress=progress,
             allow_constant_channels=args.allow_constant_channels,
@@ -261,7 +261,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the console script; ``argv`` defaults to the command line."""
+    """Run the console script; ``argv`` defaults to the command line."""
     args = build_parser().parse_args(argv)
     run_command(lambda: _run(args))
 

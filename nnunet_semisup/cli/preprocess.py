@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_preprocess``: preprocess the images of ``imagesUn`` under an existing plan."""
+"""Preprocess ``imagesUn`` under an existing plan (``nnUNetv2_semisup_preprocess``)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nnunet_semisup.cli._preprocessing import (
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.plans import DEFAULT_PLANS
-from nnunet_semisup.preparation.preprocessing import check_unlabeled, preprocess_checked
+from nnunet_semisup.preparation.preprocessing import check_before_preprocessing, preprocess_checked
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the command."""
+    """Build the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_preprocess",
         description="Check and preprocess the unlabeled images in imagesUn under an existing plan. "
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> None:
     for dataset in args.d:
         try:
             checked.append(
-                check_unlabeled(
+                check_before_preprocessing(
                     dataset,
                     args.c,
                     args.plans_name,
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the console script; ``argv`` defaults to the command line."""
+    """Run the console script; ``argv`` defaults to the command line."""
     args = build_parser().parse_args(argv)
     run_command(lambda: _run(args))
 

@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_text_features``: text features of a data set's classes, for other machines."""
+"""Write text features of classes for other machines (``nnUNetv2_semisup_text_features``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_semisup.preparation.raw import read_labels_json
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the command."""
+    """Build the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_text_features",
         description="Encode the names or descriptions of a data set's classes with a text model "
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def dataset_json_path(dataset: str) -> Path:
-    """The ``dataset.json`` that the argument means.
+    """Return the ``dataset.json`` that the argument means.
 
     Raises:
         UserError: there is none.
@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the console script; ``argv`` defaults to the command line."""
+    """Run the console script; ``argv`` defaults to the command line."""
     args = build_parser().parse_args(argv)
     run_command(lambda: _run(args))
 

@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_verify``: check a raw data set, unlabeled and test images included."""
+"""Check a raw data set, unlabeled and test images included (``nnUNetv2_semisup_verify``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ verify_dataset_integrity. Writes nothing."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Build the command's parser."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_verify", description=_DESCRIPTION)
     parser.add_argument("dataset", metavar="ID", help="id or name of the data set, such as 501")
     add_accepted(parser)
@@ -48,7 +48,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the console script; ``argv`` defaults to the command line."""
+    """Run the console script; ``argv`` defaults to the command line."""
     arguments = build_parser().parse_args(argv)
     run_command(lambda: _verify(arguments))
 

@@ -25,10 +25,10 @@ def open_array(path: str | Path) -> Any:
 
 
 class CopyOnWriteDataset(nnUNetDatasetNumpy):
-    """nnU-Net's data set of ``.npz`` and ``.npy`` files, safe for transforms that work in place."""
+    """Read nnU-Net's ``.npz`` and ``.npy`` cases, safe for transforms that work in place."""
 
     def load_case(self, identifier: str) -> tuple[Any, ...]:
-        """Image, segmentation, that of the previous stage or ``None``, properties."""
+        """Return image, segmentation, that of the previous stage or ``None``, properties."""
         *arrays, properties = super().load_case(identifier)
         return (*map(_reopened, arrays), properties)
 

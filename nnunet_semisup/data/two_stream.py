@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -31,6 +30,8 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import (
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
+from nnunet_semisup.data.labeled_views import LabeledViews
+from nnunet_semisup.data.valid import MarkEmptyVoxels, valid_voxels
 from nnunet_semisup.data.workers import prepare_worker
 
 Batch = dict[str, Any]
@@ -47,33 +48,22 @@ SPATIAL = (
 )
 
 
-EMPTY = 1e-3
-"""Normalised intensity below which a voxel counts as 0: resampling leaves ripples around zeros."""
-
-
-class _MarkEmptyVoxels(BasicTransform):
-    """Marks voxels with 0 in every channel as outside (-1), as nnU-Net's cropping mask does."""
-
-    def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        outside = (data_dict["image"].abs() < EMPTY).all(0, keepdim=True)
-        data_dict["segmentation"] = data_dict["segmentation"].masked_fill(outside, -1)
-        return data_dict
-
-
 def weak_transforms(training: ComposeTransforms) -> ComposeTransforms:
-    """The spatial part of nnU-Net's training augmentation: rotation, scaling, mirroring.
+    """Return the spatial part of nnU-Net's training augmentation: rotation, scaling, mirroring.
+
+    None of it takes out the marks that make ``valid`` (:mod:`nnunet_semisup.data.valid`).
 
     Args:
         training: what ``nnUNetTrainer.get_training_transforms`` returned.
     """
     kept = [t for t in training.transforms if isinstance(t, SPATIAL)]
     if any(isinstance(t, MaskImageTransform) for t in kept):
-        kept.insert(0, _MarkEmptyVoxels())
+        kept.insert(0, MarkEmptyVoxels())
     return ComposeTransforms(kept)
 
 
 def without_timed_choices(transforms: ComposeTransforms) -> ComposeTransforms:
-    """The same augmentation with one implementation of the blur instead of the faster of two.
+    """Return the same augmentation with one implementation of the blur, not the faster of two.
 
     nnU-Net times two implementations in each worker and keeps the winner; they differ in the last
     bits, so a resumed run would depend on how busy the machine was.
@@ -87,7 +77,7 @@ def without_timed_choices(transforms: ComposeTransforms) -> ComposeTransforms:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Seeds python's, numpy's and torch's CPU generators from ``key``; restores them afterwards."""
+    """Seed python's, numpy's and torch's CPU generators from ``key``; restore them afterwards."""
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     words = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(3)
     random.seed(int(words[0]))
@@ -102,7 +92,7 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 class NumberedLoader:
-    """Iterates over batches ``first``, ``first + 1``, ...; a worker takes every n-th of them.
+    """Iterate over batches ``first``, ``first + 1``, ...; a worker takes every n-th of them.
 
     Args:
         labeled: nnU-Net's loader of the labeled (or validation) patches.
@@ -111,6 +101,8 @@ class NumberedLoader:
         stream: number of the labeled stream, :data:`LABELED` or :data:`VALIDATION`.
         first: number of the first batch.
         workers: number of processes that share the iteration.
+        views: what is made beside nnU-Net's view of the labeled patches, or ``None``; its
+            transforms are among the loader's (:meth:`LabeledViews.added_to`).
     """
 
     def __init__(
@@ -121,6 +113,7 @@ class NumberedLoader:
         stream: int,
         first: int,
         workers: int,
+        views: LabeledViews | None = None,
     ) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled
@@ -128,9 +121,10 @@ class NumberedLoader:
         self.stream = stream
         self.next_number = first
         self.step = max(1, workers)
+        self.views = views
 
     def set_thread_id(self, thread_id: int) -> None:
-        """Called once in each worker, before the first batch."""
+        """Prepare a worker, in which this is called once before the first batch."""
         prepare_worker()
         self.next_number += thread_id
 
@@ -142,11 +136,13 @@ class NumberedLoader:
         self.next_number += self.step
         with seeded(self.seed, number, self.stream):
             batch: Batch = self.labeled.generate_train_batch()
+        if self.views is not None:
+            batch.update(self.views.take())
         if self.unlabeled is not None:
             with seeded(self.seed, number, UNLABELED):
                 drawn = self.unlabeled.generate_train_batch()
             batch["unlabeled"] = drawn["data"]
-            batch["unlabeled_valid"] = drawn["target"] >= 0
+            batch["unlabeled_valid"] = valid_voxels(drawn["target"])
             batch["unlabeled_keys"] = drawn["keys"]
         return batch
 
@@ -154,7 +150,7 @@ class NumberedLoader:
 def augmenter(
     loader: NumberedLoader, workers: int, pin_memory: bool
 ) -> MultiThreadedAugmenter | SingleThreadedAugmenter:
-    """Runs ``loader`` in ``workers`` processes (0: in this one), batches in order."""
+    """Run ``loader`` in ``workers`` processes (0: in this one), batches in order."""
     if workers == 0:
         return SingleThreadedAugmenter(loader, None)
     return MultiThreadedAugmenter(

@@ -10,14 +10,16 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_semisup.data.copy_on_write import open_array
+from nnunet_semisup.data.valid import nothing_outside
 
 
 class UnlabeledDataset(nnUNetBaseDataset):
-    """Images of several folders of preprocessed cases, without their masks.
+    """Read images of several folders of preprocessed cases, without their masks.
 
-    ``load_case`` gives the image (lazily read), a mask of zeros that takes no memory, ``None`` and
-    properties with no class locations: what nnU-Net's loader needs for random patches. Neither the
-    ``_seg`` file nor the properties of a case are opened, so neither need exist.
+    ``load_case`` gives the image (lazily read), a segmentation of zeros for what will be marked in
+    it (:mod:`nnunet_semisup.data.valid`), ``None`` and properties with no class locations: what
+    nnU-Net's loader needs for random patches. Neither the ``_seg`` file nor the properties of a
+    case are opened, so neither need exist.
 
     Args:
         folders: case id to the folder that holds ``<id>.b2nd`` or ``<id>.npy`` or ``<id>.npz``.
@@ -30,7 +32,7 @@ class UnlabeledDataset(nnUNetBaseDataset):
         blosc2.set_nthreads(1)
 
     def load_case(self, identifier: str) -> tuple[Any, np.ndarray, None, dict[str, Any]]:
-        """Image ``(C, *spatial)``, zeros ``(1, *spatial)``, ``None``, properties."""
+        """Return image ``(C, *spatial)``, zeros ``(1, *spatial)``, ``None``, properties."""
         stem = os.path.join(self.folders[identifier], identifier)
         if os.path.isfile(stem + ".b2nd"):
             image = blosc2.open(
@@ -40,17 +42,16 @@ class UnlabeledDataset(nnUNetBaseDataset):
             image = open_array(stem + ".npy")
         else:
             image = np.load(stem + ".npz")["data"]
-        mask = np.broadcast_to(np.zeros((), np.int8), (1, *image.shape[1:]))
-        return image, mask, None, {"class_locations": {}}
+        return image, nothing_outside(image.shape[1:]), None, {"class_locations": {}}
 
     @staticmethod
     def save_case(*args: Any, **kwargs: Any) -> None:
-        """Unlabeled cases are written by the plan's preprocessor alone."""
+        """Refuse: unlabeled cases are written by the plan's preprocessor alone."""
         raise TypeError("UnlabeledDataset only reads")
 
     @staticmethod
     def get_identifiers(folder: str) -> list[str]:
-        """The case ids of a folder of preprocessed cases."""
+        """Return the case ids of a folder of preprocessed cases."""
         files = os.listdir(folder)
         stems = {f.rsplit(".", 1)[0] for f in files if f.endswith((".b2nd", ".npz", ".npy"))}
         return sorted(stem for stem in stems if not (stem.endswith("_seg") and stem[:-4] in stems))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 def strong_view(images: Tensor, probability: float = 0.8) -> Tensor:
-    """Intensity-perturbed copy of ``images``; geometry is untouched.
+    """Return an intensity-perturbed copy of ``images``; geometry is untouched.
 
     Args:
         images: ``(B, C, *spatial)`` float, normalised intensities.
@@ -25,6 +25,17 @@ def strong_view(images: Tensor, probability: float = 0.8) -> Tensor:
     for perturb in (_blur, _noise, _brightness, _contrast, _gamma):
         images = torch.where(_chosen(images, probability), perturb(images), images)
     return images
+
+
+def noisy_view(images: Tensor, deviation: float = 0.1, limit: float = 0.2) -> Tensor:
+    """Return ``images`` with a little Gaussian noise (UA-MT, MICCAI 2019, section 2.2).
+
+    Args:
+        images: ``(B, C, *spatial)`` float, normalised intensities.
+        deviation: standard deviation of the noise.
+        limit: greatest noise, both ways.
+    """
+    return images + (torch.randn_like(images) * deviation).clamp(-limit, limit)
 
 
 def _per_channel(images: Tensor, low: float, high: float) -> Tensor:

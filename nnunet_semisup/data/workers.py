@@ -1,4 +1,4 @@
-"""How a data loading process behaves when the run is stopped or the training process is gone."""
+"""Decide what a data loading process does when the run is stopped or training is gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRACE_SECONDS = 15.0
 
 
 def prepare_worker() -> None:
-    """Lets the training process decide when this worker process ends; elsewhere does nothing.
+    """Let the training process decide when this worker process ends; elsewhere do nothing.
 
     A terminal sends Ctrl-C, and a batch scheduler SIGTERM, to all processes of a job at once. If
     the workers ended first, the training process would wait in vain for its next batch instead of

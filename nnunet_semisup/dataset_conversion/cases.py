@@ -1,4 +1,4 @@
-"""What the converters pass to each other: a data set's constants, its cases and their subsets."""
+"""Values that the converters pass to each other: a data set's form, its cases, their facts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from nnunet_semisup.dataset_conversion.checking.label_meaning import Choices
-    from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
-    from nnunet_semisup.dataset_conversion.reading.volume import Volume
+from nnunet_semisup.dataset_conversion.checking.label_meaning import Choices, Meaning
+from nnunet_semisup.dataset_conversion.volume import Geometry, Volume
 
 
 class Subset(str, Enum):
-    """What a case is used for; decides the folders it is written to."""
+    """Name the use of a case, which decides the folders it is written to."""
 
     LABELED = "labeled"
     VALIDATION = "validation"
@@ -26,23 +24,23 @@ class Subset(str, Enum):
 
     @property
     def image_folder(self) -> str:
-        """Folder of the images in nnU-Net's raw format."""
+        """Return the folder of the images in nnU-Net's raw format."""
         return {"unlabeled": "imagesUn", "test": "imagesTs"}.get(self.value, "imagesTr")
 
     @property
     def label_folder(self) -> str:
-        """Folder of the labels; that of unlabeled cases is only written on request."""
+        """Return the folder of the labels; that of unlabeled cases is only written on request."""
         return {"unlabeled": "labelsUn", "test": "labelsTs"}.get(self.value, "labelsTr")
 
     @property
     def needs_label(self) -> bool:
-        """Whether a case of this subset is useless without a label."""
+        """Return whether a case of this subset is useless without a label."""
         return self is not Subset.UNLABELED
 
 
 @dataclass(frozen=True)
 class Case:
-    """One scan on disk: a path a channel, and its label where there is one to be read.
+    """Hold one scan on disk: a path a channel, and its label where there is one to be read.
 
     ``label`` is ``None`` for unlabeled cases unless their hidden labels were asked for: what is
     not named here is never opened.
@@ -56,15 +54,59 @@ class Case:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files of one case on disk, whatever its subset."""
+    """Hold the files of one case on disk, whatever its subset."""
 
     images: tuple[Path, ...]
     label: Path | None
 
 
+@dataclass
+class FileFacts:
+    """Describe a source file: its path, the hash of its bytes and, once read, of its voxels."""
+
+    path: Path
+    sha256: str
+    voxels_sha256: str
+    dtype: str
+    minimum: float
+    maximum: float
+    total: float
+
+    @property
+    def varies(self) -> bool:
+        """Return whether there is more than one value."""
+        return self.minimum != self.maximum
+
+
+@dataclass
+class CaseFacts:
+    """Hold what was found in one case. ``faults`` stop the conversion, ``warnings`` do not.
+
+    ``turned_to`` are the axes to bring image and label to, if these are not theirs.
+    ``label_names`` are the names that the label file gives the values that occur in it.
+    """
+
+    case: Case
+    images: list[FileFacts] = field(default_factory=list)
+    label: FileFacts | None = None
+    geometry: Geometry | None = None
+    label_counts: dict[int, int] = field(default_factory=dict)
+    label_names: dict[int, str] = field(default_factory=dict)
+    meaning: Meaning | None = None
+    thumbnail: np.ndarray | None = None
+    turned_to: str = ""
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def shown(self) -> FileFacts:
+        """Return the channel by which scans are compared: the first with more than one value."""
+        return next((f for f in self.images if f.varies), self.images[0])
+
+
 @dataclass(frozen=True)
 class DatasetForm:
-    """What is particular to one form (raw download, h5 ...) of one data set.
+    """Hold what is particular to one form (raw download, h5 ...) of one data set.
 
     Args:
         name: the data set, as written to ``dataset.json``.

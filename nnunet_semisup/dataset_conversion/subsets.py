@@ -1,4 +1,4 @@
-"""Which case belongs to which subset: the literature's lists, a user's file, the label budget."""
+"""Subsets and their cases: the literature's lists, a user's file, the label budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = ("labeled", "unlabeled", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitLists:
-    """A split before the label budget is applied.
+    """Hold a split before the label budget is applied.
 
     Args:
         name: file name.
@@ -47,22 +47,22 @@ class SplitLists:
 
     @property
     def unit(self) -> str:
-        """What a budget counts."""
+        """Return what a budget counts."""
         return "patients" if self.groups else "cases"
 
     def group_of(self, case: str) -> str:
-        """The patient of ``case``; the case itself where every patient has one."""
+        """Return the patient of ``case``; the case itself where every patient has one."""
         return self.groups.get(case, case)
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """Every case that the split names."""
+        """Return every case that the split names."""
         return self.pool + self.unlabeled + self.validation + self.test
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split with its label budget applied; ``labeled`` keeps the split's order."""
+    """Hold a split with its label budget applied; ``labeled`` keeps the split's order."""
 
     lists: SplitLists
     labeled: tuple[str, ...]
@@ -70,7 +70,7 @@ class Split:
     label_fraction: float
 
     def subset_of(self) -> dict[str, Subset]:
-        """The subset of every case."""
+        """Return the subset of every case."""
         subsets = dict.fromkeys(self.labeled, Subset.LABELED)
         subsets.update(dict.fromkeys(self.unlabeled, Subset.UNLABELED))
         subsets.update(dict.fromkeys(self.lists.validation, Subset.VALIDATION))
@@ -78,14 +78,14 @@ class Split:
         return subsets
 
     def with_unlabeled(self, cases: Sequence[str]) -> Split:
-        """The same split with further unlabeled cases."""
+        """Return the same split with further unlabeled cases."""
         unlabeled = self.unlabeled + tuple(cases)
         fraction = len(self.labeled) / (len(self.labeled) + len(unlabeled))
         return replace(self, unlabeled=unlabeled, label_fraction=fraction)
 
 
 def literature_split(dataset: str, variant: str = "") -> SplitLists:
-    """The published split of ``dataset``, carried with its source in this package.
+    """Read the published split of ``dataset``, carried with its source in this package.
 
     Args:
         dataset: name of the json file in ``splits``.
@@ -110,7 +110,7 @@ def literature_split(dataset: str, variant: str = "") -> SplitLists:
 
 
 def seeded_split(lists: SplitLists, seed: int) -> SplitLists:
-    """A random split of the same cases into subsets of the same size; patients stay together.
+    """Draw a random split of the same cases into subsets of the same size, patients together.
 
     Args:
         lists: the split to redraw, before any budget.
@@ -142,8 +142,10 @@ def seeded_split(lists: SplitLists, seed: int) -> SplitLists:
 def read_split_file(
     path: Path, counts: Mapping[str, int], groups: Mapping[str, str] | None = None
 ) -> SplitLists:
-    """Read a user's split: a json object with lists ``labeled``, ``unlabeled`` and optionally
-    ``validation`` and ``test``.
+    """Read a user's split.
+
+    It is a json object with lists ``labeled``, ``unlabeled`` and optionally ``validation`` and
+    ``test``.
 
     Args:
         path: the json file.
@@ -179,7 +181,7 @@ def read_split_file(
 
 
 def _structure_faults(data: Any) -> list[str]:
-    """What is wrong with the content of a split file."""
+    """Return what is wrong with the content of a split file."""
     if not isinstance(data, dict):
         return [f"  - it holds a {type(data).__name__}; it must hold an object with lists"]
     faults = [
@@ -200,7 +202,7 @@ def _structure_faults(data: Any) -> list[str]:
 
 
 def _repeated(lists: Mapping[str, Sequence[str]]) -> list[str]:
-    """Cases that stand in a list, or in several lists, more than once."""
+    """Return the cases that stand in a list, or in several lists, more than once."""
     count = Counter(case for cases in lists.values() for case in cases)
     return [
         f"  - case {case} is named {number} times, in "
@@ -212,7 +214,7 @@ def _repeated(lists: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _straddling(lists: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> list[str]:
-    """Patients with cases in several lists."""
+    """Return the patients with cases in several lists."""
     places: dict[str, list[str]] = {}
     for key, cases in lists.items():
         for patient in {groups.get(case, case): None for case in cases}:
@@ -250,12 +252,12 @@ def apply_budget(
 
 
 def _patients(cases: Sequence[str], lists: SplitLists) -> list[str]:
-    """The patients of ``cases``, each once, in order."""
+    """Return the patients of ``cases``, each once, in order."""
     return list(dict.fromkeys(lists.group_of(case) for case in cases))
 
 
 def _budget(lists: SplitLists, labeled: str | None) -> int:
-    """Number of labeled cases (or patients) that ``--labeled`` means."""
+    """Return the number of labeled cases (or patients) that ``--labeled`` means."""
     available = len(_patients(lists.pool, lists))
     if labeled is None:
         if lists.unlabeled:
@@ -289,7 +291,7 @@ def _allowed(lists: SplitLists) -> str:
 
 
 def read_case_names(path: Path, option: str) -> list[str]:
-    """The names in a text file, one a line.
+    """Read the names in a text file, one a line.
 
     Raises:
         UserError: the file given to ``option`` cannot be read.
@@ -302,7 +304,7 @@ def read_case_names(path: Path, option: str) -> list[str]:
 
 
 def _read_case_list(path: Path, lists: SplitLists) -> tuple[str, ...]:
-    """The cases named in ``path``, all of which must be in the training part of the split."""
+    """Read the cases named in ``path``, all of which must be in the split's training part."""
     named = read_case_names(path, "--labeled-list")
     training = lists.pool + lists.unlabeled
     allowed = set(training)

@@ -1,1 +1,1 @@
-"""A complete run on a made-up data set: phantom, stock commands, report."""
+"""Show a complete run on a made-up data set: phantom, stock commands, report."""

@@ -1,4 +1,4 @@
-"""The phantom's cases in nnU-Net's raw layout, few of them with labels."""
+"""Write the phantom's cases in nnU-Net's raw layout, few of them with labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDERS = {"labeled": "imagesTr", "unlabeled": IMAGES_UNLABELED, "test": "images
 
 @dataclass(frozen=True)
 class Counts:
-    """Cases with labels, without labels, and for testing."""
+    """Count the cases with labels, without labels, and for testing."""
 
     labeled: int = 4
     unlabeled: int = 60
@@ -31,7 +31,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A data set on disk and the ids of its cases."""
+    """Name a data set on disk and the ids of its cases."""
 
     folder: Path
     labeled: tuple[str, ...]
@@ -77,12 +77,12 @@ def write_phantom(folder: Path, counts: Counts, seed: int) -> Phantom:
 
 
 def image_path(folder: Path, group: str, case: str) -> Path:
-    """The image of a case in the data set's folder."""
+    """Return the path of a case's image in the data set's folder."""
     return folder / FOLDERS[group] / f"{case}_0000{ENDING}"
 
 
 def label_path(folder: Path, group: str, case: str) -> Path:
-    """The label map of a case of ``labeled`` or ``test`` in the data set's folder."""
+    """Return the path of the label map of a case of ``labeled`` or ``test``."""
     return folder / FOLDERS[group].replace("images", "labels") / f"{case}{ENDING}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures that compare the trainers of a demo."""
+"""Draw pictures that compare the trainers of a demo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PANEL = 2.2
 def draw_comparison(
     results: Sequence[Result], cases: Sequence[str], settings: Settings, layout: Layout
 ) -> Figure:
-    """One row a case: the scan with its reference, then what each trainer predicts."""
+    """Draw one row a case: the scan with its reference, then what each trainer predicts."""
     columns = 1 + len(results)
     size = (PANEL * columns, (PANEL + 0.25) * len(cases) + 0.6)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
@@ -69,7 +69,7 @@ def _used(result: Result, settings: Settings) -> str:
 
 
 def draw_scans(settings: Settings, layout: Layout) -> Figure:
-    """The labeled scans with their labels above, as many of the others as fit below."""
+    """Draw the labeled scans with their labels above, as many of the others as fit below."""
     figure = Figure(figsize=(1.5 * SHOWN_SCANS, 3.6), dpi=100, layout="constrained")
     panels = figure.subplots(2, SHOWN_SCANS, squeeze=False)
     for axis in panels.flat:
@@ -86,7 +86,7 @@ def draw_scans(settings: Settings, layout: Layout) -> Figure:
 
 
 def draw_dice(results: Sequence[Result]) -> Figure:
-    """Dice of every test case, in the order of the first trainer; dashed lines are the means."""
+    """Draw the Dice of every test case, ordered by the first trainer; dashed lines are means."""
     cases = sorted(results[0].dice, key=lambda case: results[0].dice[case])
     figure = Figure(figsize=(9, 3.8), dpi=90, layout="constrained")
     axis = figure.subplots()
@@ -117,7 +117,7 @@ def _read(path: Path) -> Array:
 def _show(
     axis: Axes, image: Array, labels: Array | None = None, reference: Array | None = None
 ) -> None:
-    """A scan, over it ``labels`` in color and ``reference`` in outline."""
+    """Show a scan, over it ``labels`` in color and ``reference`` in outline."""
     axis.imshow(image, cmap="gray", vmin=np.percentile(image, 1), vmax=np.percentile(image, 99.5))
     axis.axis("off")
     if labels is not None and labels.any():

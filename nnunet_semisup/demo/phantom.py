@@ -1,4 +1,4 @@
-"""A made-up scan: one slice through a body with two organs and structures that look like them.
+"""Make up a scan: one slice through a body with two organs and structures that look like them.
 
 Five things vary from case to case, each along a scale from 0 to 1: the phase (in which the organs
 lose their contrast to what surrounds them, and trade places with it), noise, the bias field, form
@@ -61,7 +61,7 @@ def make_case(
 
 
 class _Body:
-    """Where things lie: the body with its coat of fat, spine, organs and look-alikes.
+    """Lay out a body: its coat of fat, spine, organs and look-alikes.
 
     Places are given in the body's own coordinates, the middle being 0 and its rim 1.
     """
@@ -79,14 +79,14 @@ class _Body:
         self.spine = _blob(rng, self._place(0.6, 0), np.array([0.15, 0.15]), 0, 0.05)
 
     def _place(self, down: float, across: float) -> Array:
-        """Image coordinates of a point; ``across`` is positive on the organs' side."""
+        """Return the image coordinates of a point; ``across`` is positive on the organs' side."""
         point: Array = self.shift + _rotation(-self.tilt) @ (
             np.array([down, across * self.side]) * self.radii
         )
         return point
 
     def organs(self) -> tuple[Mask, Mask]:
-        """The large organ and the small one, which touches or nearly touches it."""
+        """Draw the large organ and the small one, which touches or nearly touches it."""
         rng, form = self.rng, self.form
         grown = 1 + rng.uniform(-1, 1, 2) * _between(0.05, 0.2, form)
         large = _blob(
@@ -108,7 +108,7 @@ class _Body:
         return _largest_component(large & free & ~small), small
 
     def lookalikes(self, organs: Mask) -> list[Mask]:
-        """Four structures on the other side that are as gray as the organs."""
+        """Draw four structures on the other side that are as gray as the organs."""
         rng = self.rng
         found = []
         for _ in range(LOOKALIKES):
@@ -119,7 +119,7 @@ class _Body:
         return found
 
     def tissue(self, phase: float) -> Array:
-        """Gray values of everything but organs and look-alikes; soft tissue is about 0."""
+        """Return gray values of everything but organs and look-alikes; soft tissue is about 0."""
         texture = 0.12 * _random_field(self.rng, 0.04) + 0.12 * _random_field(self.rng, 0.1)
         gray = np.where(self.mask, _between(1.3, 0.8, phase), -1.2)
         gray = np.where(self.inner, texture, gray)
@@ -131,7 +131,7 @@ class _Body:
 def _acquire(
     rng: np.random.Generator, clean: Array, noise: float, bias: float, blur: float
 ) -> npt.NDArray[np.int16]:
-    """The scan of what is there: blurred, noisy, brighter on one side than on another."""
+    """Scan what is there: blurred, noisy, brighter on one side than on another."""
     shown = ndimage.gaussian_filter(clean, _between(0.35, 1.0, blur))
     white = rng.standard_normal((SIZE, SIZE))
     grain = _between(1, 0.6, blur) * white + 0.8 * blur * _random_field(rng, 0.012)
@@ -145,7 +145,7 @@ def _between(start: float, end: float, along: float) -> float:
 
 
 def _inside(mask: Mask) -> Mask:
-    """What is left of a structure without its wall."""
+    """Return what is left of a structure without its wall."""
     core: Mask = ndimage.binary_erosion(mask, iterations=2)
     return core
 
@@ -158,7 +158,7 @@ def _rotation(angle: float) -> Array:
 def _blob(
     rng: np.random.Generator, centre: Array, radii: Array, angle: float, rough: float
 ) -> Mask:
-    """A rotated ellipse with a smoothly displaced outline; the image reaches from -1 to 1."""
+    """Draw a rotated ellipse with a smoothly displaced outline; the image reaches from -1 to 1."""
     axis = np.linspace(-1, 1, SIZE)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"))
     offset = np.tensordot(_rotation(angle), grid - centre.reshape(2, 1, 1), axes=1)
@@ -167,7 +167,7 @@ def _blob(
 
 
 def _largest_component(mask: Mask) -> Mask:
-    """The largest edge-connected component, its holes filled; an empty mask stays empty."""
+    """Return the largest edge-connected component, holes filled; an empty mask stays empty."""
     components, count = ndimage.label(mask)
     if count == 0:
         return mask
@@ -177,7 +177,7 @@ def _largest_component(mask: Mask) -> Mask:
 
 
 def _random_field(rng: np.random.Generator, scale: float) -> Array:
-    """Gaussian field of mean 0 and variance 1; ``scale``: smoothness as a fraction of the image."""
+    """Draw a Gaussian field, mean 0, variance 1; ``scale``: smoothness, a fraction of the image."""
     field = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), scale * SIZE)
     standardized: Array = (field - field.mean()) / field.std()
     return standardized

@@ -1,4 +1,4 @@
-"""The numbers of a finished demo, read from the files that the commands left."""
+"""Read the numbers of a finished demo from the files that the commands left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS = ("Dice", "Jaccard", "HD95", "ASD")
 
 @dataclass(frozen=True)
 class Result:
-    """One trainer on the test cases.
+    """Hold one trainer's results on the test cases.
 
     Attributes:
         method: the trainer's row of the registry.
@@ -38,12 +38,12 @@ class Result:
 
     @property
     def short_name(self) -> str:
-        """The trainer's name without what all trainers' names begin with."""
+        """Return the trainer's name without what all trainers' names begin with."""
         return self.method.trainer.removeprefix("nnUNetTrainer")
 
 
 def read_results(settings: Settings, layout: Layout) -> list[Result]:
-    """The results of every trainer, in the order of the settings."""
+    """Return the results of every trainer, in the order of the settings."""
     return [_read(trainer, settings, layout) for trainer in settings.trainers]
 
 
@@ -62,7 +62,7 @@ def _read(trainer: str, settings: Settings, layout: Layout) -> Result:
 
 
 def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
-    """Median of the epoch times in nnU-Net's logs over the steps of an epoch; NaN without logs."""
+    """Return the median epoch time in nnU-Net's logs over an epoch's steps; NaN without logs."""
     times: list[float] = []
     for log in sorted(fold.glob("training_log_*.txt")):
         found = re.findall(r"Epoch time: ([\d.]+) s", log.read_text(encoding="utf-8"))
@@ -71,13 +71,13 @@ def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
 
 
 def reference_result(results: Sequence[Result]) -> Result:
-    """What the others are compared with: the labeled cases alone, or the first without them."""
+    """Return what the rest is compared with: the labeled cases alone, or the first without them."""
     alone = [result for result in results if not result.method.uses_unlabeled]
     return (alone or list(results))[0]
 
 
 def gains(results: Sequence[Result]) -> dict[str, float]:
-    """By how much the best of the others exceeds the reference in each case.
+    """Return by how much the best of the others exceeds the reference in each case.
 
     The Dice itself where there are no others.
     """
@@ -90,14 +90,14 @@ def gains(results: Sequence[Result]) -> dict[str, float]:
 
 
 def chosen_cases(results: Sequence[Result]) -> list[str]:
-    """The cases with the largest, the median and the smallest gain."""
+    """Return the cases with the largest, the median and the smallest gain."""
     gain = gains(results)
     ranked = sorted(gain, key=lambda case: (-gain[case], case))
     return list(dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]]))
 
 
 def verdict(results: Sequence[Result], settings: Settings) -> str:
-    """How each trainer compares with the reference, whichever is better, one sentence each."""
+    """Say in a sentence each how the trainers compare with the reference, whichever is better."""
     reference = reference_result(results)
     cases = len(reference.dice)
     labels = "" if reference.method.uses_unlabeled else ", from the labeled scans alone"

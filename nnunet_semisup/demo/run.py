@@ -1,4 +1,4 @@
-"""The demo: phantom, plan, preprocessing, training, prediction, evaluation and report.
+"""Run the demo: phantom, plan, preprocessing, training, prediction, evaluation and report.
 
 Each step is a stock command, shown before it runs. Everything lies below one folder, which also
 holds nnU-Net's three folders: those of the user are neither read nor written.
@@ -32,7 +32,7 @@ BATCH_SIZE = 4
 
 
 def environment(layout: Layout) -> dict[str, str]:
-    """Variables of the commands: the demo's folders and few processes."""
+    """Return the variables of the commands: the demo's folders and few processes."""
     variables = {
         "nnUNet_raw": str(layout.raw.resolve()),
         "nnUNet_preprocessed": str(layout.preprocessed.resolve()),
@@ -49,7 +49,7 @@ def environment(layout: Layout) -> dict[str, str]:
 
 
 def training_settings(settings: Settings, trainer: str) -> str:
-    """The value of ``nnUNet_semisup_set`` for a trainer of the demo."""
+    """Return the value of ``nnUNet_semisup_set`` for a trainer of the demo."""
     values = {
         "num_epochs": f"{settings.epochs}",
         "num_iterations_per_epoch": f"{settings.steps_per_epoch}",
@@ -64,7 +64,7 @@ def training_settings(settings: Settings, trainer: str) -> str:
     overrides = [text for name, text in settings.overrides if name == trainer]
     if overrides:
         # Imports torch and nnU-Net, which the demo itself does not need.
-        from nnunet_semisup.training.hyperparameters import split_assignments
+        from nnunet_semisup.training.settings import split_assignments
 
         for text in overrides:
             values.update(split_assignments(text))
@@ -89,7 +89,7 @@ def shrink_plan(path: Path) -> None:
 
 
 def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
-    """Phantom, plan and preprocessing."""
+    """Make the phantom, plan and preprocess."""
 
     def phantom() -> None:
         if not layout.raw_dataset.is_dir():
@@ -111,7 +111,7 @@ def prepare(stages: Stages, settings: Settings, layout: Layout) -> None:
 
 
 def train_and_evaluate(stages: Stages, settings: Settings, layout: Layout, trainer: str) -> None:
-    """Training, prediction and evaluation of one trainer."""
+    """Train one trainer, predict with it and evaluate it."""
     title = find_method(trainer).title
     words = ["nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, "-tr", trainer]
     words += ["-device", settings.device]
@@ -168,13 +168,13 @@ def run_demo(output: Path, settings: Settings) -> Path:
     prepare(stages, settings, layout)
     for trainer in settings.trainers:
         train_and_evaluate(stages, settings, layout, trainer)
-    from nnunet_semisup.demo.report import write_report
+    from nnunet_semisup.demo.html_report import write_html_report
 
-    return write_report(settings, layout, stages)
+    return write_html_report(settings, layout, stages)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The demo's command line."""
+    """Build the parser of the demo's command line."""
     default = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m nnunet_semisup.demo",
@@ -220,7 +220,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def assignments(text: str) -> tuple[str, str]:
-    """``TRAINER:NAME=VALUE,...`` as a pair; what the values mean is the trainer's to check."""
+    """Split ``TRAINER:NAME=VALUE,...`` into a pair; the trainer checks what the values mean."""
     trainer, colon, values = text.partition(":")
     if not (trainer and colon and "=" in values):
         raise argparse.ArgumentTypeError(f"{text}: give TRAINER:NAME=VALUE,...")
@@ -228,7 +228,7 @@ def assignments(text: str) -> tuple[str, str]:
 
 
 def choose_device(wanted: str) -> str:
-    """``cuda`` where ``wanted`` is ``auto`` and there is such a device."""
+    """Return ``cuda`` where ``wanted`` is ``auto`` and there is such a device."""
     if wanted != "auto":
         return wanted
     import torch
@@ -256,6 +256,6 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m nnunet_semisup.demo``; ``argv`` defaults to the command line."""
+    """Run ``python -m nnunet_semisup.demo``; ``argv`` defaults to the command line."""
     args = build_parser().parse_args(argv)
     run_command(lambda: _run(args))

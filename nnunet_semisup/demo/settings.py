@@ -1,4 +1,4 @@
-"""What a demo run was asked for, and where its files lie."""
+"""Hold what a demo run was asked for, and where its files lie."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_COUNTS = Counts()
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that shapes the result; a folder is continued only under the same settings.
+    """Hold everything that shapes the result; a folder is continued under the same settings only.
 
     Attributes:
         trainers: names of registered trainers, in the report's order.
@@ -44,7 +44,7 @@ class Settings:
     device: str = "cpu"
 
     def check(self) -> None:
-        """Refuses settings that a stage would fail on.
+        """Refuse settings that a stage would fail on.
 
         Raises:
             UserError: listing all that is wrong.
@@ -75,63 +75,63 @@ class Settings:
 
     @property
     def epochs(self) -> int:
-        """Epochs of each trainer."""
+        """Return the epochs of each trainer."""
         return self.steps // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders below the demo's output folder."""
+    """Name the folders below the demo's output folder."""
 
     output: Path
 
     @property
     def raw(self) -> Path:
-        """The demo's own ``nnUNet_raw``."""
+        """Return the demo's own ``nnUNet_raw``."""
         return self.output / "nnUNet_raw"
 
     @property
     def preprocessed(self) -> Path:
-        """The demo's own ``nnUNet_preprocessed``."""
+        """Return the demo's own ``nnUNet_preprocessed``."""
         return self.output / "nnUNet_preprocessed"
 
     @property
     def results(self) -> Path:
-        """The demo's own ``nnUNet_results``."""
+        """Return the demo's own ``nnUNet_results``."""
         return self.output / "nnUNet_results"
 
     @property
     def dataset_name(self) -> str:
-        """Name of the data set's folders."""
+        """Return the name of the data set's folders."""
         return f"Dataset{DATASET_ID:03d}_{DATASET_NAME}"
 
     @property
     def raw_dataset(self) -> Path:
-        """The phantom in raw form."""
+        """Return the folder of the phantom in raw form."""
         return self.raw / self.dataset_name
 
     @property
     def plans_file(self) -> Path:
-        """nnU-Net's plan of the phantom."""
+        """Return the file of nnU-Net's plan of the phantom."""
         return self.preprocessed / self.dataset_name / f"{PLANS}.json"
 
     @property
     def stages(self) -> Path:
-        """Records of finished stages."""
+        """Return the folder of the records of finished stages."""
         return self.output / "stages"
 
     @property
     def report(self) -> Path:
-        """Folder of the report."""
+        """Return the folder of the report."""
         return self.output / "report"
 
     def fold(self, trainer: str) -> Path:
-        """nnU-Net's folder of a training."""
+        """Return nnU-Net's folder of a training."""
         name = f"{trainer}__{PLANS}__{CONFIGURATION}"
         return self.results / self.dataset_name / name / f"fold_{FOLD}"
 
     def predictions(self, trainer: str) -> Path:
-        """Predictions of the test cases."""
+        """Return the folder of the predictions of the test cases."""
         return self.output / "predictions" / trainer
 
 

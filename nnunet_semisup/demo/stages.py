@@ -1,4 +1,4 @@
-"""Runs stages once: a finished stage leaves a record and is skipped the next time."""
+"""Run stages once: a finished stage leaves a record and is skipped the next time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nnunet_semisup.errors import UserError
 
 
 class StageFailedError(Exception):
-    """A command of a stage ended with an error; ``code`` is the exit code for the shell."""
+    """Report a stage's command that ended with an error; ``code`` is the shell's exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class StageFailedError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a stage.
+    """Hold what is known of a stage.
 
     Attributes:
         command: as a user would type it, empty for a step without a command.
@@ -46,7 +46,7 @@ class Record:
 
 
 class Stages:
-    """Runs named stages, skipping those that are recorded as finished.
+    """Run named stages, skipping those that are recorded as finished.
 
     Args:
         folder: of the records, one JSON file a stage.
@@ -58,7 +58,7 @@ class Stages:
         self.environment = dict(environment)
 
     def record(self, name: str) -> Record | None:
-        """The record of a stage, ``None`` if it was never begun."""
+        """Return the record of a stage, ``None`` if it was never begun."""
         path = self.folder / f"{name}.json"
         return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
@@ -121,7 +121,7 @@ class Stages:
 
 
 def largest_process_mib() -> float:
-    """Peak resident memory of the largest finished process that this one started; 0 on Windows."""
+    """Return the peak resident memory of the largest finished child process; 0 on Windows."""
     if sys.platform == "win32":
         return 0.0
     import resource
@@ -131,7 +131,7 @@ def largest_process_mib() -> float:
 
 
 def find_command(name: str) -> str:
-    """Path of an installed command, the one of this Python's environment first.
+    """Return the path of an installed command, the one of this Python's environment first.
 
     Raises:
         UserError: it is not installed.

@@ -1,0 +1,1 @@
+"""Score label maps: metrics, tables, pictures, and comparisons of evaluations."""

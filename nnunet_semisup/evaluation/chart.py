@@ -1,4 +1,4 @@
-"""Box plots of Dice and HD95 over the cases, one box a class."""
+"""Draw box plots of Dice and HD95 over the cases, one box a class."""
 
 from __future__ import annotations
 

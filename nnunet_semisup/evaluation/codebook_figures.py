@@ -1,4 +1,4 @@
-"""Pictures of a codebook: its evolution over training, and code maps beside image and output."""
+"""Draw a codebook: its evolution over training, and code maps beside image and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_CODES = 256
 
 
 def plot_evolution(snapshots: list[dict[str, Any]], path: Path) -> None:
-    """Three panels (first, middle, last epoch) of all codes in a common 2D embedding (t-SNE).
+    """Draw all codes in the first, middle and last epoch, in a common 2D embedding (t-SNE).
 
     Codes that a token took in that epoch are orange, the others blue; the title has their share.
 
@@ -59,7 +59,7 @@ def plot_code_maps(
     regions: bool,
     path: Path,
 ) -> None:
-    """Middle slices of image, reconstruction, code map and prediction, one row a patch.
+    """Draw middle slices of image, reconstruction, code map and prediction, one row a patch.
 
     A code has the same colour in all rows; image and reconstruction of a row have the same window.
 

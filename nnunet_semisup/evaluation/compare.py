@@ -1,4 +1,4 @@
-"""Paired comparison of evaluations of the same cases: differences, intervals, counts of cases."""
+"""Compare evaluations of the same cases in pairs: differences, intervals, counts of cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
-from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
+from nnunet_semisup.dataset_conversion.reading.scans import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
@@ -38,7 +38,7 @@ NOTE_ON_MEANS = (
 
 @dataclass(frozen=True)
 class SavedEvaluation:
-    """What a comparison needs of one JSON file of ``nnUNetv2_semisup_evaluate``.
+    """Hold what a comparison needs of one JSON file of ``nnUNetv2_semisup_evaluate``.
 
     Attributes:
         cases: per case and class the file's values and counts, in the order of the cases' names;
@@ -56,7 +56,7 @@ class SavedEvaluation:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One metric of one class in two evaluations; NaN where there are too few cases.
+    """Hold one metric of one class in two evaluations; NaN where there are too few cases.
 
     Attributes:
         count: cases that have a value in both.
@@ -78,7 +78,7 @@ class PairedDifference:
 
 
 def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
-    """Reads evaluations and checks that they are of the same cases, classes and references.
+    """Read evaluations and check that they are of the same cases, classes and references.
 
     Args:
         paths: JSON files, or folders of predictions with ``semisup_evaluation.json`` in them.
@@ -115,7 +115,7 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
-    """The parts of paths by which they differ, joined with a slash."""
+    """Return the parts of paths by which they differ, joined with a slash."""
     parts = [file.resolve().parts for file in files]
     start = 0
     while all(start < len(p) - 1 and p[start] == parts[0][start] for p in parts):
@@ -129,7 +129,7 @@ def short_names(files: Sequence[Path]) -> list[str]:
 def paired_difference(
     first: Sequence[float], other: Sequence[float], higher_is_better: bool
 ) -> PairedDifference:
-    """Compares two sequences of the same cases in the same order; NaN is an undefined value.
+    """Compare two sequences of the same cases in the same order; NaN is an undefined value.
 
     A case with a value in only one of them is one without the class in the reference, which the
     other rightly leaves empty: it counts as better or worse, and in nothing else.
@@ -160,7 +160,7 @@ def paired_difference(
 def compare(
     evaluations: Sequence[SavedEvaluation], metrics: Sequence[str]
 ) -> list[tuple[str, str, str, PairedDifference]]:
-    """Every evaluation against the first: metric, class, name and difference of each line.
+    """Compare each evaluation with the first: metric, class, name and difference of each line.
 
     With several classes, a last group compares, case by case, the mean over the classes that have
     a value in both.
@@ -185,7 +185,7 @@ def compare(
 def format_comparison(
     evaluations: Sequence[SavedEvaluation], metrics: Sequence[str], markdown: bool = False
 ) -> str:
-    """The table and how to read it."""
+    """Return the table and how to read it."""
     lines = compare(evaluations, metrics)
     unit = evaluations[0].unit
     header = ["metric", "class", "evaluation", "cases", "first", "this", "difference"]
@@ -262,7 +262,7 @@ def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
 
 
 def _reference(evaluation: SavedEvaluation, case: str) -> list[Any]:
-    """What the file tells of a case's reference: grid, and voxels of each class."""
+    """Return what the file tells of a case's reference: grid, and voxels of each class."""
     classes = evaluation.cases[case]
     return [evaluation.grids[case], *(classes[n]["reference_voxels"] for n in evaluation.classes)]
 
@@ -274,7 +274,7 @@ def _short(p_value: float) -> str:
 def _values(
     first: SavedEvaluation, other: SavedEvaluation, names: Sequence[str], metric: str
 ) -> tuple[list[float], list[float]]:
-    """Per case the metric of one class, or the mean over those classes that both give a value."""
+    """Return per case a class's metric, or the mean over classes that both give a value."""
     means: tuple[list[float], list[float]] = ([], [])
     for case, classes in first.cases.items():
         pairs = np.array(
@@ -288,7 +288,7 @@ def _values(
 
 
 def _interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean; NaN for fewer than two values, the value itself for equal ones."""
+    """Return the mean's 95 % interval; NaN below two values, of equal ones the value itself."""
     if len(differences) < 2:
         return math.nan, math.nan
     if np.ptp(differences) == 0:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nnunet_semisup.dataset_conversion.checking.label_meaning import moved_names
 from nnunet_semisup.dataset_conversion.reading.label_names import named_values
-from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
+from nnunet_semisup.dataset_conversion.reading.scans import source_sha256
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.inputs import (
     CasePair,
@@ -24,14 +24,14 @@ from nnunet_semisup.evaluation.inputs import (
 )
 from nnunet_semisup.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunet_semisup.parallel import map_cases
-from nnunet_semisup.preparation.inspection import require_complete
+from nnunet_semisup.preparation.image_files import require_complete
 
 SPACING_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The metrics of one case for each class by its name; spacing in mm, one value an axis."""
+    """Hold the metrics of one case for each class by its name; spacing in mm, one value an axis."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,14 +42,14 @@ class CaseResult:
     """Values of the prediction that are no class; they count as background."""
     placement_differs: bool = False
     prediction_sha256: str = ""
-    """Of the file, by which a later comparison sees whether it was replaced."""
+    """Hash of the predicted file, by which a later comparison sees whether it was replaced."""
     spacing_from: str | None = None
-    """Whose spacing was taken where not both are known, or ``"neither"``."""
+    """Role whose spacing was taken where not both are known, or ``"neither"``."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of all cases, in the order of their names, and what they were computed from.
+    """Hold the results of all cases, ordered by name, and what they were computed from.
 
     Attributes:
         classes: the evaluated classes, in the order of the dataset.json.
@@ -77,7 +77,7 @@ def evaluate_folders(
     num_processes: int = 1,
     allow_missing: bool = False,
 ) -> Evaluation:
-    """Compute the metrics of every case and class; writes nothing.
+    """Compute the metrics of every case and class; write nothing.
 
     Args:
         reference_folder: label files, named CASE plus file ending.
@@ -124,7 +124,7 @@ def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluat
 def evaluate_label_maps(
     reference: LabelMap, prediction: LabelMap, scheme: LabelScheme
 ) -> CaseResult:
-    """The metrics of two label maps on one voxel grid, for a case without a name.
+    """Compute the metrics of two label maps on one voxel grid, for a case without a name.
 
     Voxels with the ignore label in the reference belong to no mask.
 
@@ -167,14 +167,14 @@ def evaluate_label_maps(
 
 
 def class_mask(label_map: LabelMap, segmentation_class: SegmentationClass) -> npt.NDArray[np.bool_]:
-    """Boolean mask ``(*spatial)`` of a class or region."""
+    """Return the boolean mask ``(*spatial)`` of a class or region."""
     if len(segmentation_class.values) == 1:
         return label_map.labels == segmentation_class.values[0]
     return np.isin(label_map.labels, segmentation_class.values)
 
 
 def _evaluate_case(job: _Job) -> CaseResult | str:
-    """The result, or the reason why there is none."""
+    """Return the result, or the reason why there is none."""
     maps: dict[str, LabelMap] = {}
     for role, path in (("reference", job.pair.reference), ("prediction", job.pair.prediction)):
         try:
@@ -208,7 +208,7 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
 
 
 def _named_otherwise(job: _Job, values: tuple[int, ...]) -> str:
-    """Why a reference that names its values means others than the data set's labels do."""
+    """Say why a reference that names its values means others than the data set's labels do."""
     names = named_values(job.pair.reference)
     if not names:
         return ""
@@ -243,7 +243,7 @@ def _found_classes(cases: tuple[CaseResult, ...]) -> tuple[SegmentationClass, ..
 
 
 def _with_all_classes(case: CaseResult, classes: tuple[SegmentationClass, ...]) -> CaseResult:
-    """The case with an entry for each class; one that only other cases hold is empty here."""
+    """Return the case with an entry for each class; one that only others hold is empty here."""
     empty = np.zeros(1, dtype=bool)
     entries = {
         c.name: case.classes.get(c.name) or compute_metrics(empty, empty, (1.0,)) for c in classes

@@ -1,4 +1,4 @@
-"""The two folders that are compared, and what ``nnUNetv2_predict`` tells of them."""
+"""Check the two folders that are compared, by what ``nnUNetv2_predict`` tells of them, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_semisup.errors import UserError
 
 _RECORD = "predict_from_raw_data_args.json"
-"""What nnU-Net (2.8.1) writes into its folder when a prediction begins."""
+"""File that nnU-Net (2.8.1) writes into its folder when a prediction begins."""
 _MINUTE = 60.0
 """Files of one copy are younger than that; predictions of two trainings are not."""
 

@@ -1,4 +1,4 @@
-"""What is evaluated: pairs of files, the classes and the reader of the files."""
+"""Find what is evaluated: pairs of files, the classes and the reader of the files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nnunetv2.imageio.reader_writer_registry import (
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.evaluation.folders import check_folders, told_by_predict
 from nnunet_semisup.evaluation.lengths import lengths_of, scaled_affine
 from nnunet_semisup.evaluation.names import REPORT_NAME
+from nnunet_semisup.evaluation.validation_fold import find_fold, refuse_others, training_folder
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.nifti import NIBABEL_READERS
 from nnunet_semisup.preparation.raw import composed, named, read_labels_json
@@ -33,7 +33,7 @@ Reader = type[BaseReaderWriter]
 
 @dataclass(frozen=True)
 class SegmentationClass:
-    """A class to evaluate: its name and its label values, several for a region."""
+    """Name a class to evaluate and its label values, several for a region."""
 
     name: str
     values: tuple[int, ...]
@@ -41,7 +41,7 @@ class SegmentationClass:
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """Which values of a label map mean what.
+    """Say which values of a label map mean what.
 
     ``classes`` is ``None`` where no dataset.json says so: each nonzero value found is a class then.
     """
@@ -53,7 +53,7 @@ class LabelScheme:
 
 @dataclass(frozen=True)
 class CasePair:
-    """The files of one case."""
+    """Name the files of one case."""
 
     name: str
     reference: Path
@@ -62,7 +62,7 @@ class CasePair:
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """Everything that :func:`find_inputs` found."""
+    """Hold everything that :func:`find_inputs` found."""
 
     reference_folder: Path
     prediction_folder: Path
@@ -77,7 +77,7 @@ class EvaluationInputs:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label map ``(*spatial)``, its values, its spacing (one an axis) and its placement.
+    """Hold a label map ``(*spatial)``, its values, spacing (one an axis) and placement.
 
     ``spacing_known`` is false for a 3D tif without the JSON file that has it, and the spacing 1.
     ``factor`` and ``denied`` are those of :class:`Lengths`.
@@ -92,7 +92,7 @@ class LabelMap:
     denied: tuple[float, ...] | None = None
 
     def in_lengths_of(self, other: LabelMap) -> LabelMap:
-        """This map with the lengths of ``other``, if nnU-Net could not know better.
+        """Return this map with the lengths of ``other``, if nnU-Net could not know better.
 
         Its nibabel readers write predictions without a unit, in numbers of the image's; SimpleITK
         writes the voxel size that it read, which the sform of ``other`` may deny.
@@ -222,7 +222,7 @@ def _integers(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 def is_2d(properties: dict[str, Any]) -> bool:
-    """Whether a reader's properties describe a 2D image that it gave a first axis of length 1."""
+    """Say whether a reader's properties are of a 2D image that it gave a first axis of length 1."""
     if "sitk_stuff" in properties:
         return len(properties["sitk_stuff"]["spacing"]) == 2
     return "nibabel_stuff" not in properties and properties["spacing"][0] == 999
@@ -240,7 +240,7 @@ def _placement(properties: dict[str, Any]) -> tuple[float, ...]:
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
-    """Case name to file, sorted by name."""
+    """Map each case name to its file, sorted by name."""
     found = sorted(p for p in folder.iterdir() if not p.is_dir() and p.name.endswith(ending))
     own = (".", Path(REPORT_NAME).stem)  # a chart may lie among predictions that are pictures
     return {p.name[: -len(ending)]: p for p in found if not p.name.startswith(own)}
@@ -258,7 +258,7 @@ def _find_dataset_jsons(reference: Path, prediction: Path, given: Path | None) -
 
 
 def _parse_labels(content: dict[str, Any], source: Path) -> LabelScheme:
-    """Classes in the order of the file; 'background' and 'ignore' are none."""
+    """Return the classes in the order of the file; 'background' and 'ignore' are none."""
     classes, ignore, bad = [], None, []
     for name, value in content["labels"].items():
         values = value if isinstance(value, list) else [value]
@@ -278,13 +278,13 @@ def _parse_labels(content: dict[str, Any], source: Path) -> LabelScheme:
 
 
 def _known_endings() -> list[str]:
-    """Those that nnU-Net's readers take, longest first."""
+    """Return the endings that nnU-Net's readers take, longest first."""
     endings = {e for io_class in LIST_OF_IO_CLASSES for e in io_class.supported_file_endings}
     return sorted(endings, key=len, reverse=True)
 
 
 def _other_endings(folder: Path, ending: str, cases: Collection[str]) -> list[str]:
-    """A warning about label files that are left out for their ending, which have no other file."""
+    """Warn of label files left out for their ending whose case has no other file."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
     others = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Lengths of label maps in mm, whatever reader of nnU-Net gave them."""
+"""Measure the lengths of label maps in mm, whatever reader of nnU-Net gave them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_semisup.headers.nifti import NiftiHeader, is_nifti, read_nifti_heade
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths of the axes of an array that nnU-Net read.
+    """Hold the lengths of the axes of an array that nnU-Net read.
 
     Attributes:
         spacing: in mm, one an axis.
@@ -51,7 +51,7 @@ def lengths_of(path: Path, properties: dict[str, Any], by_nibabel: bool) -> Leng
 def _of_affine(
     header: NiftiHeader, spacing: tuple[float, ...], properties: dict[str, Any]
 ) -> tuple[float, ...]:
-    """The voxel size of the sform, along the axes that the reader made of the file's."""
+    """Return the voxel size of the sform, along the axes that the reader made of the file's."""
     lengths = np.asarray(header.affine_spacing)
     stuff = properties.get("nibabel_stuff", properties.get("sitk_stuff", {}))
     if len(lengths) == 3 and {"reoriented_affine", "original_orientation"} & stuff.keys():

@@ -1,4 +1,4 @@
-"""Overlap and surface-distance metrics of two binary masks, with one rule for empty masks.
+"""Measure overlap and surface distances of two binary masks, with one rule for empty masks.
 
 Definitions, for a prediction P and a reference R:
 
@@ -38,7 +38,7 @@ Distances = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaskMetrics:
-    """The metrics of one class in one case; distances in the unit of the spacing.
+    """Hold the metrics of one class in one case; distances in the unit of the spacing.
 
     ``values`` has the keys of ``METRICS``; all are NaN where both masks are empty.
     """
@@ -49,7 +49,7 @@ class MaskMetrics:
 
     @property
     def status(self) -> str:
-        """``both_present``, ``both_empty``, ``prediction_empty`` or ``reference_empty``."""
+        """Return ``both_present``, ``both_empty``, ``prediction_empty`` or ``reference_empty``."""
         if self.reference_voxels and self.prediction_voxels:
             return "both_present"
         if self.reference_voxels:
@@ -58,7 +58,7 @@ class MaskMetrics:
 
 
 def compute_metrics(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> MaskMetrics:
-    """All metrics of one pair of masks, by the definitions and the rule at the top of this module.
+    """Compute all metrics of two masks, by the definitions and the rule at the module's top.
 
     Args:
         prediction: boolean mask ``(*spatial)``, any number of axes.
@@ -92,31 +92,31 @@ def compute_metrics(prediction: Mask, reference: Mask, spacing: Sequence[float])
 
 
 def dice(prediction: Mask, reference: Mask) -> float:
-    """Dice of two boolean masks of one shape; 0 if one is empty, NaN if both are."""
+    """Return the Dice of two boolean masks of one shape; 0 if one is empty, NaN if both are."""
     _check(prediction, reference, (1.0,) * prediction.ndim)
     total = int(prediction.sum()) + int(reference.sum())
     return 2 * int(np.count_nonzero(prediction & reference)) / total if total else math.nan
 
 
 def jaccard(prediction: Mask, reference: Mask) -> float:
-    """Jaccard index of two boolean masks of one shape; 0 if one is empty, NaN if both are."""
+    """Return the Jaccard index of boolean masks of one shape; 0 if one is empty, NaN if both."""
     _check(prediction, reference, (1.0,) * prediction.ndim)
     union = int(np.count_nonzero(prediction | reference))
     return int(np.count_nonzero(prediction & reference)) / union if union else math.nan
 
 
 def hd95(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
-    """Pooled 95th percentile of the surface distances; see :func:`compute_metrics` for the rest."""
+    """Return the pooled 95th percentile of surface distances; see :func:`compute_metrics`."""
     return compute_metrics(prediction, reference, spacing).values["HD95"]
 
 
 def asd(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
-    """Symmetric average surface distance; see :func:`compute_metrics` for the rest."""
+    """Return the symmetric average surface distance; see :func:`compute_metrics` for the rest."""
     return compute_metrics(prediction, reference, spacing).values["ASD"]
 
 
 def image_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
-    """Distance between opposite outer corners of the image, axes of a single voxel left out."""
+    """Return the distance of opposite outer corners of the image, axes of one voxel left out."""
     axes = _axes(shape)
     return math.hypot(*(shape[axis] * spacing[axis] for axis in axes))
 
@@ -124,7 +124,7 @@ def image_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
 def surface_distances(
     prediction: Mask, reference: Mask, spacing: Sequence[float]
 ) -> tuple[Distances, Distances]:
-    """Distance of every surface voxel of one mask to the nearest surface voxel of the other.
+    """Return the distance of each mask's surface voxels to the other mask's surface.
 
     Args:
         prediction: non-empty boolean mask ``(*spatial)``.
@@ -159,12 +159,12 @@ def _surface(mask: Mask) -> Mask:
 
 
 def _axes(shape: Sequence[int]) -> list[int]:
-    """Axes of more than one voxel; the last axis where there is none, so that one remains."""
+    """Return the axes of more than one voxel, or the last one where there is none."""
     return [axis for axis, size in enumerate(shape) if size > 1] or [len(shape) - 1]
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Smallest box around a non-empty mask; surfaces and distances are the same inside of it."""
+    """Return a non-empty mask's smallest box, in which surfaces and distances are the same."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

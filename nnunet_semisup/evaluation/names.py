@@ -1,4 +1,4 @@
-"""Names of metrics and files, in a module that a command's help can import at no cost."""
+"""Name metrics and files, in a module that a command's help can import at no cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ REPORT_NAME = "semisup_evaluation.json"
 """File that an evaluation leaves beside the predictions."""
 
 VALIDATION_FOLDER = "validation"
-"""Where nnU-Net puts the predictions of a fold's validation cases, in the fold's folder."""
+"""Folder of the predictions of a fold's validation cases, which nnU-Net puts into the fold's."""
 
 HIGHER_IS_BETTER = {
     "Dice": True,
@@ -20,5 +20,5 @@ TABLE_METRICS = ("Dice", "Jaccard", "HD95", "ASD")
 
 
 def with_unit(metric: str, unit: str) -> str:
-    """The metric's title in a table or figure; distances carry their unit."""
+    """Return the metric's title in a table or figure; distances carry their unit."""
     return metric if HIGHER_IS_BETTER[metric] else f"{metric} ({unit})"

@@ -1,4 +1,4 @@
-"""Pictures of a case: the image with the contours of reference and prediction, one PNG a case."""
+"""Draw a case: the image with the contours of reference and prediction, one PNG a case."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Job:
 
 
 def find_images(names: Sequence[str], folder: Path, file_ending: str) -> dict[str, Path]:
-    """First-channel image ``CASE_0000`` of every case.
+    """Find the first-channel image ``CASE_0000`` of every case.
 
     Raises:
         UserError: the folder is missing or lacks images; all missing ones are listed.
@@ -68,7 +68,7 @@ def find_images(names: Sequence[str], folder: Path, file_ending: str) -> dict[st
 
 
 def select_cases(evaluation: Evaluation, count: int | None) -> list[CaseResult]:
-    """All cases, or the ``count`` cases with the lowest mean Dice (undefined ones come last)."""
+    """Return all cases, or the ``count`` of lowest mean Dice (undefined ones come last)."""
     if count is None:
         return list(evaluation.cases)
 
@@ -170,7 +170,7 @@ def draw_overlay(
 
 
 def _write_overlay(job: _Job) -> str | None:
-    """Draw and save one case; the reason if that is not possible."""
+    """Draw and save one case; return the reason if that is not possible."""
     try:
         image = _read_image(job.image, job.reader)
     # Readers of many formats: each has its own exceptions for broken files.
@@ -188,7 +188,7 @@ def _write_overlay(job: _Job) -> str | None:
 
 
 def _read_image(path: Path, reader: Reader) -> Image:
-    """Gray values ``(*spatial)`` of an image file, the mean of its channels."""
+    """Read the gray values ``(*spatial)`` of an image file, the mean of its channels."""
     array, properties = reader().read_images([str(path)])
     gray: Image = array.astype(np.float32).mean(axis=0)
     return gray[0] if is_2d(properties) else gray
@@ -212,7 +212,7 @@ def _slices(
     spacing: tuple[float, ...],
     masks: Sequence[npt.NDArray[np.bool_]],
 ) -> tuple[int | None, list[int | None]]:
-    """Axis and indices of the slices, ``None`` for a 2D image.
+    """Return axis and indices of the slices, ``None`` for a 2D image.
 
     They span the reference's extent, else the prediction's, else the image's.
     """
@@ -232,7 +232,7 @@ def _slices(
 
 
 def _view(shape: tuple[int, ...], masks: Sequence[npt.NDArray[np.bool_]]) -> Box:
-    """Range of each axis to show: all labels with a margin, the whole axis without labels."""
+    """Return each axis's range to show: all labels with a margin, all of it without labels."""
     drawn = masks[0] | masks[1]
     box = []
     for axis, size in enumerate(shape):
@@ -244,7 +244,7 @@ def _view(shape: tuple[int, ...], masks: Sequence[npt.NDArray[np.bool_]]) -> Box
 
 
 def _styles(number: int, count: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Color and line style of a class in the reference and in the prediction."""
+    """Return color and line style of a class in the reference and in the prediction."""
     if count == 1:
         return (SINGLE_CLASS_COLORS[0], "solid"), (SINGLE_CLASS_COLORS[1], "dashed")
     color = PALETTE[number % len(PALETTE)]
@@ -252,7 +252,7 @@ def _styles(number: int, count: int) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def _contour(ax: Axes, mask: npt.NDArray[np.bool_], color: str, style: str) -> None:
-    """Outline of a mask ``(rows, columns)``, closed where it meets the image's border."""
+    """Draw the outline of a mask ``(rows, columns)``, closed where it meets the image's border."""
     if mask.any():
         rows, columns = (np.arange(-1, size + 1) for size in mask.shape)
         padded = np.pad(mask.astype(float), 1)

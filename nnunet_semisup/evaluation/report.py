@@ -1,4 +1,4 @@
-"""Means over cases and classes, the JSON file and the printed table of an evaluation."""
+"""Report an evaluation: means over cases and classes, the JSON file and the printed table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and sample standard deviation of ``count`` values; NaN where there are too few."""
+    """Hold mean and sample standard deviation of ``count`` values; NaN where there are too few."""
 
     mean: float
     std: float
@@ -42,7 +42,7 @@ class Statistic:
 
 
 def statistic(values: Sequence[float]) -> Statistic:
-    """Mean and sample standard deviation of the values that are not NaN."""
+    """Return mean and sample standard deviation of the values that are not NaN."""
     defined = [value for value in values if not math.isnan(value)]
     return Statistic(
         float(np.mean(defined)) if defined else math.nan,
@@ -52,7 +52,7 @@ def statistic(values: Sequence[float]) -> Statistic:
 
 
 def worst_case(cases: Sequence[CaseResult], class_name: str) -> CaseResult | None:
-    """The case with the lowest Dice of a class, of equal ones that with the highest HD95."""
+    """Return the case of a class's lowest Dice, of equal ones that with the highest HD95."""
     defined = [c for c in cases if c.classes[class_name].status != "both_empty"]
     return min(
         defined,
@@ -62,17 +62,17 @@ def worst_case(cases: Sequence[CaseResult], class_name: str) -> CaseResult | Non
 
 
 def mean_dice(case: CaseResult) -> float:
-    """Mean Dice over the classes that are defined in the case, NaN if there is none."""
+    """Return the mean Dice over the classes that are defined in the case, NaN if there is none."""
     return statistic([m.values["Dice"] for m in case.classes.values()]).mean
 
 
 def distance_unit(evaluation: Evaluation) -> str:
-    """Unit of the distances: ``mm``, or ``pixel`` for natural images, which have no spacing."""
+    """Return the unit of distances: ``mm``; ``pixel`` for natural images, which have no spacing."""
     return "pixel" if evaluation.inputs.reader.__name__ == "NaturalImage2DIO" else "mm"
 
 
 def report_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of the JSON file, described in ``docs/evaluation.md``; NaN becomes null."""
+    """Return the content of the JSON file (``docs/evaluation.md``); NaN becomes null."""
     scheme = evaluation.inputs.scheme
     content = {
         "format_version": FORMAT_VERSION,
@@ -106,7 +106,7 @@ def write_report(evaluation: Evaluation, target: Path) -> None:
 
 
 def format_report(evaluation: Evaluation, markdown: bool = False) -> str:
-    """Table of the classes with their worst cases, the mean over classes, and notes."""
+    """Return a table of the classes with their worst cases, the mean over classes, and notes."""
     unit = distance_unit(evaluation)
     titles = [with_unit(metric, unit) for metric in TABLE_METRICS]
     header = ["class", "cases", *titles, "missed", "invented", "in neither", "worst case (Dice)"]
@@ -169,7 +169,7 @@ def _class_statistics(cases: Sequence[CaseResult], name: str) -> dict[str, Stati
 
 
 def _over_classes(evaluation: Evaluation) -> dict[str, Statistic]:
-    """Statistics of the classes' means."""
+    """Return statistics of the classes' means."""
     per_class = [_class_statistics(evaluation.cases, c.name) for c in evaluation.classes]
     return {metric: statistic([s[metric].mean for s in per_class]) for metric in METRICS}
 

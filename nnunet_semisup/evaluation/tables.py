@@ -1,4 +1,4 @@
-"""Aligned text tables and Markdown tables."""
+"""Align tables, as text or as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 _NOISE = 1e-9
-"""What rounding leaves of zero; distances in mm between voxels of a nanometer are greater."""
+"""Rounding error of zero, at most; distances in mm between voxels of a nanometer are greater."""
 
 
 def fixed(value: float, sign: str = "") -> str:

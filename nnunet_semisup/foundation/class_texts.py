@@ -1,4 +1,4 @@
-"""What the classes of a data set are called: one or more texts for every output channel."""
+"""Find what the classes of a data set are called: texts for every output channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPLATE = "a medical image of the {}."
 
 
 def channel_labels(dataset_json: Mapping[str, Any]) -> list[str]:
-    """The labels in the order of the network's output channels.
+    """Return the labels in the order of the network's output channels.
 
     As nnU-Net's LabelManager has it. Background first and by increasing value; with regions, which
     means that a list has several values, their own order and no background. The ignore label has no
@@ -36,7 +36,7 @@ def channel_labels(dataset_json: Mapping[str, Any]) -> list[str]:
 def class_texts(
     dataset_json: Mapping[str, Any], dataset_name: str, folder: Path | None = None
 ) -> dict[str, list[str]]:
-    """Label to its texts, in the order of the output channels.
+    """Map each label to its texts, in the order of the output channels.
 
     A label's text is its name in words (``left_atrium``: "left atrium"), unless a file
     ``class_descriptions.json`` (label to a text or a list of texts) lies beside ``dataset.json`` in
@@ -60,7 +60,7 @@ def class_texts(
 
 
 def descriptions_file(dataset_name: str) -> Path | None:
-    """The data set's file of descriptions, if there is one."""
+    """Return the data set's file of descriptions, if there is one."""
     for root in (nnUNet_preprocessed, nnUNet_raw):
         if root:
             path = Path(str(root)) / dataset_name / DESCRIPTIONS
@@ -70,12 +70,12 @@ def descriptions_file(dataset_name: str) -> Path | None:
 
 
 def in_words(label: str) -> str:
-    """``"left_atrium"`` as ``"left atrium"``."""
+    """Return ``"left_atrium"`` as ``"left atrium"``."""
     return " ".join(re.split(r"[_\s]+", label.strip()))
 
 
 def not_words(texts: Mapping[str, Sequence[str]]) -> list[str]:
-    """Labels whose text tells a text model nothing: ``1``, ``label_3``, ``RV``."""
+    """Return labels whose text tells a text model nothing: ``1``, ``label_3``, ``RV``."""
     empty = re.compile(r"(label|class|region|organ|structure)?[\W_]*\d*\W*|\W*[A-Z0-9]{1,4}\W*")
     return [label for label, given in texts.items() if all(empty.fullmatch(text) for text in given)]
 

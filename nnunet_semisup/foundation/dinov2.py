@@ -1,4 +1,4 @@
-"""A frozen DINOv2 as reference for feature alignment; loaded lazily through timm.
+"""Load a frozen DINOv2 as reference for feature alignment, lazily through timm.
 
 [0] Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193. Weights are taken from a local file, else
     from the local hub cache, else from the hub, and never replaced by random ones.
@@ -24,7 +24,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def weights_location() -> str | None:
-    """Path of the weights on this machine; ``None`` if they have to come from the hub.
+    """Return the path of the weights on this machine; ``None`` if the hub has to give them.
 
     Raises:
         UserError: the file named by the variable does not exist, timm is not installed, or the hub
@@ -55,7 +55,7 @@ def _unavailable(reason: str) -> UserError:
 
 
 class FrozenDINOv2(nn.Module):
-    """Patch features of slices on a given grid.
+    """Compute patch features of slices on a given grid.
 
     Args:
         pretrained: load the weights; ``False`` gives random ones, for tests only.
@@ -80,12 +80,12 @@ class FrozenDINOv2(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenDINOv2:
-        """Always in evaluation mode."""
+        """Stay in evaluation mode always."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, slices: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Features of 2D slices.
+        """Compute features of 2D slices.
 
         Args:
             slices: ``(N, 3, H, W)`` with values in [0, 1].
@@ -101,10 +101,19 @@ class FrozenDINOv2(nn.Module):
         )[0]
         return maps.flatten(2).transpose(1, 2)
 
+    def of_grid(self, images: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Return ``(B * slabs, N, 384)`` features of patches on the positions of a grid.
+
+        Args:
+            images: ``(B, C, *spatial)`` normalised intensities.
+            grid: spatial size of the feature map to compare with.
+        """
+        return self(slices_for_grid(images, grid), grid[-2:])
+
 
 @torch.no_grad()
 def slices_for_grid(images: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """The middle slice of each slab of a patch, as pictures.
+    """Return the middle slice of each slab of a patch, as pictures.
 
     Args:
         images: ``(B, C, *spatial)`` normalised intensities; three channels are taken as colours,

@@ -1,4 +1,4 @@
-"""Whether pretrained weights can be had, found out before a training starts."""
+"""Find out before a training starts whether pretrained weights can be had."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import urlparse
 
 
 class UnavailableError(Exception):
-    """Weights are not on this machine and cannot be downloaded; the message says why."""
+    """Report weights neither here nor possible to download; the message says why."""
 
 
 def find(repository: str, filenames: Sequence[str]) -> str | None:
-    """Path of the first of ``filenames`` in the local cache; ``None``: the hub has to give it.
+    """Find the first of ``filenames`` in the local cache; ``None``: the hub has to give it.
 
     Args:
         repository: name on the Hugging Face hub.

@@ -1,4 +1,4 @@
-"""Text features of a data set's classes in a file, so that training needs no text model."""
+"""Keep text features of a data set's classes in a file, so that training needs no text model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = ("labels", "features", "model", "texts")
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Unit vectors of the classes.
+    """Hold unit vectors of the classes.
 
     Attributes:
         labels: of the data set, one a row.
@@ -37,7 +37,7 @@ class TextFeatures:
     texts: tuple[str, ...]
 
     def save(self, path: Path) -> None:
-        """Writes ``path`` (npz) atomically."""
+        """Write ``path`` (npz) atomically."""
         content = io.BytesIO()
         np.savez(
             content,
@@ -50,7 +50,7 @@ class TextFeatures:
             Path(temporary).write_bytes(content.getvalue())
 
     def for_labels(self, labels: Sequence[str], path: Path) -> Tensor:
-        """``(K, D)`` rows in the order of ``labels``.
+        """Return ``(K, D)`` rows in the order of ``labels``.
 
         Args:
             labels: in the order of the output channels.
@@ -69,7 +69,7 @@ class TextFeatures:
 
 
 def features_file() -> Path:
-    """The file that the variable names.
+    """Return the file that the variable names.
 
     Raises:
         UserError: the variable is not set or names no file.
@@ -86,7 +86,7 @@ def features_file() -> Path:
 
 
 def features_width(default: int) -> int:
-    """Width of the features in the file that the variable names; ``default`` if it is not set.
+    """Return the feature width of the file that the variable names; ``default`` if it is unset.
 
     Raises:
         UserError: the variable names no file, or not one of features.
@@ -104,7 +104,7 @@ def features_width(default: int) -> int:
 
 
 def read_features(path: Path) -> TextFeatures:
-    """Reads what :meth:`TextFeatures.save` wrote.
+    """Read what :meth:`TextFeatures.save` wrote.
 
     Raises:
         UserError: not such a file, or features that are not finite.

@@ -1,4 +1,4 @@
-"""Frozen text towers of CLIP models, through open_clip, with room for learned prompt tokens.
+"""Run frozen text towers of CLIP models, through open_clip, with room for learned prompts.
 
 [0] Radford et al., CLIP, ICML 2021, arXiv 2103.00020.
 [1] Zhang et al., BiomedCLIP, NEJM AI 2025, arXiv 2303.00915.
@@ -28,7 +28,7 @@ VARIABLE = "NNUNET_SEMISUP_TEXT_WEIGHTS"
 
 @dataclass(frozen=True)
 class TextModel:
-    """How open_clip calls a model, and where the hub has it.
+    """Name a model as open_clip calls it, and say where the hub has it.
 
     Attributes:
         name: open_clip's name; with the schema ``hf-hub:`` it names configuration and weights.
@@ -65,7 +65,7 @@ _LOADING = (RuntimeError, ValueError, OSError, KeyError, ImportError, pickle.Unp
 
 
 def weights_location(model: str) -> str | None:
-    """Path of the weights on this machine; ``None`` if they have to come from the hub.
+    """Return the path of the weights on this machine; ``None`` if the hub has to give them.
 
     Args:
         model: key of :data:`MODELS`.
@@ -103,7 +103,7 @@ def weights_location(model: str) -> str | None:
 
 
 def _on_hub(model: str) -> str | None:
-    """Path of the cached weights; refuses those whose other parts are out of reach."""
+    """Return the path of cached weights; refuse those whose other parts are out of reach."""
     repository = MODELS[model].repository
     try:
         path = hub.find(repository, _WEIGHTS)
@@ -144,7 +144,7 @@ def _check_language_model(model: str, folder: str) -> None:
 
 
 def unavailable(model: str, reason: str) -> UserError:
-    """The error that says what is missing and every way out."""
+    """Return the error that says what is missing and every way out."""
     return UserError(
         f"The text model '{model}' ({MODELS[model].repository}) cannot be had: {reason}. Either "
         f"download it where there is a network and set {VARIABLE} to the weights file or to a "
@@ -156,7 +156,7 @@ def unavailable(model: str, reason: str) -> UserError:
 
 
 def load_text_tower(model: str) -> TextTower:
-    """The frozen text tower of ``model``, on the CPU in float32; the image tower is dropped.
+    """Load the frozen text tower of ``model`` on the CPU in float32; the image tower is dropped.
 
     Leaves the state of torch's generator as it was; open_clip draws values before it reads weights.
 
@@ -201,7 +201,7 @@ def _refuse_other_features(model: str, clip: Any, tower: TextTower) -> None:
 
 
 def load_tokenizer(model: str) -> Any:
-    """open_clip's tokenizer of ``model``, a small download where it comes from the hub.
+    """Load open_clip's tokenizer of ``model``, a small download where it comes from the hub.
 
     Args:
         model: key of :data:`MODELS`, for which :func:`weights_location` raises nothing.
@@ -219,13 +219,13 @@ def load_tokenizer(model: str) -> Any:
 
 
 def _named_folder() -> str | None:
-    """open_clip's name of the folder that the variable names, if it names one."""
+    """Return open_clip's name of the folder that the variable names, if it names one."""
     named = os.environ.get(VARIABLE)
     return f"local-dir:{named}" if named and os.path.isdir(named) else None
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """``(N, L)`` token numbers, padded to the length that the text model takes.
+    """Return ``(N, L)`` token numbers, padded to the length that the text model takes.
 
     Args:
         tokenizer: open_clip's.
@@ -249,7 +249,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> Tensor:
 
 
 class TextTower(nn.Module):
-    """Texts to unit vectors, with access to the tokens' embeddings in between.
+    """Turn texts into unit vectors, with access to the tokens' embeddings in between.
 
     Args:
         clip: open_clip's model; CLIP with its parts on the model itself, or one with ``.text``.
@@ -269,16 +269,16 @@ class TextTower(nn.Module):
             and getattr(self.tower, "cls_emb", None) is None
             and self.pool_type in ("argmax", "eos")
         )
-        """Whether what follows a text's last token has no part in its features."""
+        """``True`` if what follows a text's last token has no part in its features."""
         self.requires_grad_(False)
         self.eval().float()
 
     def train(self, mode: bool = True) -> TextTower:
-        """Always in evaluation mode."""
+        """Stay in evaluation mode always."""
         return super().train(False)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """``(N, L)`` token numbers, cut after the longest text where that changes no feature.
+        """Return ``(N, L)`` token numbers, cut after the longest text if that changes no feature.
 
         Raises:
             UserError: a text is too long for the model.
@@ -293,7 +293,7 @@ class TextTower(nn.Module):
         return ids[:, : int(ends.max()) + 1]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """``(N, L, width)`` token embeddings, before positions are added."""
+        """Return ``(N, L, width)`` token embeddings, before positions are added."""
         return self._embedding()(ids)
 
     def _embedding(self) -> Any:
@@ -302,7 +302,7 @@ class TextTower(nn.Module):
         return self.tower.token_embedding
 
     def encode(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """``(N, D)`` unit vectors of texts given by their token embeddings.
+        """Return ``(N, D)`` unit vectors of texts given by their token embeddings.
 
         Args:
             embeddings: ``(N, L, width)``, as :meth:`embed` gives them or with tokens replaced.
@@ -315,12 +315,12 @@ class TextTower(nn.Module):
             return F.normalize(features, dim=-1)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """``(N, D)`` unit vectors of texts."""
+        """Return ``(N, D)`` unit vectors of texts."""
         ids = self.tokenize(texts).to(next(self.parameters()).device)
         return self.encode(self.embed(ids), ids)
 
     def _encode_causal(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """As open_clip, for texts that may be shorter than what it takes."""
+        """Encode as open_clip does, for texts that may be shorter than what it takes."""
         from open_clip.transformer import text_global_pool
 
         tower, length = self.tower, embeddings.shape[1]
@@ -333,7 +333,7 @@ class TextTower(nn.Module):
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
     def _encode_as_open_clip(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """By open_clip's own pass, whatever it pools, with these embeddings for the tokens'."""
+        """Encode by open_clip's own pass, whatever it pools, with these embeddings of tokens."""
         hook = self._embedding().register_forward_hook(lambda *_: embeddings)
         try:
             features = getattr(self.tower, "encode_text", self.tower)(ids)

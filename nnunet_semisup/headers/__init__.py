@@ -1,4 +1,4 @@
-"""What files say of themselves, by the standards of their formats, and who reads it otherwise.
+"""Claims of files about themselves, by their formats' standards, and who reads them otherwise.
 
 One place for units, for where the voxel size comes from, for scale and offset, polarity, palette
 and upright: converters, verification, preprocessing and evaluation all ask here.

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where its name says something else."""
+"""Content of a file by its first bytes, where its name says something else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def misnamed(path: Path) -> str | None:
 
 
 def _pointer(start: bytes, size: int) -> str | None:
-    """What stands in place of a file that was not fetched."""
+    """Return what stands in place of a file that was not fetched."""
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself; fetch it with 'git lfs pull'"
     if size <= _MOST_IN_A_POINTER and b"annex/objects/" in start:
@@ -51,7 +51,7 @@ def _pointer(start: bytes, size: int) -> str | None:
 
 
 def _other_packing(name: str, start: bytes) -> str | None:
-    """A file that is compressed in another way than its name says."""
+    """Return how a file is compressed in another way than its name says."""
     lower = name.lower()
     if start.startswith(_ZIP):
         return "is a zip archive; extract it"
@@ -66,5 +66,5 @@ def _other_packing(name: str, start: bytes) -> str | None:
 
 
 def _is_nifti(start: bytes) -> bool:
-    """Whether bytes begin with the size of a NIfTI header, in either order of bytes."""
+    """Return whether bytes begin with the size of a NIfTI header, in either order of bytes."""
     return any(int.from_bytes(start[:4], order) in _NIFTI_SIZES for order in ("little", "big"))

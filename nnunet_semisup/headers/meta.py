@@ -1,4 +1,4 @@
-"""What a MetaImage header says, checked before ITK sees it.
+"""MetaImage headers, checked before ITK sees them.
 
 A header whose lists of numbers have the wrong length makes ITK's reader write beyond its buffers,
 which ends the whole process without a message. Keys that MetaIO does not know are copies of another
@@ -70,14 +70,14 @@ def misreading(path: Path) -> str | None:
 
 
 def _square(text: str) -> np.ndarray:
-    """A matrix of numbers that were checked; its rows are the axes, so it is turned."""
+    """Return the matrix of numbers that were checked; its rows are the axes, so it is turned."""
     numbers = np.array([float(part) for part in text.split()])
     side = math.isqrt(len(numbers))
     return numbers.reshape(side, side).T
 
 
 def _fields(path: Path) -> dict[str, str] | str:
-    """MetaIO's own fields, or what keeps the header from being one."""
+    """Return MetaIO's own fields, or what keeps the header from being one."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while file.tell() < _HEADER_LIMIT and (line := file.readline(_HEADER_LIMIT)):

@@ -1,4 +1,4 @@
-"""What a NIfTI header says by the standard (nifti1.h), and where libraries read another thing.
+"""NIfTI headers by the standard (nifti1.h), and where libraries read another thing.
 
 Voxel size and axes come from the sform or the qform, lengths are in the unit of ``xyzt_units``, and
 a ``scl_slope`` of 0 means that the voxels count as they are stored. SimpleITK 2.5.7 takes the voxel
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _NIBABEL_ROUNDING = 1.5 * float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What one header says; lengths in mm.
+    """Hold what one header says; lengths in mm.
 
     Attributes:
         dimension: number of axes.
@@ -65,7 +65,7 @@ class NiftiHeader:
 
     @property
     def affine_spacing(self) -> tuple[float, ...] | None:
-        """Voxel size of the sform in mm where it is the only affine and ``pixdim`` denies it."""
+        """Return the sform's size in mm where it is the only affine and ``pixdim`` denies it."""
         if self.sform is None or self.qform is not None:
             return None
         lengths = np.linalg.norm(self.sform[:3, : len(self.pixdim)], axis=0)
@@ -74,7 +74,7 @@ class NiftiHeader:
 
     @property
     def is_sheared(self) -> bool:
-        """Whether the sform, the only affine, is no rectangular grid; ITK refuses such a file."""
+        """Return whether the sform, the only affine, is no rectangular grid, which ITK refuses."""
         if self.sform is None or self.qform is not None:
             return False
         axes = self.sform[:3, :3]
@@ -82,7 +82,7 @@ class NiftiHeader:
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether both affines are coded and differ."""
+        """Return whether both affines are coded and differ."""
         if self.sform is None or self.qform is None:
             return False
         return not np.allclose(self.sform, self.qform, atol=1e-2 * self.factor)
@@ -234,7 +234,7 @@ def numbers(values: Iterable[float]) -> str:
 
 
 def _in_mm(affine: Any, factor: float) -> np.ndarray | None:
-    """An affine with lengths in mm."""
+    """Return an affine with lengths in mm."""
     if affine is None:
         return None
     scaled = np.array(affine, dtype=float)
@@ -243,7 +243,7 @@ def _in_mm(affine: Any, factor: float) -> np.ndarray | None:
 
 
 def _qform(header: Any) -> Any:
-    """The qform as nifti1_io.c computes it, for any sign of pixdim; ``None`` where not coded."""
+    """Return the qform as nifti1_io.c has it, for any sign of pixdim; ``None`` where not coded."""
     if int(header["qform_code"]) <= 0:
         return None
     copy = header.copy()
@@ -270,3 +270,24 @@ def _forgive_rounding(header: Any) -> float:
     for name, value in zip(names, quaternion / (norm * (1 + 1e-7)), strict=True):
         header[name] = value
     return norm
+
+
+def contradicting_headers(paths: Sequence[Path]) -> str | None:
+    """Return a line about NIfTI files whose two affines differ; ``None`` if there is none."""
+    nifti = [path for path in paths if is_nifti(path)]
+    number = sum(_contradicts_itself(path) for path in nifti)
+    if not number:
+        return None
+    return (
+        f"{number} of {len(nifti)} NIfTI files have a sform that contradicts their qform; the "
+        "voxel size is that of the qform, as SimpleITK and so nnU-Net read it. Other programs may "
+        "show these files otherwise"
+    )
+
+
+def _contradicts_itself(path: Path) -> bool:
+    """Return whether a header has two different affines; damage is judged elsewhere."""
+    try:
+        return read_nifti_header(path).contradicts_itself
+    except (ValueError, OSError):
+        return False

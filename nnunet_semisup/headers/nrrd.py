@@ -1,4 +1,4 @@
-"""What a NRRD header says of its voxel size (https://teem.sourceforge.net/nrrd/format.html).
+"""NRRD headers and their voxel size (https://teem.sourceforge.net/nrrd/format.html).
 
 SimpleITK 2.5.7 takes 1 for a voxel size that is absent or NaN, also where ``axis mins`` and
 ``axis maxs`` give the extent, and the numbers of ``space units: "m"`` for millimetres.
@@ -65,7 +65,7 @@ def misreading(path: Path) -> str | None:
 
 
 def _axes_with_length(fields: Mapping[str, str]) -> list[int]:
-    """The axes of space: all but those whose kind, or whose absent direction, says otherwise."""
+    """Return the axes of space: all but those whose kind or absent direction says otherwise."""
     number = len(fields.get("sizes", "").split())
     kinds = fields.get("kinds", "").split()
     directions = _directions(fields)
@@ -83,20 +83,20 @@ def _axes_with_length(fields: Mapping[str, str]) -> list[int]:
 
 
 def _directions(fields: Mapping[str, str]) -> list[tuple[float, ...] | None]:
-    """Vectors of ``space directions``; ``None`` where an axis has none."""
+    """Return the vectors of ``space directions``; ``None`` where an axis has none."""
     parts = re.findall(r"none|\([^)]*\)", fields.get("space directions", "").lower())
     return [None if part == "none" else _floats(part.strip("()").split(",")) for part in parts]
 
 
 def _lengths(fields: Mapping[str, str]) -> dict[int, float]:
-    """Length of every axis that has a finite one."""
+    """Return the length of every axis that has a finite one."""
     lengths = [math.nan if v is None else float(np.linalg.norm(v)) for v in _directions(fields)]
     lengths = lengths or list(_floats(fields.get("spacings", "").split()))
     return {axis: abs(n) for axis, n in enumerate(lengths) if math.isfinite(n) and n != 0}
 
 
 def _floats(parts: Sequence[str]) -> tuple[float, ...]:
-    """Numbers; NaN for what is none."""
+    """Return numbers; NaN for what is none."""
     try:
         return tuple(float(part) for part in parts)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the header of a picture says of its values and its upright, and what nnU-Net makes of it.
+"""Headers of pictures: their values and their upright, and what nnU-Net makes of these.
 
 ``skimage.io.imread`` (scikit-image 0.26 with tifffile 2026.3.3 and Pillow 13.0), which nnU-Net
 calls, gives the values of a TIFF as they are stored, whatever PhotometricInterpretation, colour map
@@ -28,7 +28,7 @@ _PNG_COLOURS = (2, 4, 6)
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What a header says.
+    """Hold what a header says.
 
     Attributes:
         orientation: the EXIF or TIFF tag; 1 is upright.
@@ -50,7 +50,7 @@ class PictureHeader:
 
     @property
     def greys(self) -> np.ndarray | None:
-        """The palette ``(n,)`` if it has no colours."""
+        """Return the palette ``(n,)`` if it has no colours."""
         if self.palette is None or (self.palette != self.palette[:, :1]).any():
             return None
         return self.palette[:, 0]
@@ -161,7 +161,7 @@ def _read_tif(path: Path) -> PictureHeader:
 
 
 def _as_bytes(colours: np.ndarray) -> np.ndarray:
-    """TIFF's 16-bit colours as 8 bits; some programs write 8 bits into the 16."""
+    """Return TIFF's 16-bit colours as 8 bits; some programs write 8 bits into the 16."""
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 

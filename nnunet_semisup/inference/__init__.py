@@ -1,1 +1,1 @@
-"""Prediction where nnU-Net's own is not exact enough."""
+"""Predict where nnU-Net's own prediction is not exact enough."""

@@ -1,4 +1,4 @@
-"""nnU-Net's sliding window with its windows summed in float32.
+"""Sum the windows of nnU-Net's sliding window in float32.
 
 nnU-Net 2.8.1 sums logits times a Gaussian weight, and the weights, in float16. At the borders of a
 scan, where a single window reaches, the weights are so small that float16 counts them in whole
@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class _Windows:
-    """Weighted sums of windows ``(classes, *spatial)`` and of their weights, in float32."""
+    """Sum weighted windows ``(classes, *spatial)`` and their weights, in float32."""
 
     def __init__(self, shape: tuple[int, ...], weights: Tensor, slicers: list[Any]) -> None:
         self.logits = torch.zeros(shape, device=weights.device)
@@ -29,18 +29,18 @@ class _Windows:
         self.slicers = iter(slicers)
 
     def add(self, logits: Tensor) -> None:
-        """Adds the window that is next."""
+        """Add the window that is next."""
         slicer = next(self.slicers)
         self.logits[slicer] += logits.to(self.weights.device) * self.weights
         self.total[slicer[1:]] += self.weights
 
     def mean(self) -> Tensor:
-        """The weighted means."""
+        """Return the weighted means."""
         return self.logits.div_(self.total)
 
 
 class Float32Predictor(nnUNetPredictor):
-    """nnU-Net's predictor with sums in float32, which counts the voxels that they change.
+    """Predict as nnU-Net does with sums in float32, and count the voxels that they change.
 
     Windows, weights and test-time augmentation are nnU-Net's, whose float16 sums are made beside
     its own, on the same passes of the network.
@@ -95,9 +95,9 @@ class Float32Predictor(nnUNetPredictor):
 
     @torch.inference_mode()
     def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
-        """``(classes, *spatial)`` float32 logits of a preprocessed image ``(channels, *spatial)``.
+        """Return float32 logits ``(classes, *spatial)`` of a preprocessed image.
 
-        Adds to :attr:`changed` and :attr:`voxels`.
+        ``input_image`` is ``(channels, *spatial)``. Adds to :attr:`changed` and :attr:`voxels`.
         """
         logits: Tensor = super().predict_sliding_window_return_logits(input_image)
         assert self._differs is not None
@@ -114,7 +114,7 @@ class Float32Predictor(nnUNetPredictor):
 
 @contextmanager
 def float32_validation() -> Iterator[list[Float32Predictor]]:
-    """Inside, nnU-Net's trainers make this predictor to validate, and it is in the list given."""
+    """Make nnU-Net's trainers validate by this predictor, which the yielded list then holds."""
     module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     stock, made = module.nnUNetPredictor, []
 
@@ -127,3 +127,11 @@ def float32_validation() -> Iterator[list[Float32Predictor]]:
         yield made
     finally:
         module.nnUNetPredictor = stock  # type: ignore[attr-defined]
+
+
+def changed_voxels_note(changed: int, voxels: int) -> str:
+    """Return what a validation in float32 tells about nnU-Net's float16."""
+    return (
+        f"Windows summed in float32: {changed} of {voxels} voxels have another class than by "
+        f"nnU-Net's float16 ({changed / max(voxels, 1):.2e} of them), before resampling"
+    )

@@ -1,4 +1,4 @@
-"""The one place that decides between softmax (labels) and sigmoid (regions)."""
+"""Decide between softmax (labels) and sigmoid (regions), in this one place."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def probabilities(logits: Tensor, regions: bool) -> Tensor:
-    """``(B, C, *spatial)`` logits as float32 probabilities: sigmoid for regions, else softmax."""
+    """Return ``(B, C, *spatial)`` logits as float32 probabilities (sigmoid for regions)."""
     logits = logits.float()
     return torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
 
 
 def hard_labels(probs: Tensor, regions: bool) -> Tensor:
-    """The predicted labels.
+    """Return the predicted labels.
 
     Args:
         probs: ``(B, C, *spatial)``.
@@ -26,5 +26,5 @@ def hard_labels(probs: Tensor, regions: bool) -> Tensor:
 
 
 def confidence(probs: Tensor, regions: bool) -> Tensor:
-    """Probability of the predicted label: ``(B, 1, *spatial)``; for regions one a channel."""
+    """Return the predicted label's probability: ``(B, 1, *spatial)``; for regions one a channel."""
     return torch.maximum(probs, 1.0 - probs) if regions else probs.amax(1, keepdim=True)

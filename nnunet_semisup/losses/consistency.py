@@ -1,55 +1,22 @@
-"""Losses between a student's logits and a teacher's output. Computed in float32."""
+"""Losses between what a network predicts and what it is asked to; computed in float32."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import permutations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.activation import confidence, hard_labels, probabilities
+from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.precision import float32
-
-
-class PseudoLabel(NamedTuple):
-    """What the student is asked to predict.
-
-    Attributes:
-        target: ``(B, 1, *spatial)`` int64 class numbers, or ``(B, C, *spatial)`` 0/1 for regions.
-        weight: same shape, float; 0 where the label is not to be used.
-    """
-
-    target: Tensor
-    weight: Tensor
-
-
-@torch.no_grad()
-def pseudo_label(
-    logits: Tensor, regions: bool, threshold: float | None, valid: Tensor | None = None
-) -> PseudoLabel:
-    """Hard labels of the teacher with weight 1 where it is confident, else 0.
-
-    A voxel below the threshold is left out; it never becomes background. (FixMatch, Sohn et al.,
-    NeurIPS 2020, eq. 4, with labels per voxel.)
-
-    Args:
-        logits: ``(B, C, *spatial)`` of the teacher.
-        regions: sigmoid channels instead of softmax.
-        threshold: least confidence; ``None`` uses every voxel.
-        valid: ``(B, 1, *spatial)`` bool, false in padding.
-    """
-    probs = probabilities(logits, regions)
-    sure = confidence(probs, regions)
-    weight = torch.ones_like(sure) if threshold is None else (sure >= threshold).float()
-    if valid is not None:
-        weight = weight * valid
-    return PseudoLabel(hard_labels(probs, regions), weight)
+from nnunet_semisup.losses.targets import PseudoLabel
 
 
 @float32
 def weighted_cross_entropy(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
-    """Cross entropy (binary for regions) averaged over the weights; 0 where all weights are 0.
+    """Return the cross entropy (binary for regions) averaged over the weights; 0 where all are 0.
 
     Args:
         logits: ``(B, C, *spatial)``.
@@ -64,25 +31,34 @@ def weighted_cross_entropy(logits: Tensor, label: PseudoLabel, regions: bool) ->
 
 
 @float32
-def weighted_soft_dice(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
-    """``1 - Dice`` of the foreground over the whole batch, voxels weighted; mean over the channels.
+def weighted_soft_dice(
+    logits: Tensor,
+    label: PseudoLabel,
+    regions: bool,
+    per_image: bool = False,
+    background: bool = False,
+) -> Tensor:
+    """Return ``1 - Dice`` with weighted voxels, averaged over the channels.
 
     Channels without target give about 1 and hardly any gradient, as in nnU-Net's soft Dice; 0 only
-    where their summed probability is far below 1e-5. Sums run over the batch, because a
-    pseudo-labeled patch often has no foreground at all.
+    where their summed probability is far below 1e-5. Sums run over the whole batch by default,
+    because a pseudo-labeled patch often has no foreground at all.
 
     Args:
-        logits: ``(B, C, *spatial)``; channel 0 is background and left out unless ``regions``.
+        logits: ``(B, C, *spatial)``; channel 0 is background unless ``regions``.
         label: targets and weights.
         regions: sigmoid channels instead of softmax.
+        per_image: a Dice for each image, averaged afterwards (BCP's rule).
+        background: count channel 0 as well (BCP's rule); regions have none.
     """
     probs = probabilities(logits, regions)
     if regions:
         target = label.target.float()
     else:
-        target = torch.zeros_like(probs).scatter_(1, label.target, 1.0)[:, 1:]
-        probs = probs[:, 1:]
-    axes = [0, *range(2, probs.ndim)]
+        first = 0 if background else 1
+        target = torch.zeros_like(probs).scatter_(1, label.target, 1.0)[:, first:]
+        probs = probs[:, first:]
+    axes = list(range(2, probs.ndim)) if per_image else [0, *range(2, probs.ndim)]
     overlap = (probs * target * label.weight).sum(axes)
     total = ((probs + target) * label.weight).sum(axes)
     smooth = 1e-5
@@ -90,19 +66,50 @@ def weighted_soft_dice(logits: Tensor, label: PseudoLabel, regions: bool) -> Ten
 
 
 @float32
+def mean_square(one: Tensor, other: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean squared difference of two probability maps; gradient flows into both.
+
+    Args:
+        one: ``(B, C, *spatial)`` probabilities.
+        other: the same.
+        valid: bool, ``(B, 1, *spatial)`` or one a channel; where it is false nothing counts. 0
+            where it is false everywhere.
+    """
+    square = (one - other).square()
+    if valid is None or valid.shape[1] == 1:
+        square = square.mean(1, keepdim=True)
+    if valid is None:
+        return square.mean()
+    return (square * valid).sum() / valid.sum().clamp_min(1)
+
+
+@float32
 def squared_difference(
     student: Tensor, teacher: Tensor, regions: bool, valid: Tensor | None = None
 ) -> Tensor:
-    """Mean squared difference of the probabilities over voxels and channels.
+    """Return the mean squared difference of the probabilities over voxels and channels.
 
     Args:
         student: ``(B, C, *spatial)`` logits.
         teacher: ``(B, C, *spatial)`` logits; no gradient flows into them.
         regions: sigmoid channels instead of softmax.
-        valid: ``(B, 1, *spatial)`` bool; voxels where it is false are left out.
+        valid: as of :func:`mean_square`.
     """
-    difference = probabilities(student, regions) - probabilities(teacher.detach(), regions)
-    per_voxel = difference.square().mean(1, keepdim=True)
-    if valid is None:
-        return per_voxel.mean()
-    return (per_voxel * valid).sum() / valid.sum().clamp_min(1)
+    target = probabilities(teacher.detach(), regions)
+    return mean_square(probabilities(student, regions), target, valid)
+
+
+def mutual_distance(
+    probs: Sequence[Tensor], targets: Sequence[Tensor], valid: Tensor | None = None
+) -> Tensor:
+    """Return the sum of :func:`mean_square` over every member and every other member's target.
+
+    MC-Net (MICCAI 2021), eq. 3, for any number of decoders: all ordered pairs, added.
+
+    Args:
+        probs: of at least two members, each ``(B, C, *spatial)``.
+        targets: of the same members, such as their sharpened probabilities.
+        valid: as of :func:`mean_square`.
+    """
+    pairs = permutations(range(len(probs)), 2)
+    return torch.stack([mean_square(probs[i], targets[j], valid) for i, j in pairs]).sum()

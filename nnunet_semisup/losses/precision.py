@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def float32(function: Function) -> Function:
-    """Decorator: autocast is off inside, and floating-point tensor arguments are float32."""
+    """Decorate: autocast is off inside, and floating-point tensor arguments are float32."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

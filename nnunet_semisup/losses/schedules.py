@@ -6,7 +6,7 @@ import math
 
 
 def sigmoid_rampup(progress: float, length: float) -> float:
-    """``exp(-5 (1 - p)^2)`` with ``p = min(progress / length, 1)``; 1 where ``length`` is 0.
+    """Return ``exp(-5 (1 - p)^2)``, ``p = min(progress / length, 1)``; 1 where ``length`` is 0.
 
     Laine and Aila, Temporal ensembling, ICLR 2017, section 3 ("Gaussian ramp-up curve"). It is
     ``exp(-5)``, not 0, at the start.
@@ -22,5 +22,5 @@ def sigmoid_rampup(progress: float, length: float) -> float:
 
 
 def linear_rampup(progress: float, length: float) -> float:
-    """``min(progress / length, 1)``; 1 where ``length`` is 0."""
+    """Return ``min(progress / length, 1)``; 1 where ``length`` is 0."""
     return 1.0 if length <= 0 else min(max(progress / length, 0.0), 1.0)

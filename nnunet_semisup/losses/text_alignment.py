@@ -21,7 +21,7 @@ EPSILON = 1e-6
 def semantic_alignment(
     features: Tensor, logits: Tensor, text: Tensor, regions: bool, valid: Tensor | None = None
 ) -> Tensor:
-    """``mean over b, k of |v_bk - t_k|^2`` with unit vectors ([0], equation 4).
+    """Return ``mean over b, k of |v_bk - t_k|^2`` of unit vectors ([0], equation 4).
 
     ``v_bk`` is the features' mean over the voxels predicted as class ``k``, weighted by its
     probability. Deviates from [0], which averages the product of features and probability over the
@@ -55,7 +55,7 @@ def semantic_alignment(
 
 
 def predicted_classes(probs: Tensor, regions: bool) -> Tensor:
-    """Which class each voxel is predicted as.
+    """Mark the class that each voxel is predicted as.
 
     Args:
         probs: ``(B, K, *spatial)``.
@@ -69,27 +69,3 @@ def predicted_classes(probs: Tensor, regions: bool) -> Tensor:
         return predicted.bool()
     classes = torch.arange(probs.shape[1], device=probs.device)
     return predicted == classes.view(1, -1, *[1] * (probs.ndim - 2))
-
-
-@float32
-def semantic_alignment_official(
-    features: Tensor, logits: Tensor, text: Tensor, normalise: bool
-) -> Tensor:
-    """The released code's form of equation 4, for comparison with it only.
-
-    Sigmoid instead of softmax, features divided by their norm along the last spatial axis (one
-    decoder's only), the mean over all voxels of the grid, no normalisation of the prototypes, and
-    the mean over channels, which makes it small beside the other losses.
-
-    Args:
-        features: ``(B, D, *grid)``.
-        logits: ``(B, K, *spatial)``.
-        text: ``(K, D)``.
-        normalise: divide the features by their norm along the last axis.
-    """
-    if normalise:
-        features = features / features.norm(dim=-1, keepdim=True)
-    mode = "trilinear" if logits.ndim == 5 else "bilinear"
-    masks = F.interpolate(torch.sigmoid(logits), features.shape[2:], mode=mode).flatten(2)
-    pooled = masks @ features.flatten(2).transpose(1, 2) / masks.shape[-1]
-    return (pooled - text).square().mean()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def moments(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``(D,)`` and covariance ``(D, D)`` of tokens ``(N, D)``, over all ranks, float32."""
+    """Return mean ``(D,)`` and covariance ``(D, D)`` of tokens ``(N, D)`` of all ranks, float32."""
     tokens = tokens.float()
     count = torch.full((), float(tokens.shape[0]), device=tokens.device)
     with torch.autocast(tokens.device.type, enabled=False):
@@ -33,7 +33,7 @@ def moments(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def reproduction_root(covariance: Tensor, size: int) -> Tensor:
-    """Symmetric root of the covariance that ``size`` codes of a Gaussian source should have ([0]).
+    """Return the symmetric root of the covariance of the best codes of a Gaussian source ([0]).
 
     Args:
         covariance: ``(D, D)`` float32 of the source.

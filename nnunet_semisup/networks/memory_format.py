@@ -16,7 +16,7 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Stores the weights of convolutions channels-last, and so their outputs.
+    """Store the weights of convolutions channels-last, and so their outputs.
 
     Shapes, values, names and state dicts stay as they are; results change by rounding only.
     """

@@ -40,7 +40,7 @@ HEADS = 8
 
 
 class PlaneSelfAttention(nn.Module):
-    """Multi-head self-attention of a plane's tokens, without bias in queries, keys and values."""
+    """Let a plane's tokens attend to each other, without bias in queries, keys and values."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class PlaneSelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, N, width)`` to the same shape."""
+        """Map ``(B, N, width)`` to the same shape."""
         q, k, v = (_split(part, self.heads) for part in self.qkv(tokens).chunk(3, -1))
         return self.out(_merge(F.scaled_dot_product_attention(q, k, v)))
 
 
 class TextCrossAttention(nn.Module):
-    """Class texts act on a plane's tokens ([0], equation 2), in one of :data:`READINGS`.
+    """Let class texts act on a plane's tokens ([0], equation 2), in one of :data:`READINGS`.
 
     At one seed, layers whose shape does not depend on the texts' width start equal for all widths.
 
@@ -78,7 +78,7 @@ class TextCrossAttention(nn.Module):
         self.out = _linear(heads * head_dim, width)
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
-        """Tokens ``(B, N, width)`` and texts ``(B, K, text_dim)`` to ``(B, N, width)``."""
+        """Map tokens ``(B, N, width)`` and texts ``(B, K, text_dim)`` to ``(B, N, width)``."""
         asking, answering = (tokens, text) if self.reading == "visual_query" else (text, tokens)
         q, k, v = (
             _split(layer(value), self.heads)
@@ -102,7 +102,7 @@ class TextCrossAttention(nn.Module):
 
 
 class MultiplanarTextInteraction(nn.Module):
-    """Adds text-conditioned planes to a feature map ([0], equations 2 and 3).
+    """Add text-conditioned planes to a feature map ([0], equations 2 and 3).
 
     Attention and MLP are shared by the planes, embeddings are not.
 
@@ -156,11 +156,11 @@ class MultiplanarTextInteraction(nn.Module):
 
     @property
     def reading(self) -> str:
-        """What equation 2 is taken to mean, one of :data:`READINGS`."""
+        """Meaning given to equation 2, one of :data:`READINGS`."""
         return self.cross_attention.reading
 
     def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        """The map with the planes added.
+        """Return the map with the planes added.
 
         Args:
             features: ``(B, channels, *spatial)``.
@@ -174,7 +174,7 @@ class MultiplanarTextInteraction(nn.Module):
         return result
 
     def plane(self, features: Tensor, text: Tensor, index: int) -> Tensor:
-        """What the text makes of one plane: ``(B, channels, rows, columns)``."""
+        """Return what the text makes of one plane: ``(B, channels, rows, columns)``."""
         axis = self.axes[index]
         flat = features if axis is None else features.mean(axis)
         shape = flat.shape[2:]
@@ -190,7 +190,7 @@ class MultiplanarTextInteraction(nn.Module):
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """A layer that takes one number from the generator, whatever its size."""
+    """Make a layer that takes one number from the generator, whatever its size."""
     with seeded(draw_seed()):
         return nn.Linear(inputs, outputs)
 
@@ -200,10 +200,10 @@ def _tokens(plane: Tensor) -> Tensor:
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
-    """``(B, N, heads * d)`` to ``(B, heads, N, d)``."""
+    """Turn ``(B, N, heads * d)`` into ``(B, heads, N, d)``."""
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _merge(tokens: Tensor) -> Tensor:
-    """``(B, heads, N, d)`` to ``(B, N, heads * d)``."""
+    """Turn ``(B, heads, N, d)`` into ``(B, N, heads * d)``."""
     return tokens.transpose(1, 2).flatten(2)

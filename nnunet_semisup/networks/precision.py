@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 
 def use_bfloat16(network: nn.Module) -> None:
-    """Makes ``network`` compute in bfloat16 under autocast on the CPU and return float32.
+    """Make ``network`` compute in bfloat16 under autocast on the CPU and return float32.
 
     About twice as fast on processors with bfloat16 instructions. Parameters stay float32, and
     so do state dicts. A copy of the network made afterwards would share this one's forward.

@@ -19,7 +19,7 @@ _PLACEHOLDER = "X"
 
 
 class PromptLearner(nn.Module):
-    """Text features as a function of learned tokens; the text model itself is frozen.
+    """Give text features as a function of learned tokens; the text model itself is frozen.
 
     The text model is neither a submodule nor in the state dict.
 
@@ -65,7 +65,7 @@ class PromptLearner(nn.Module):
         self.register_buffer("class_of", torch.tensor([k for k, _ in flat]), persistent=False)
 
     def forward(self) -> Tensor:
-        """``(K, D)`` unit vectors, differentiable with respect to the learned tokens."""
+        """Return ``(K, D)`` unit vectors, differentiable with respect to the learned tokens."""
         length = self.context.shape[1]
         of_text = self.context[self.class_of if self.context.shape[0] > 1 else 0 * self.class_of]
         start, end = self.embeddings[:, :1], self.embeddings[:, 1 + length :]
@@ -74,7 +74,7 @@ class PromptLearner(nn.Module):
 
 
 class StoredPrompts(nn.Module):
-    """A checkpoint's learned tokens where no text model is at hand and nothing is trained.
+    """Hold a checkpoint's learned tokens where no text model is at hand and nothing is trained.
 
     Args:
         state: of a :class:`PromptLearner`.
@@ -85,7 +85,7 @@ class StoredPrompts(nn.Module):
         self.context = nn.Parameter(state["context"].clone())
 
     def forward(self) -> Tensor:
-        """Text features cannot be had.
+        """Refuse: text features cannot be had.
 
         Raises:
             UserError: always.
@@ -97,12 +97,12 @@ class StoredPrompts(nn.Module):
 
 
 def with_placeholders(text: str, length: int) -> str:
-    """``text`` after ``length`` tokens that learned ones replace ([1], equation 1)."""
+    """Return ``text`` after ``length`` tokens that learned ones replace ([1], equation 1)."""
     return f"{_PLACEHOLDER} " * length + text + "."
 
 
 def class_means(features: Tensor, class_of: Tensor, num_classes: int) -> Tensor:
-    """``(N, D)`` unit vectors of texts as ``(K, D)`` unit vectors of the classes they belong to."""
+    """Return unit vectors of texts ``(N, D)`` as those of the classes they belong to ``(K, D)``."""
     sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, class_of, features)
     return F.normalize(sums, dim=-1)
 
@@ -111,7 +111,7 @@ def class_means(features: Tensor, class_of: Tensor, num_classes: int) -> Tensor:
 def template_features(
     tower: TextTower, texts: Mapping[str, Sequence[str]], template: str
 ) -> Tensor:
-    """``(K, D)`` unit vectors of ``template`` filled with the texts.
+    """Return ``(K, D)`` unit vectors of ``template`` filled with the texts.
 
     Args:
         tower: the text model.

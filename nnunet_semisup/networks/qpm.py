@@ -27,7 +27,7 @@ MAX_ENTRIES = 2**27
 def replacement_logits(
     rows: Tensor, codebook: Tensor, mode: str, temperature: Tensor | None = None
 ) -> Tensor:
-    """Log-weights with which each code replaces each of ``rows``, up to a constant.
+    """Return log-weights with which each code replaces each of ``rows``, up to a constant.
 
     Args:
         rows: ``(N, C)`` codes to be replaced.
@@ -68,7 +68,7 @@ def _exclude_self(logits: Tensor, indices: Tensor) -> Tensor:
 def transition_matrix(
     codebook: Tensor, epsilon: float, mode: str, temperature: Tensor | None = None
 ) -> Tensor:
-    """``(K, K)`` probabilities of going from code ``i`` (row) to code ``j``; rows sum to 1."""
+    """Return ``(K, K)`` probabilities of going from code ``i`` (row) to ``j``; rows sum to 1."""
     codebook = codebook.float()
     size = codebook.shape[0]
     identity = torch.eye(size, device=codebook.device)
@@ -89,7 +89,7 @@ def perturb(
     temperature: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Swaps codes; the expected share of swapped tokens is exactly ``epsilon``.
+    """Swap codes; the expected share of swapped tokens is exactly ``epsilon``.
 
     Two uniform numbers are drawn a token, one deciding whether and one deciding where to, so with
     the same generator state a smaller ``epsilon`` swaps a subset of the tokens to the same codes.
@@ -124,7 +124,7 @@ def perturb(
 def _sample(
     indices: Tensor, draw: Tensor, codebook: Tensor, mode: str, temperature: Tensor | None
 ) -> Tensor:
-    """Inverse-transform sampling of one other code a token."""
+    """Draw one other code a token, by inverse-transform sampling."""
     logits = replacement_logits(codebook[indices], codebook, mode, temperature)
     weights = torch.softmax(_exclude_self(logits, indices), 1)
     cumulative = weights.cumsum_(1)
@@ -139,7 +139,7 @@ def _sample(
 def calibrate_temperature(
     codebook: Tensor, perplexity: float, rows: int = 512, iterations: int = 30
 ) -> Tensor:
-    """Temperature at which the replacement distribution has a mean perplexity of ``perplexity``.
+    """Return the temperature at which replacements have a mean perplexity of ``perplexity``.
 
     Bisection on the logarithm, on evenly spaced rows of the codebook, without leaving the device.
     The temperature scales with the squared codebook, so sampling does not depend on its scale.

@@ -26,7 +26,7 @@ from nnunet_semisup.networks.qpm import MAX_ENTRIES, calibrate_temperature, pert
 
 
 class Quantized(NamedTuple):
-    """What quantizing a feature map gives.
+    """Hold what quantizing a feature map gives.
 
     Attributes:
         features: ``(B, C, *spatial)``, from the perturbed codes where there is a perturbation.
@@ -48,7 +48,7 @@ class Quantized(NamedTuple):
 def look_up(
     tokens: Tensor, codebook: Tensor, commitment_weight: float = 0.25
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Nearest code of each token, with the straight-through gradient; memory is bounded.
+    """Return each token's nearest code, with straight-through gradient; memory is bounded.
 
     SimVQ's own forward pass, but with an embedding: the gradient of the library's indexing adds up
     in an order that depends on the threads, so that a run on the CPU could not be repeated.
@@ -73,7 +73,7 @@ def look_up(
 
 
 def _simvq() -> Any:
-    """The library's class, imported late: without the library only VQ-Seg is unusable."""
+    """Return the library's class, imported late: without it only VQ-Seg is unusable."""
     try:
         from vector_quantize_pytorch import SimVQ
     # A library that does not fit the installed torch may fail in any way.
@@ -86,7 +86,7 @@ def _simvq() -> Any:
 
 
 class VectorQuantizer(nn.Module):
-    """Projection, normalisation, SimVQ look-up, optional perturbation, projection back.
+    """Project, normalise, look up by SimVQ, perturb where asked, and project back.
 
     Args:
         channels: of the feature map.
@@ -127,12 +127,12 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, perplexity: float) -> None:
-        """Sets the perturbation's temperature for the codebook as it is now."""
+        """Set the perturbation's temperature for the codebook as it is now."""
         self.temperature.copy_(calibrate_temperature(self.codebook, perplexity))
 
     @torch.no_grad()
     def fit(self, mean: Tensor, covariance: Tensor) -> None:
-        """Moves all codes at once to where tokens with these moments are best represented.
+        """Move all codes at once to where tokens with these moments are best represented.
 
         Moments that are NaN or Inf move nothing.
 
@@ -151,7 +151,7 @@ class VectorQuantizer(nn.Module):
             linear.bias.copy_(torch.where(finite, bias, linear.bias))
 
     def tokenize(self, x: Tensor) -> Tensor:
-        """``(B, n, D)`` float32 normalised tokens of a feature map ``(B, C, *spatial)``."""
+        """Return ``(B, n, D)`` float32 normalised tokens of a feature map ``(B, C, *spatial)``."""
         tokens = self.project_in(x).float().flatten(2).transpose(1, 2)
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(tokens, (self.code_dim,))
@@ -159,7 +159,7 @@ class VectorQuantizer(nn.Module):
     def forward(
         self, x: Tensor, epsilon: float | Tensor | None = None, mode: str = "calibrated"
     ) -> Quantized:
-        """Quantizes ``x`` ``(B, C, *spatial)``; with ``epsilon`` in training mode, perturbs."""
+        """Quantize ``x`` ``(B, C, *spatial)``; with ``epsilon`` in training mode, perturb."""
         tokens, spatial = self.tokenize(x), x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
             codebook = self.codes.codebook

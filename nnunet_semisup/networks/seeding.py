@@ -13,13 +13,13 @@ import torch
 
 
 def draw_seed() -> int:
-    """A number from the CPU's generator; takes one draw of it."""
+    """Draw a number from the CPU's generator."""
     return int(torch.randint(2**31, (), device="cpu"))
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, the CPU's random numbers follow from ``seed``; afterwards they go on as before."""
+    """Let the CPU's random numbers follow from ``seed`` inside, and go on as before afterwards."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the GPUs as well, which are not restored.
         torch.default_generator.manual_seed(seed)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nnunet_semisup.networks.multiplanar import READINGS, MultiplanarTextInteraction
 from nnunet_semisup.networks.seeding import draw_seed, seeded
-from nnunet_semisup.networks.training import TrainingNetwork
+from nnunet_semisup.networks.training import Outputs, TrainingNetwork
 
 TEXT_DIM = 512
 """Width of CLIP's and BiomedCLIP's text features; a checkpoint's own width is taken from it."""
 
 
 class TextUNet(nn.Module):
-    """A U-Net whose bottleneck interacts with class texts; the network that predicts.
+    """Let class texts act on a U-Net's bottleneck; the network that predicts.
 
     The texts travel as a buffer, so prediction needs no text model. Text width and reading are
     taken from the state dict that is loaded; one without texts makes this the plain U-Net. Within
@@ -39,10 +36,17 @@ class TextUNet(nn.Module):
 
     Attributes:
         in_training: whether this is part of a network in training.
+        text: ``(K, D)`` unit vectors of the pass that is being made in training.
+        visual: its deepest features before the interaction.
+
+    Raises:
+        TypeError: the base changes its features itself; the interaction would undo that.
     """
 
     interaction: MultiplanarTextInteraction | None
     text_features: Tensor | None
+    text: Tensor | None = None
+    visual: Tensor | None = None
 
     def __init__(
         self,
@@ -53,6 +57,8 @@ class TextUNet(nn.Module):
         reading: str = "paper",
     ) -> None:
         super().__init__()
+        if hasattr(base, "encode"):
+            raise TypeError(f"class texts cannot be added to {type(base).__name__}")
         self.encoder: Any = base.encoder
         self.decoder: Any = base.decoder
         self.grid = tuple(grid)
@@ -63,7 +69,7 @@ class TextUNet(nn.Module):
         self.register_load_state_dict_pre_hook(_adapt_to_state)
 
     def set_text(self, text_dim: int | None, reading: str = "paper") -> None:
-        """Makes a fresh interaction for texts of another width or reading; ``None``: no text."""
+        """Make a fresh interaction for texts of another width or reading; ``None``: no text."""
         self.interaction = None
         self.register_buffer("text_features", None)
         if text_dim is None:
@@ -75,8 +81,16 @@ class TextUNet(nn.Module):
         self.interaction.to(device)
         self.register_buffer("text_features", torch.zeros(self.num_classes, text_dim).to(device))
 
-    def encode(self, x: Tensor, text: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """Features for a decoder, the deepest after the interaction, and the deepest before it.
+    def take_text(self, features: Tensor, reading: str) -> None:
+        """Take texts ``(K, D)`` into the buffer, with an interaction of their width and reading."""
+        assert self.interaction is not None
+        if features.shape[-1] != TEXT_DIM or reading != self.interaction.reading:
+            self.set_text(features.shape[-1], reading)
+        assert self.text_features is not None
+        self.text_features.copy_(features)
+
+    def encode_with(self, x: Tensor, text: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """Return features for a decoder, the deepest after the interaction, and that before it.
 
         Args:
             x: ``(B, C, *spatial)``.
@@ -87,8 +101,18 @@ class TextUNet(nn.Module):
         features[-1] = self.interact(visual, text)
         return features, visual
 
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return features for a decoder, with :attr:`text` or, without one, the buffer.
+
+        With :attr:`text`, the deepest ones before the interaction are left in :attr:`visual`.
+        """
+        features, visual = self.encode_with(x, self.text)
+        if self.text is not None:
+            self.visual = visual
+        return features
+
     def interact(self, visual: Tensor, text: Tensor | None = None) -> Tensor:
-        """The deepest features after the interaction, of the same shape.
+        """Return the deepest features after the interaction, of the same shape.
 
         Args:
             visual: ``(B, C, *grid)`` of the encoder.
@@ -100,13 +124,13 @@ class TextUNet(nn.Module):
         assert chosen is not None
         return self.interaction(visual, chosen * chosen.shape[-1] ** 0.5)
 
-    def forward(self, x: Tensor, text: Tensor | None = None) -> Any:
-        """Logits as the U-Net gives them, a list under deep supervision."""
-        return self.decoder(self.encode(x, text)[0])
+    def forward(self, x: Tensor) -> Any:
+        """Return logits as the U-Net gives them, a list under deep supervision."""
+        return self.decoder(self.encode(x))
 
 
 def _adapt_to_state(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """Gives ``module`` the text width and reading of the state dict about to be loaded."""
+    """Give ``module`` the text width and reading of the state dict about to be loaded."""
     text = state.get(f"{prefix}text_features")
     then: tuple[Any, Any] = (None, "paper")
     if text is not None:
@@ -122,94 +146,53 @@ def _adapt_to_state(module: Any, state: dict[str, Any], prefix: str, *rest: Any)
         module.set_text(*then)
 
 
-class TextOutput(NamedTuple):
-    """A training pass.
+def text_readers(network: nn.Module) -> list[TextUNet]:
+    """Return the networks within a network in training that read texts, the predicting one first.
 
-    Attributes:
-        logits: one entry a decoder asked for, each a list under deep supervision.
-        visual: ``(B, D, *grid)`` projected features of the encoder's last stage, or ``None``.
+    Decoders on one encoder read them together, several networks each for itself.
     """
-
-    logits: tuple[Any, ...]
-    visual: Tensor | None
+    return [module for module in network.modules() if isinstance(module, TextUNet)]
 
 
-class TextTrainingNetwork(TrainingNetwork):
-    """The predicting network with a second decoder and the projection to the texts' space.
+class WithText(TrainingNetwork):
+    """Give texts to all that read them in a network, and project the predictor's features.
 
     Args:
-        predictor: the network that predicts.
-        two_decoders: add a second decoder that differs in upsampling.
+        inner: the predicting :class:`TextUNet`, or a training network around it.
     """
 
-    def __init__(self, predictor: TextUNet, two_decoders: bool) -> None:
-        super().__init__(predictor)
-        predictor.in_training = True
-        self.second_decoder = other_decoder(predictor.decoder) if two_decoders else None
-        self.projection: nn.Module | None = None
-        if predictor.text_features is not None:
-            width = predictor.text_features.shape[-1]
-            encoder = predictor.encoder
-            self.projection = encoder.conv_op(encoder.output_channels[-1], width, 1)
+    def __init__(self, inner: Any) -> None:
+        nn.Module.__init__(self)
+        self.inner = inner
+        self.readers = text_readers(inner)
+        encoder: Any = self.encoder
+        width = self.predictor.text_features.shape[-1]
+        self.projection = encoder.conv_op(encoder.output_channels[-1], width, 1)
 
-    def forward(
-        self, x: Tensor, text: Tensor | None = None, decoders: Sequence[int] | None = None
-    ) -> Any:
-        """Logits of the first decoder, or with ``decoders`` a :class:`TextOutput`.
+    @property
+    def predictor(self) -> Any:
+        """The network that predicts."""
+        return getattr(self.inner, "predictor", self.inner)
+
+    def networks(self) -> list[nn.Module]:
+        """Return the inner networks; the projection belongs to the first, which predicts."""
+        inner = self.inner.networks() if isinstance(self.inner, TrainingNetwork) else [self.inner]
+        return [nn.ModuleList([inner[0], self.projection]), *inner[1:]]
+
+    def forward(self, x: Tensor, text: Tensor, **how: Any) -> Outputs:
+        """Return what the inner network gives, and as guest ``visual`` the projected features.
 
         Args:
             x: ``(B, C, *spatial)``.
-            text: ``(K, D)`` unit vectors; ``None`` takes the buffer.
-            decoders: which to run, of 0 and 1.
+            text: ``(K, D)`` unit vectors.
+            how: for the inner network.
         """
-        if decoders is None:
-            return self.predictor(x, text)
-        features, visual = self.predictor.encode(x, text)
-        both: tuple[Any, Any] = (self.predictor.decoder, self.second_decoder)
-        logits = tuple(both[number](features) for number in decoders)
-        return TextOutput(logits, None if self.projection is None else self.projection(visual))
-
-
-class ResizeConv(nn.Module):
-    """Upsampling by (bi-, tri-)linear interpolation and a convolution.
-
-    Args:
-        transposed: the transposed convolution it stands in for; gives channels and stride.
-        block: a block of the same decoder; gives normalisation and nonlinearity.
-    """
-
-    def __init__(self, transposed: Any, block: Any) -> None:
-        super().__init__()
-        three = isinstance(transposed, nn.ConvTranspose3d)
-        self.mode = "trilinear" if three else "bilinear"
-        self.scale = tuple(float(s) for s in transposed.stride)
-        conv = nn.Conv3d if three else nn.Conv2d
-        channels = transposed.out_channels
-        self.conv = conv(transposed.in_channels, channels, 3, padding=1)
-        self.norm = copy.deepcopy(getattr(block, "norm", None)) or nn.Identity()
-        self.nonlin = copy.deepcopy(getattr(block, "nonlin", None)) or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, *spatial)`` to ``(B, C', *spatial * stride)``."""
-        x = F.interpolate(x, scale_factor=self.scale, mode=self.mode)
-        return self.nonlin(self.norm(self.conv(x)))
-
-
-def other_decoder(decoder: Any) -> nn.Module:
-    """A decoder like ``decoder`` with interpolation instead of transposed convolutions.
-
-    Two decoders that differ in upsampling disagree where they are uncertain (MC-Net, MICCAI 2021,
-    arXiv 2103.02911, section 2.2). Weights are fresh, initialised as nnU-Net does.
-
-    Args:
-        decoder: of one of the plans' U-Nets; left as it is.
-    """
-    encoder = decoder.encoder
-    other: Any = copy.deepcopy(decoder, {id(encoder): encoder})
-    del other.encoder
-    other.transpconvs = nn.ModuleList(
-        ResizeConv(transposed, stage.convs[0])
-        for transposed, stage in zip(other.transpconvs, other.stages, strict=True)
-    )
-    other.apply(InitWeights_He(1e-2))
-    return other
+        for reader in self.readers:
+            reader.text = text
+        output = self.inner(x, **how)
+        visual = self.projection(self.predictor.visual)
+        for reader in self.readers:
+            reader.text = reader.visual = None
+        if not isinstance(output, Outputs):
+            output = Outputs(output)
+        return output._replace(guests={**output.guests, "visual": visual})

@@ -1,14 +1,30 @@
-"""What every network has in common that trains more than it predicts with."""
+"""Parts that every network has in common that trains more than it predicts with."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
+
+
+class Outputs(NamedTuple):
+    """Hold results of a training-only network's pass; a plain predictor returns logits alone.
+
+    Attributes:
+        logits: of the predicting member, a list under deep supervision (full resolution first).
+        parts: further results of the pass, such as other members or heads.
+        guests: tensors for those who take part in any method, by their name. A dict: torch's
+            distributed training (2.14) does not look into other mappings for what the loss uses.
+    """
+
+    logits: Any
+    parts: Any = None
+    guests: Mapping[str, Tensor] = {}
 
 
 class TrainingNetwork(nn.Module):
-    """The predicting network; methods add the parts that only training needs.
+    """Hold the predicting network; methods add the parts that only training needs.
 
     Everything goes through ``forward``, so that distributed training sees every parameter.
 
@@ -29,3 +45,10 @@ class TrainingNetwork(nn.Module):
     def decoder(self) -> nn.Module:
         """The predicting network's decoder."""
         return self.predictor.decoder
+
+    def networks(self) -> list[nn.Module]:
+        """Return the networks in it, each with parts that belong to it; the predicting one first.
+
+        Each has a gradient norm of its own: together, each would get a smaller share than alone.
+        """
+        return [self]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
-from nnunet_semisup.networks.training import TrainingNetwork
+from nnunet_semisup.networks.training import Outputs, TrainingNetwork
 
 TOKENS = (50, 2048)
 """A stage is quantized if its feature map has between these many tokens a patch."""
@@ -22,7 +22,7 @@ PLAN_KEY = "vqseg_stages"
 
 
 def stage_tokens(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
-    """Tokens a patch of each encoder stage, shallow to deep."""
+    """Return the tokens a patch of each encoder stage, shallow to deep."""
     shape = np.array(patch_size)
     tokens = []
     for stride in strides:
@@ -32,7 +32,7 @@ def stage_tokens(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) ->
 
 
 def choose_stages(tokens: Sequence[int]) -> tuple[int, ...]:
-    """The stages to quantize: token count in :data:`TOKENS`, at most the two deepest of them.
+    """Return the stages to quantize: at most the two deepest with a token count in :data:`TOKENS`.
 
     Where no stage fits, the deepest one. Stage 0 has the image's resolution and is never chosen.
     """
@@ -44,7 +44,7 @@ def choose_stages(tokens: Sequence[int]) -> tuple[int, ...]:
 def planned_stages(
     configuration: Mapping[str, Any], strides: Sequence[Sequence[int]]
 ) -> tuple[int, ...]:
-    """The stages that a configuration of the plans names, else those of :func:`choose_stages`.
+    """Return the stages that the plans name, else those of :func:`choose_stages`.
 
     Stages are part of the network, so prediction has to know them: they come from the plans, which
     travel with a model.
@@ -71,12 +71,12 @@ def planned_stages(
 
 
 def codebook_size(tokens: int) -> int:
-    """Four codes a token, rounded to a power of two, between 512 and 2048."""
+    """Return four codes a token, rounded to a power of two, between 512 and 2048."""
     return int(np.clip(2 ** round(np.log2(4 * tokens)), 512, 2048))
 
 
 class VQOutput(NamedTuple):
-    """A training pass.
+    """Hold a training pass.
 
     Attributes:
         logits: what the U-Net gives, a list under deep supervision.
@@ -88,19 +88,24 @@ class VQOutput(NamedTuple):
 
 
 class VQUNet(nn.Module):
-    """A U-Net whose deep encoder features pass through a codebook; the network that predicts.
+    """Pass a U-Net's deep encoder features through a codebook; the network that predicts.
 
     Args:
         base: a network with ``encoder`` (features shallow to deep) and ``decoder``.
         stages: encoder stages to quantize.
         sizes: codes of each of them.
         code_dim: width of a code.
+
+    Raises:
+        TypeError: the base changes its features itself; that would be undone.
     """
 
     def __init__(
         self, base: Any, stages: Sequence[int], sizes: Sequence[int], code_dim: int = 32
     ) -> None:
         super().__init__()
+        if hasattr(base, "encode"):
+            raise TypeError(f"quantizers cannot be added to {type(base).__name__}")
         self.encoder: Any = base.encoder
         self.decoder: Any = base.decoder
         self.stages = tuple(stages)
@@ -111,8 +116,30 @@ class VQUNet(nn.Module):
             for stage, size in zip(stages, sizes, strict=True)
         )
 
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return features for a decoder, quantized."""
+        return self.quantized(x, None, "calibrated")[0]
+
+    def quantized(
+        self, x: Tensor, epsilon: Tensor | None, mode: str
+    ) -> tuple[list[Tensor], list[Quantized]]:
+        """Return features for a decoder, and what happened at the quantized stages.
+
+        Args:
+            x: ``(B, C, *spatial)``.
+            epsilon: share of tokens to perturb, in training mode; ``None`` for none.
+            mode: of the perturbation.
+        """
+        features = list(self.encoder(x))
+        results = []
+        for stage, quantizer in zip(self.stages, self.quantizers, strict=True):
+            result = quantizer(features[stage], epsilon, mode)
+            features[stage] = result.features
+            results.append(result)
+        return features, results
+
     def tokens(self, x: Tensor) -> list[Tensor]:
-        """The tokens ``(B * n, D)`` of each quantized stage for images ``(B, C, *spatial)``."""
+        """Return tokens ``(B * n, D)`` of each quantized stage for images ``(B, C, *spatial)``."""
         features = self.encoder(x)
         pairs: Any = zip(self.stages, self.quantizers, strict=True)
         return [quantizer.tokenize(features[stage]).flatten(0, 1) for stage, quantizer in pairs]
@@ -120,11 +147,11 @@ class VQUNet(nn.Module):
     def forward(
         self,
         x: Tensor,
-        epsilon: float | None = None,
+        epsilon: Tensor | None = None,
         mode: str = "calibrated",
         details: bool = False,
     ) -> Any:
-        """Logits as the U-Net gives them, or a :class:`VQOutput` with ``details``.
+        """Return logits as the U-Net gives them, or a :class:`VQOutput` with ``details``.
 
         Args:
             x: ``(B, C, *spatial)``.
@@ -132,18 +159,29 @@ class VQUNet(nn.Module):
             mode: of the perturbation.
             details: also return what happened at the quantized stages.
         """
-        features = list(self.encoder(x))
-        quantized = []
-        for stage, quantizer in zip(self.stages, self.quantizers, strict=True):
-            result = quantizer(features[stage], epsilon, mode)
-            features[stage] = result.features
-            quantized.append(result)
+        features, quantized = self.quantized(x, epsilon, mode)
         logits = self.decoder(features)
         return VQOutput(logits, quantized) if details else logits
 
 
+def quantized_unet(network: Any, configuration_manager: Any) -> VQUNet:
+    """Return a plan's U-Net with quantized deep stages.
+
+    Args:
+        network: of the plan.
+        configuration_manager: nnU-Net's, of the configuration in training.
+
+    Raises:
+        UserError: as :func:`planned_stages`.
+    """
+    strides = configuration_manager.pool_op_kernel_sizes
+    tokens = stage_tokens(configuration_manager.patch_size, strides)
+    stages = planned_stages(configuration_manager.configuration, strides)
+    return VQUNet(network, stages, [codebook_size(tokens[s]) for s in stages])
+
+
 class ReconstructionDecoder(nn.Module):
-    """Image decoder without skips, from post-quantization features to half resolution.
+    """Decode an image without skips, from post-quantization features to half resolution.
 
     VQ-Seg (arXiv 2601.10124), section 3.3; its architecture is not described there. The deeper
     quantized maps are upsampled to the shallowest one, then transposed convolutions go up to
@@ -176,40 +214,61 @@ class ReconstructionDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """``(B, C, *spatial at stage 1)`` from the clean post-quantization maps."""
+        """Return ``(B, C, *spatial at stage 1)`` from the clean post-quantization maps."""
         size = features[0].shape[2:]
         maps = [features[0], *(F.interpolate(f, size=size) for f in features[1:])]
         return self.layers(torch.cat(maps, 1))
 
 
+class VQParts(NamedTuple):
+    """Hold what a training pass has besides logits.
+
+    Attributes:
+        quantized: one entry a quantized stage, shallow to deep.
+        image: the reconstruction ``(B, C, *spatial at stage 1)``, or ``None``.
+        adapted: features for the foundation model's space, or ``None``.
+    """
+
+    quantized: list[Quantized]
+    image: Tensor | None
+    adapted: Tensor | None
+
+
 class VQTrainingNetwork(TrainingNetwork):
-    """The predicting network with the heads that only training needs, in one module.
+    """Hold the predicting network with the heads that only training needs, in one module.
 
     Args:
         predictor: the network that predicts.
-        reconstruction: image decoder, or ``None``.
-        adapter: 1x1 convolution to the foundation model's width, or ``None``.
+        image_channels: of the images to reconstruct; ``None`` for no image decoder.
+        adapted_width: of a foundation model's features, to which a 1x1 convolution leads, or
+            ``None``.
     """
 
     def __init__(
-        self, predictor: VQUNet, reconstruction: nn.Module | None, adapter: nn.Module | None
+        self, predictor: VQUNet, image_channels: int | None, adapted_width: int | None
     ) -> None:
         super().__init__(predictor)
-        self.reconstruction = reconstruction
-        self.adapter = adapter
+        encoder, stages = predictor.encoder, predictor.stages
+        self.reconstruction: nn.Module | None = None
+        self.adapter: nn.Module | None = None
+        if image_channels is not None:
+            self.reconstruction = ReconstructionDecoder(encoder, stages, image_channels)
+        if adapted_width is not None:
+            channels = encoder.output_channels[stages[0]]
+            self.adapter = encoder.conv_op(channels, adapted_width, 1)
 
     def forward(
-        self,
-        x: Tensor,
-        epsilon: float | None = None,
-        mode: str = "calibrated",
-        details: bool = False,
-    ) -> Any:
-        """Logits, or with ``details`` (VQOutput, reconstruction or None, adapted map or None)."""
-        output = self.predictor(x, epsilon, mode, details)
-        if not details:
-            return output
+        self, x: Tensor, epsilon: Tensor | None = None, mode: str = "calibrated"
+    ) -> Outputs:
+        """Return logits and, as parts, a :class:`VQParts`.
+
+        Args:
+            x: ``(B, C, *spatial)``.
+            epsilon: share of tokens to perturb, 0-d; ``None`` for none.
+            mode: of the perturbation.
+        """
+        output = self.predictor(x, epsilon, mode, details=True)
         clean = [q.clean for q in output.quantized]
         image = None if self.reconstruction is None else self.reconstruction(clean)
         adapted = None if self.adapter is None else self.adapter(clean[0])
-        return output, image, adapted
+        return Outputs(output.logits, VQParts(output.quantized, image, adapted))

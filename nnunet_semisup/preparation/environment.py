@@ -64,7 +64,7 @@ def check_environment() -> None:
 
 
 def _spelling_faults(given: Mapping[str, str]) -> list[str]:
-    """Values that are not the path that they were meant to be."""
+    """Return the values that are not the paths that they were meant to be."""
     faults = []
     for name, value in given.items():
         bare = value.strip()
@@ -83,7 +83,7 @@ def _spelling_faults(given: Mapping[str, str]) -> list[str]:
 
 
 def _nesting_faults(given: Mapping[str, str]) -> list[str]:
-    """Two variables that name one folder, or a folder and one in it."""
+    """Return pairs of variables that name one folder, or a folder and one in it."""
     places = {name: Path(value).resolve() for name, value in given.items()}
     faults = []
     for first, second in combinations(places, 2):

@@ -28,14 +28,14 @@ _MARK = "without_ignore_label"
 
 
 class IgnoreAwareFingerprintExtractor(DatasetFingerprintExtractor):
-    """nnU-Net's extractor, to which voxels with the ignore label are background.
+    """Extract nnU-Net's fingerprint, with voxels of the ignore label as background.
 
     The file has one more key than nnU-Net's, so that it is known again; the planner reads the
     others. Without an ignore label it is nnU-Net's own.
     """
 
     def run(self, overwrite_existing: bool = False) -> dict[str, Any]:
-        """As nnU-Net; a fingerprint that counts the ignore label is made anew."""
+        """Return the fingerprint, as nnU-Net; one that counts the ignore label is made anew."""
         ignored = self.dataset_json["labels"].get("ignore")
         if ignored is None:
             return dict(super().run(overwrite_existing))
@@ -75,19 +75,19 @@ def ignored_share(cases: Sequence[Mapping[int, int]], ignored: int) -> float:
 
 
 class _KnownLabels:
-    """A reader of nnU-Net that gives background for the ignore label."""
+    """Read as a reader of nnU-Net does, with background for the ignore label."""
 
     def __init__(self, reader_class: Callable[[], Any], ignored: int) -> None:
         self._reader = reader_class()
         self._ignored = ignored
 
     def read_images(self, files: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """As the reader."""
+        """Read images as the reader does."""
         images, properties = self._reader.read_images(files)
         return images, properties
 
     def read_seg(self, file: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """As the reader, with 0 for the ignore label."""
+        """Read a label as the reader does, with 0 for the ignore label."""
         labels, properties = self._reader.read_seg(file)
         return np.where(labels == self._ignored, labels.dtype.type(0), labels), properties
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from os.path import isdir, isfile, join
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.errors import UserError
@@ -26,19 +26,28 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 
+class UnlabeledOfFold(NamedTuple):
+    """Hold the unlabeled cases of a fold.
+
+    Attributes:
+        folders: case id to the folder of its preprocessed files.
+        unused: ids of images in ``imagesUn`` that are not preprocessed and therefore not used.
+    """
+
+    folders: dict[str, str]
+    unused: tuple[str, ...]
+
+
 def find_unlabeled(
     dataset_folder: str, plans_manager: PlansManager, configuration: str, fold: int | str
-) -> dict[str, str]:
-    """The unlabeled cases of a fold, from ``imagesUn`` and from the fold's ``"unlabeled"`` key.
+) -> UnlabeledOfFold:
+    """Return the unlabeled cases of a fold, from ``imagesUn`` and from its ``"unlabeled"`` key.
 
     Args:
         dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
         plans_manager: current plans.
         configuration: name of the configuration.
         fold: number of the fold or ``"all"``.
-
-    Returns:
-        Case id to the folder of its preprocessed files.
 
     Raises:
         UserError: no unlabeled case at all, plans that changed since preprocessing, files missing,
@@ -63,26 +72,25 @@ def find_unlabeled(
             f"{what} for {name}, configuration {configuration}, fold {fold}. "
             f"{_how_to_provide(len(raw), plans_manager, configuration, splits_file)}"
         )
-    return cases
+    return UnlabeledOfFold(cases, tuple(sorted(set(raw) - set(cases))))
 
 
-def differences_to_raw(
-    cases: Collection[str], plans_manager: PlansManager, configuration: str
-) -> list[str]:
-    """What a user should be told about images of ``imagesUn`` that a training does not use.
+def unused_note(
+    unused: Sequence[str], plans_manager: PlansManager, configuration: str
+) -> str | None:
+    """Say which images of ``imagesUn`` a training does not use, and what to do; or ``None``.
 
     Args:
-        cases: ids of the unlabeled cases in use.
+        unused: their ids.
         plans_manager: current plans.
         configuration: name of the configuration.
     """
-    new = sorted(unlabeled_ids(plans_manager.dataset_name) - set(cases))
-    if not new:
-        return []
-    return [
+    if not unused:
+        return None
+    return (
         f"{IMAGES_UNLABELED} holds cases that are not preprocessed and therefore not used "
-        f"({named(new)}). To use them: {_command(plans_manager, configuration)}"
-    ]
+        f"({named(unused)}). To use them: {_command(plans_manager, configuration)}"
+    )
 
 
 def _refuse_outdated(
@@ -92,7 +100,7 @@ def _refuse_outdated(
     plans_manager: PlansManager,
     configuration: str,
 ) -> None:
-    """Refuses preprocessed images of which the user has labels now, or which were taken away."""
+    """Refuse preprocessed images of which the user has labels now, or which were taken away."""
     name, command = plans_manager.dataset_name, _command(plans_manager, configuration)
     if both := sorted(set(images) & set(labeled)):
         raise UserError(
@@ -118,7 +126,7 @@ def _command(plans_manager: PlansManager, configuration: str) -> str:
 def _how_to_provide(
     number: int, plans_manager: PlansManager, configuration: str, splits_file: str
 ) -> str:
-    """What to do where a fold has no unlabeled case; ``number`` of images in ``imagesUn``."""
+    """Say what to do where a fold has no unlabeled case; ``number`` of images in ``imagesUn``."""
     name, command = plans_manager.dataset_name, _command(plans_manager, configuration)
     if number:
         what = "1 case that is" if number == 1 else f"{number} cases that are"
@@ -133,14 +141,14 @@ def _how_to_provide(
 
 
 def check_preprocessed(
-    preprocessed_dataset_folder: str | Path, plans_manager: PlansManager, configuration_name: str
+    preprocessed_dataset_folder: str | Path, plans_manager: PlansManager, configuration: str
 ) -> list[str]:
-    """Ids of the preprocessed unlabeled cases, after checking that they fit the plan.
+    """Return the ids of the preprocessed unlabeled cases, after checking that they fit the plan.
 
     Args:
         preprocessed_dataset_folder: folder of the data set in ``nnUNet_preprocessed``.
         plans_manager: the plan that the training uses.
-        configuration_name: the configuration that the training uses.
+        configuration: name of the configuration that the training uses.
 
     Returns:
         Sorted ids; empty when unlabeled images were never preprocessed for this configuration.
@@ -149,22 +157,22 @@ def check_preprocessed(
         UserError: the cases were made under another plan, preprocessing was interrupted, or files
             are missing; the message has the command to run.
     """
-    identifier = plans_manager.get_configuration(configuration_name).data_identifier
+    identifier = plans_manager.get_configuration(configuration).data_identifier
     folder = unlabeled_folder(preprocessed_dataset_folder, identifier)
     stamp_path = stamp_file(preprocessed_dataset_folder, identifier)
     stamp = read_stamp(stamp_path)
     if stamp is None and not folder.exists():
         return []
-    remedy = f"Run: {_command(plans_manager, configuration_name)}"
+    remedy = f"Run: {_command(plans_manager, configuration)}"
     if stamp is None:
         raise UserError(
             f"{folder} has no {stamp_path.name} beside it, so its origin is unknown. Move the "
             f"folder away. {remedy}"
         )
-    if stamp.plans_hash != plans_hash(plans_manager, configuration_name):
+    if stamp.plans_hash != plans_hash(plans_manager, configuration):
         raise UserError(
             f"The unlabeled cases in {folder} were preprocessed under another state of plan "
-            f"{plans_manager.plans_name}, configuration {configuration_name} (the reader, the "
+            f"{plans_manager.plans_name}, configuration {configuration} (the reader, the "
             f"spacing, the normalization or the resampling differ). {remedy}"
         )
     missing = _missing_cases(folder, stamp.cases)
@@ -179,7 +187,7 @@ def check_preprocessed(
 
 
 def _missing_cases(folder: Path, cases: Mapping[str, tuple[SourceFile, ...]]) -> list[str]:
-    """Training reads the image alone, so a mask file may be absent."""
+    """Return the cases without an image; training reads it alone, so a mask file may be absent."""
     images = (".b2nd", ".npz", ".npy")
     return [
         identifier

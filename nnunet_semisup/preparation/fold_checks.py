@@ -1,4 +1,4 @@
-"""Whether a fold can be trained and validated at all, before the first step and the first file."""
+"""Checks that a fold can be trained and validated, before the first step and the first file."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _EMPTY = {
 
 
 def read_splits(splits_file: str | Path) -> list[dict[str, Any]]:
-    """Folds of ``splits_file``; an absent file has none.
+    """Read the folds of ``splits_file``; an absent file has none.
 
     Raises:
         UserError: the file is not JSON, or not a list of folds with ``train`` and ``val``.
@@ -53,7 +53,7 @@ def _is_fold(content: Any) -> bool:
 
 
 def folds_with_unlabeled(splits_file: str | Path) -> list[int]:
-    """Numbers of the folds that carry the ``"unlabeled"`` key.
+    """Return the numbers of the folds that carry the ``"unlabeled"`` key.
 
     Raises:
         UserError: see :func:`read_splits`.
@@ -64,7 +64,7 @@ def folds_with_unlabeled(splits_file: str | Path) -> list[int]:
 def unlabeled_of_fold(
     splits_file: str | Path, fold: int | str, available_ids: Collection[str]
 ) -> list[str]:
-    """Ids under ``"unlabeled"`` of ``fold``, sorted.
+    """Return the ids under ``"unlabeled"`` of ``fold``, sorted.
 
     Args:
         splits_file: ``splits_final.json`` of the data set; it need not exist.
@@ -101,7 +101,7 @@ def unlabeled_of_fold(
 
 
 def hidden_by_other_folds(splits_file: str | Path, fold: int | str) -> list[str]:
-    """Ids that the file's folds list under ``"unlabeled"``, where ``fold`` is none of them.
+    """Return the ids that other folds list under ``"unlabeled"``, where ``fold`` is none of them.
 
     For ``"all"`` and for a number that the file lacks nnU-Net draws from all of ``imagesTr``, with
     labels. Sorted; empty for a fold of the file and for a file that cannot be read.

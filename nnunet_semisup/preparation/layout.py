@@ -21,17 +21,17 @@ FILE_SETS = ((".b2nd", "_seg.b2nd", ".pkl"), (".npz", ".pkl"))
 
 
 def unlabeled_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
-    """Folder of the preprocessed unlabeled cases of one configuration."""
+    """Return the folder of the preprocessed unlabeled cases of one configuration."""
     return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}"
 
 
 def stamp_file(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
-    """JSON file beside :func:`unlabeled_folder`: which plan and source files made the cases."""
+    """Return the file that says which plan and source files made an :func:`unlabeled_folder`."""
     return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}.json"
 
 
 def partial_folder(preprocessed_dataset_folder: str | Path, data_identifier: str) -> Path:
-    """Folder of cases in the making, on the same file system as :func:`unlabeled_folder`."""
+    """Return the folder of cases in the making, on the file system of :func:`unlabeled_folder`."""
     return Path(preprocessed_dataset_folder) / f"{data_identifier}{_SUFFIX}.partial"
 
 

@@ -12,8 +12,8 @@ from nnunet_semisup.errors import UserError
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Holds ``folder``'s lock, a file ``<folder>.lock`` beside it, which is removed at the end.
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder``'s lock, a file ``<folder>.lock`` beside it, which is removed at the end.
 
     The lock of a killed process is free. A file system without locks gives none.
 

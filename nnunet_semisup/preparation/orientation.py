@@ -17,6 +17,9 @@ import nibabel
 import numpy as np
 import SimpleITK
 
+from nnunet_semisup.headers.nifti import is_nifti
+from nnunet_semisup.preparation.image_files import HEADER_ENDINGS, itk_header
+
 REORIENTING_READERS = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 ADVICE = (
     "nnUNetv2_semisup_convert generic FOLDER -d ID --reorient brings all to one order; or let "
@@ -25,13 +28,12 @@ ADVICE = (
 )
 """What to do about a data set that is in ``nnUNet_raw`` already."""
 
-_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl")
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class PlacedScan:
-    """A case, the folder of its images in nnU-Net's layout, and :func:`axis_codes` of its scan."""
+    """Hold a case, the folder of its images in nnU-Net's layout, and its :func:`axis_codes`."""
 
     case: str
     folder: str
@@ -67,16 +69,13 @@ def file_axes(path: Path, by_nibabel: bool = False) -> str:
         by_nibabel: take nibabel's affine (the sform) of NIfTI files. Sheared ones, which ITK does
             not read, have it in any case.
     """
-    if not path.name.endswith(_ENDINGS):
+    if not path.name.endswith(HEADER_ENDINGS):
         return ""
-    if not (by_nibabel and path.name.endswith((".nii", ".nii.gz"))):
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
+    if not (by_nibabel and is_nifti(path)):
         try:
-            reader.ReadImageInformation()
-            return axis_codes(reader.GetDirection())
+            return axis_codes(itk_header(path).GetDirection())
         except RuntimeError:
-            if not path.name.endswith((".nii", ".nii.gz")):
+            if not is_nifti(path):
                 return ""
     try:
         image: Any = nibabel.load(path)
@@ -121,7 +120,7 @@ def turned_warning(scans: Sequence[PlacedScan], advice: str) -> str | None:
 
 
 def _names(scans: Sequence[PlacedScan]) -> str:
-    """The first few cases with their axes."""
+    """Return the first few cases with their axes."""
     shown = ", ".join(f"{scan.case} ({scan.axes})" for scan in scans[:_SHOWN])
     more = len(scans) - _SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

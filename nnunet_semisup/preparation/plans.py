@@ -26,7 +26,7 @@ _STAMP_ENDING = stamp_file("", "").name
 
 
 def load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
-    """Plans of a data set by name.
+    """Load the plans of a data set by name.
 
     Raises:
         UserError: there are no such plans; the message has the command that makes them.
@@ -40,7 +40,7 @@ def load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
 
 
 def plans_there(folder: Path) -> list[Path]:
-    """Files with plans in a data set's folder of ``nnUNet_preprocessed``, by name."""
+    """Return the files with plans in a data set's folder of ``nnUNet_preprocessed``, by name."""
     return sorted(
         path
         for path in folder.glob("*.json")
@@ -69,7 +69,7 @@ def _cascade_message(name: str, possible: Sequence[str]) -> str:
 def choose_configurations(
     plans_manager: PlansManager, configurations: Sequence[str], plans_identifier: str
 ) -> list[str]:
-    """Those of ``configurations`` that the plan has, each once; says which of them it has not.
+    """Return those of ``configurations`` that the plan has, each once; say which it has not.
 
     Raises:
         UserError: a cascade's second stage, or a name that is neither in the plan nor among
@@ -143,7 +143,7 @@ def single_outputs(folders: DatasetFolders, plans_identifier: str | None = None)
 
 
 def _no_plans(folders: DatasetFolders, path: Path) -> str:
-    """What to do where the plans at ``path`` are missing."""
+    """Say what to do where the plans at ``path`` are missing."""
     plans = [other.stem for other in plans_there(folders.preprocessed)]
     command = f"nnUNetv2_semisup_plan_and_preprocess -d {folders.name[7:10]}"
     if path.stem == DEFAULT_PLANS:

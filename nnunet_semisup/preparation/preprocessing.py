@@ -29,7 +29,7 @@ from nnunet_semisup.preparation.layout import (
     stamp_file,
     unlabeled_folder,
 )
-from nnunet_semisup.preparation.lock import alone_in
+from nnunet_semisup.preparation.lock import exclusive_lock
 from nnunet_semisup.preparation.plans import (
     DEFAULT_CONFIGURATIONS,
     DEFAULT_PLANS,
@@ -45,13 +45,6 @@ from nnunet_semisup.preparation.unlabeled_images import CheckedDataset, check_da
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-__all__ = [
-    "check_unlabeled",
-    "plans_hash",
-    "preprocess_checked",
-    "preprocess_unlabeled",
-]
-
 _PROPERTIES_SUFFIX = ".pkl"
 # nnU-Net unpacks .npz into these.
 _UNPACKED = (".npy", "_seg.npy")
@@ -63,8 +56,7 @@ def preprocess_unlabeled(
     plans_identifier: str = DEFAULT_PLANS,
     num_processes: Sequence[int] = (8, 4, 8),
     *,
-    verified: Sequence[UnlabeledCase] = (),
-    verify_only: bool = False,
+    checked: CheckedDataset | None = None,
     verbose: bool = False,
     show_progress: bool = True,
     allow_constant_channels: bool = False,
@@ -81,36 +73,35 @@ def preprocess_unlabeled(
         plans_identifier: name of the plans file.
         num_processes: spawned processes for each configuration, or one number for all; 0 works in
             this process.
-        verified: cases that ``check_dataset`` passed before;
-            unchanged files among them are not read again for checking.
-        verify_only: stop after the checks.
+        checked: of ``check_dataset`` for this data set, whose images then are not listed, read
+            and told of again, unless the plan has another reader.
         verbose: passed to the preprocessor.
         show_progress: whether to show progress bars.
         allow_constant_channels: accept cases in which a channel has one value in every voxel.
 
     Returns:
         The ids of the preprocessed cases by configuration; empty when only the ``"unlabeled"``
-        key of the splits is used, and after ``verify_only``.
+        key of the splits is used.
 
     Raises:
-        UserError: before anything is written; see :func:`check_unlabeled`.
+        UserError: before anything is written; see :func:`check_before_preprocessing`.
         RuntimeError: a case failed or a process died; finished cases are kept.
     """
-    checked = check_unlabeled(
+    work = check_before_preprocessing(
         dataset_name_or_id,
         configurations,
         plans_identifier,
         num_processes,
-        verified=verified,
+        checked=checked,
         show_progress=show_progress,
         allow_constant_channels=allow_constant_channels,
     )
-    return {} if verify_only else preprocess_checked(checked, verbose, show_progress)
+    return preprocess_checked(work, verbose, show_progress)
 
 
 @dataclass(frozen=True)
 class CheckedPreprocessing:
-    """What :func:`check_unlabeled` found fit to be preprocessed; ``processes`` by configuration."""
+    """Hold what :func:`check_before_preprocessing` found fit; ``processes`` is by configuration."""
 
     folders: DatasetFolders
     plans_manager: PlansManager
@@ -119,17 +110,17 @@ class CheckedPreprocessing:
     cases: Sequence[UnlabeledCase]
 
 
-def check_unlabeled(
+def check_before_preprocessing(
     dataset_name_or_id: str | int,
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     plans_identifier: str = DEFAULT_PLANS,
     num_processes: Sequence[int] = (8, 4, 8),
     *,
-    verified: Sequence[UnlabeledCase] = (),
+    checked: CheckedDataset | None = None,
     show_progress: bool = True,
     allow_constant_channels: bool = False,
 ) -> CheckedPreprocessing:
-    """Only the checks of :func:`preprocess_unlabeled`, with its arguments; writes nothing.
+    """Make the checks of :func:`preprocess_unlabeled`, with its arguments; write nothing.
 
     Raises:
         UserError: see ``unlabeled_images.check_dataset``; moreover, a plan or
@@ -141,16 +132,16 @@ def check_unlabeled(
     plans_manager = load_plans(folders, plans_identifier)
     chosen = choose_configurations(plans_manager, configurations, plans_identifier)
     stamps = {name: _own_stamp(folders, plans_manager, name) for name in chosen}
-    known = _checked_before(plans_manager, stamps, verified)
-    checked = check_dataset(
-        folders,
-        plans_manager,
-        known,
-        max(processes[name] for name in chosen),
-        show_progress,
-        allow_constant_channels,
-    )
-    warn(checked)
+    if checked is None or checked.reader != plans_manager.image_reader_writer_class.__name__:
+        checked = check_dataset(
+            folders,
+            plans_manager,
+            _checked_before(plans_manager, stamps),
+            max(processes[name] for name in chosen),
+            show_progress,
+            allow_constant_channels,
+        )
+        warn(checked)
     report(checked)
     if not checked.cases:
         _refuse_left_over(folders, plans_manager, stamps)
@@ -160,7 +151,7 @@ def check_unlabeled(
 def preprocess_checked(
     checked: CheckedPreprocessing, verbose: bool = False, show_progress: bool = True
 ) -> dict[str, list[str]]:
-    """What :func:`preprocess_unlabeled` does after the checks, with its result.
+    """Do what :func:`preprocess_unlabeled` does after the checks, with its result.
 
     Raises:
         UserError: another process preprocesses the same images.
@@ -175,7 +166,7 @@ def preprocess_checked(
         if _is_finished(job, cases):
             print(f"{name}: 0 cases to preprocess, {len(cases)} already done.")
             continue
-        with alone_in(job.folder):
+        with exclusive_lock(job.folder):
             _preprocess_configuration(job, cases, checked.processes[name], show_progress)
     return {name: [case.identifier for case in cases] for name in checked.configurations}
 
@@ -222,7 +213,7 @@ def _own_stamp(
 def _refuse_left_over(
     folders: DatasetFolders, plans_manager: PlansManager, stamps: Mapping[str, Stamp | None]
 ) -> None:
-    """Refuses preprocessed images where ``imagesUn`` is empty: a training would use them."""
+    """Refuse preprocessed images where ``imagesUn`` is empty: a training would use them."""
     for name, stamp in stamps.items():
         if stamp is not None and stamp.cases:
             identifier = plans_manager.get_configuration(name).data_identifier
@@ -235,21 +226,18 @@ def _refuse_left_over(
 
 
 def _checked_before(
-    plans_manager: PlansManager,
-    stamps: Mapping[str, Stamp | None],
-    verified: Sequence[UnlabeledCase],
+    plans_manager: PlansManager, stamps: Mapping[str, Stamp | None]
 ) -> dict[str, tuple[SourceFile, ...]]:
-    """Source files that passed the checks, in this run or in one under an equal plan."""
+    """Return the source files by case that passed the checks of a run under an equal plan."""
     known: dict[str, tuple[SourceFile, ...]] = {}
     for name, stamp in stamps.items():
         if stamp is not None and stamp.plans_hash == plans_hash(plans_manager, name):
             known.update(stamp.cases)
-    known.update({case.identifier: case.sources for case in verified})
     return known
 
 
 class _Job:
-    """One configuration of one data set: where its cases go and how one case is made.
+    """Make the cases of one configuration of one data set and move them to their place.
 
     An instance is sent to the worker processes.
     """
@@ -273,7 +261,7 @@ class _Job:
         self.stamp_path = stamp_file(preprocessed, identifier)
 
     def new_stamp(self, cases: Sequence[UnlabeledCase]) -> Stamp:
-        """Stamp of this plan for ``cases``, not yet complete."""
+        """Return the stamp of this plan for ``cases``, not yet complete."""
         return Stamp(
             plans_hash=plans_hash(self.plans_manager, self.configuration_name),
             plans_name=self.plans_manager.plans_name,
@@ -312,7 +300,7 @@ class _Job:
 
 
 def _is_finished(job: _Job, cases: Sequence[UnlabeledCase]) -> bool:
-    """Whether everything is as preprocessing would leave it."""
+    """Return whether everything is as preprocessing would leave it."""
     return (
         read_stamp(job.stamp_path) == replace(job.new_stamp(cases), complete=True)
         and all(is_whole(job.folder, case.identifier) for case in cases)
@@ -359,7 +347,7 @@ def _preprocess_configuration(
 
 
 def _others(folder: Path, done: Collection[str]) -> list[Path]:
-    """The files of all cases but ``done``."""
+    """Return the files of all cases but ``done``."""
     if not folder.is_dir():
         return []
     suffixes = {suffix for suffixes in (*FILE_SETS, _UNPACKED) for suffix in suffixes}

@@ -1,4 +1,4 @@
-"""What lies in a raw nnU-Net data set: folders, cases, and the training images as the reference."""
+"""Content of a raw nnU-Net data set: folders, cases, and the training images as the reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED = 10
 
 @dataclass
 class ImageFolder:
-    """Content of an image folder of a data set with ``file_ending``.
+    """Hold the content of an image folder of a data set with ``file_ending``.
 
     ``cases`` maps an id to its files by channel number, ``side_files`` an id to the JSON file with
     its spacing (3D tif only), ``faults`` says what is wrong with names, ``junk`` was ignored.
@@ -37,7 +37,7 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class DatasetFolders:
-    """Name of a data set and its folders in ``nnUNet_raw`` and ``nnUNet_preprocessed``."""
+    """Hold a data set's name and its folders in ``nnUNet_raw`` and ``nnUNet_preprocessed``."""
 
     name: str
     raw: Path
@@ -45,7 +45,7 @@ class DatasetFolders:
 
 
 def find_dataset(dataset_name_or_id: str | int) -> DatasetFolders:
-    """Folders of a data set, by id or name.
+    """Find the folders of a data set, by id or name.
 
     Raises:
         UserError: an environment variable of nnU-Net is not set, or there is no such raw data set.
@@ -65,7 +65,7 @@ def find_dataset(dataset_name_or_id: str | int) -> DatasetFolders:
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
-    """Content of ``dataset.json``.
+    """Read ``dataset.json``.
 
     Raises:
         UserError: absent, not JSON, or without ``file_ending`` or channel names.
@@ -83,7 +83,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
 
 
 def read_labels_json(path: Path) -> dict[str, Any]:
-    """Content of a ``dataset.json`` of which only the labels are needed, wherever it lies.
+    """Read a ``dataset.json`` of which only the labels are needed, wherever it lies.
 
     Raises:
         UserError: not readable as JSON, or without ``labels`` by name.
@@ -103,7 +103,7 @@ def read_labels_json(path: Path) -> dict[str, Any]:
 
 
 def unlabeled_ids(dataset_name: str) -> frozenset[str]:
-    """Ids of the cases in ``imagesUn`` of a raw data set; empty where it cannot be looked at.
+    """Return the ids of ``imagesUn`` of a raw data set; none where it cannot be looked at.
 
     Args:
         dataset_name: ``DatasetXXX_Name`` in ``nnUNet_raw``, which need not be set.
@@ -121,7 +121,7 @@ def unlabeled_ids(dataset_name: str) -> frozenset[str]:
 
 
 def num_channels(dataset_json: dict[str, Any]) -> int:
-    """Number of input channels that ``dataset.json`` declares."""
+    """Return the number of input channels that ``dataset.json`` declares."""
     return len(dataset_json.get("channel_names") or dataset_json["modality"])
 
 
@@ -161,7 +161,7 @@ def composed(name: str) -> str:
 
 
 def is_junk(path: Path) -> bool:
-    """Whether a file is a by-product of an operating system or hidden, not data."""
+    """Return whether a file is a by-product of an operating system or hidden, not data."""
     return path.name.startswith((".", "_")) or path.name.lower() in _JUNK_NAMES
 
 
@@ -178,7 +178,7 @@ def _name_fault(path: Path, file_ending: str) -> str:
 
 
 def training_images(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, list[Path]]:
-    """Channel files of every labeled case, by id.
+    """Return the channel files of every labeled case, by id.
 
     Raises:
         UserError: there is no labeled case.
@@ -200,12 +200,12 @@ def training_images(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str,
 
 
 def in_order(files: dict[int, Path]) -> list[Path]:
-    """Files by rising channel number."""
+    """Return the files by rising channel number."""
     return [files[channel] for channel in sorted(files)]
 
 
 def bullet_list(faults: Iterable[str]) -> str:
-    """Faults as indented lines of a message."""
+    """Return the faults as indented lines of a message."""
     return "\n".join(f"  - {fault}" for fault in faults)
 
 

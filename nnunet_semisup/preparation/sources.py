@@ -16,12 +16,12 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DamagedFileError(Exception):
-    """A file that cannot be read to its end; the message says why."""
+    """Report a file that cannot be read to its end; the message says why."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One source file: ``size`` in bytes, ``mtime_ns`` in nanoseconds, hash of its content."""
+    """Describe a source file: ``size`` in bytes, ``mtime_ns`` in nanoseconds, hash of content."""
 
     name: str
     size: int
@@ -29,7 +29,7 @@ class SourceFile:
     sha256: str
 
     def unchanged(self, path: Path) -> bool:
-        """Whether name, size and modification time of ``path`` are the recorded ones."""
+        """Return whether name, size and modification time of ``path`` are the recorded ones."""
         try:
             stat = path.stat()
         except OSError:
@@ -37,13 +37,13 @@ class SourceFile:
         return (path.name, stat.st_size, stat.st_mtime_ns) == (self.name, self.size, self.mtime_ns)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionary, the inverse of ``SourceFile(**values)``."""
+        """Return a plain dictionary, the inverse of ``SourceFile(**values)``."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class UnlabeledCase:
-    """One checked case of ``imagesUn``.
+    """Hold one checked case of ``imagesUn``.
 
     ``images`` are the channel files in order; ``sources`` describes them and, for formats that
     keep the spacing in a side file, that file.
@@ -54,7 +54,7 @@ class UnlabeledCase:
     sources: tuple[SourceFile, ...]
 
     def same_content(self, recorded: Sequence[SourceFile]) -> bool:
-        """Whether the recorded files had the same names and content."""
+        """Return whether the recorded files had the same names and content."""
         return [(s.name, s.sha256) for s in self.sources] == [(s.name, s.sha256) for s in recorded]
 
 
@@ -77,15 +77,20 @@ def read_source(path: Path) -> tuple[SourceFile, int]:
         if stat.st_size == 0:
             raise DamagedFileError("is empty (0 bytes)")
         digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+        add_content(digest, path)
         length = _gzip_length(path) if path.suffix == ".gz" else stat.st_size
     except EOFError as error:
         raise DamagedFileError("is truncated (the compressed data end too early)") from error
     except (OSError, zlib.error) as error:
         raise DamagedFileError(f"cannot be read to its end ({error})") from error
     return SourceFile(path.name, stat.st_size, stat.st_mtime_ns, digest.hexdigest()), length
+
+
+def add_content(digest: Any, path: Path) -> None:
+    """Add all bytes of a file to a hash of :mod:`hashlib`, block by block."""
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
 
 
 def _gzip_length(path: Path) -> int:

@@ -37,7 +37,7 @@ _NOT_PREPROCESSING = frozenset(
 
 @dataclass(frozen=True)
 class Stamp:
-    """Plan, completeness and cases of one folder.
+    """Hold plan, completeness and cases of one folder.
 
     ``complete`` is false from the start of preprocessing to its end. ``cases`` maps every id, also
     those not yet preprocessed, to its source files.
@@ -51,24 +51,24 @@ class Stamp:
 
 
 def plans_hash(plans_manager: PlansManager, configuration_name: str) -> str:
-    """SHA-256 of everything in the plan that influences preprocessing of a configuration.
+    """Return the SHA-256 of all in the plan that influences preprocessing of a configuration.
 
     That is the reader, the transposition, the intensity statistics of the labeled foreground, and
     the configuration without what only concerns network and training. The patch size is left out:
     it shapes the chunks on disk, not the voxels.
     """
-    configuration = plans_manager.get_configuration(configuration_name).configuration
+    settings = plans_manager.get_configuration(configuration_name).configuration
     relevant = {
         "image_reader_writer": plans_manager.plans["image_reader_writer"],
         "transpose_forward": list(plans_manager.transpose_forward),
         "intensities": plans_manager.foreground_intensity_properties_per_channel,
-        "configuration": {k: v for k, v in configuration.items() if k not in _NOT_PREPROCESSING},
+        "configuration": {k: v for k, v in settings.items() if k not in _NOT_PREPROCESSING},
     }
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Stamp at ``path``, ``None`` when there is none.
+    """Read the stamp at ``path``; ``None`` when there is none.
 
     Raises:
         UserError: the file is not a stamp that this version writes.

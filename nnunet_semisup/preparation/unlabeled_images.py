@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,14 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers.nifti import NIBABEL_READERS
 from nnunet_semisup.parallel import run_parallel
 from nnunet_semisup.preparation.folds import folds_with_unlabeled, unlabeled_of_fold
-from nnunet_semisup.preparation.inspection import Reference, inspect_case, read_header
+from nnunet_semisup.preparation.image_files import read_header
+from nnunet_semisup.preparation.labeled_headers import refuse_misread
 from nnunet_semisup.preparation.layout import (
     FINGERPRINT_FILE,
     IMAGES_UNLABELED,
     SPLITS_FILE,
     UNLABELED_KEY,
 )
-from nnunet_semisup.preparation.misread import refuse_misread
 from nnunet_semisup.preparation.orientation import (
     ADVICE,
     REORIENTING_READERS,
@@ -37,21 +38,25 @@ from nnunet_semisup.preparation.raw import (
     read_dataset_json,
     training_images,
 )
-from nnunet_semisup.preparation.rules import Accepted
+from nnunet_semisup.preparation.rules import Accepted, channel_faults, identifier_faults
 from nnunet_semisup.preparation.sources import SourceFile, UnlabeledCase
+from nnunet_semisup.preparation.unlabeled_case import Reference, inspect_unlabeled
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-_SEGMENTATION_SUFFIX = "_seg"
-
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """Outcome of :func:`check_dataset`: the cases of ``imagesUn`` (none when only the key of the
-    splits is used), the folds with that key, and what the user should be told; ``warnings`` at
-    once, before anything is written."""
+    """Hold the outcome of :func:`check_dataset`, to be passed on to whoever needs it.
 
+    ``reader`` is the name of nnU-Net's class that read the images, ``cases`` are those of
+    ``imagesUn`` (none when only the key of the splits is used), ``folds_with_key`` the folds with
+    that key. The user should be told ``notes``, and ``warnings`` before anything is written.
+    """
+
+    folders: DatasetFolders
+    reader: str
     cases: tuple[UnlabeledCase, ...]
     folds_with_key: tuple[int, ...]
     notes: tuple[str, ...]
@@ -90,7 +95,9 @@ def check_dataset(
     listed = list_images(folders.raw / IMAGES_UNLABELED, dataset_json["file_ending"])
     folds, notes = _folds_with_key(folders, training)
     notes += [f"ignored in {IMAGES_UNLABELED}: {name}" for name in listed.junk]
-    warnings = _turned_scans(folders, training, listed, reader_class.__name__)
+    test = list_images(folders.raw / "imagesTs", dataset_json["file_ending"])
+    warnings = _turned_scans(training, listed, test, reader_class.__name__)
+    outcome = partial(CheckedDataset, folders, reader_class.__name__)
     if not listed.cases and not listed.faults:
         if not folds:
             raise UserError(_nothing_unlabeled(folders, dataset_json, notes))
@@ -98,15 +105,16 @@ def check_dataset(
             f"{folders.name} has no images in {IMAGES_UNLABELED}; its unlabeled cases are those "
             f"under '{UNLABELED_KEY}' in {SPLITS_FILE} (folds {', '.join(map(str, folds))})."
         )
-        return CheckedDataset((), tuple(folds), tuple(notes), warnings)
+        return outcome((), tuple(folds), tuple(notes), warnings)
     accepted = Accepted(allow_constant_channels).or_as_converted(folders.raw)
     reference = replace(
         _training_reference(folders, dataset_json, training, reader_class), accepted=accepted
     )
+    ids = (training.keys(), test.cases.keys())
     cases, found = _check_images(
-        folders, listed, training, reference, known, num_processes, show_progress
+        folders, listed, ids, reference, known, num_processes, show_progress
     )
-    return CheckedDataset(tuple(cases), tuple(folds), tuple(notes), (*warnings, *found))
+    return outcome(tuple(cases), tuple(folds), tuple(notes), (*warnings, *found))
 
 
 def _nothing_unlabeled(
@@ -148,15 +156,11 @@ def _folds_with_key(
 
 
 def _turned_scans(
-    folders: DatasetFolders,
-    training: Mapping[str, list[Path]],
-    listed: ImageFolder,
-    reader: str,
+    training: Mapping[str, list[Path]], listed: ImageFolder, test: ImageFolder, reader: str
 ) -> tuple[str, ...]:
-    """A line about scans whose axes are in another order, unless the reader turns them."""
+    """Return a line about scans with axes in another order, unless the reader turns them."""
     if reader in REORIENTING_READERS:
         return ()
-    test = list_images(folders.raw / "imagesTs", listed.file_ending)
     firsts = {("imagesTr", case): files[0] for case, files in training.items()}
     for folder, images in ((IMAGES_UNLABELED, listed), ("imagesTs", test)):
         firsts |= {(folder, case): in_order(files)[0] for case, files in images.cases.items()}
@@ -219,7 +223,7 @@ def _training_spacings(
     reader_class: type[Any],
     factor: float,
 ) -> list[Sequence[float]]:
-    """Spacings in mm: those of the fingerprint, else of headers; ``factor`` is that of its numbers.
+    """Return spacings in mm: the fingerprint's (``factor`` is that of its numbers), else headers'.
 
     A fingerprint that other cases were counted for, or that is older than an image, does not count.
     """
@@ -242,17 +246,16 @@ def _training_spacings(
 def _check_images(
     folders: DatasetFolders,
     listed: ImageFolder,
-    training: Mapping[str, list[Path]],
+    labeled_and_test: tuple[Collection[str], Collection[str]],
     reference: Reference,
     known: Mapping[str, Sequence[SourceFile]] | None,
     num_processes: int,
     show_progress: bool,
 ) -> tuple[list[UnlabeledCase], list[str]]:
     """Return the cases, and what was accepted in those that were read."""
-    test_ids = list_images(folders.raw / "imagesTs", listed.file_ending).cases.keys()
     faults = list(listed.faults)
     for identifier, files in listed.cases.items():
-        faults += identifier_faults(identifier, training.keys(), test_ids)
+        faults += identifier_faults(identifier, *labeled_and_test)
         faults += channel_faults(identifier, files, reference.num_files, listed.file_ending)
     sources: dict[str, Sequence[SourceFile]] = {}
     to_read = {}
@@ -264,7 +267,7 @@ def _check_images(
         else:
             to_read[identifier] = (identifier, in_order(files), side_file, reference)
     inspections = run_parallel(
-        inspect_case, to_read, num_processes, f"Checking {IMAGES_UNLABELED}", show_progress
+        inspect_unlabeled, to_read, num_processes, f"Checking {IMAGES_UNLABELED}", show_progress
     )
     warnings: list[str] = []
     for identifier, inspection in inspections.items():
@@ -283,42 +286,6 @@ def _check_images(
         for identifier, files in listed.cases.items()
     ]
     return cases, warnings
-
-
-def identifier_faults(
-    identifier: str, training_ids: Collection[str], test_ids: Collection[str]
-) -> list[str]:
-    """What is wrong with the id of an unlabeled case."""
-    faults = [
-        f"case {identifier}: the id is also used in {folder}; ids must differ"
-        for folder, ids in (("imagesTr", training_ids), ("imagesTs", test_ids))
-        if identifier in ids
-    ]
-    if identifier.endswith(_SEGMENTATION_SUFFIX):
-        faults.append(
-            f"case {identifier}: an id must not end in '{_SEGMENTATION_SUFFIX}', nnU-Net would "
-            "take the preprocessed file for a segmentation; rename the case"
-        )
-    return faults
-
-
-def channel_faults(
-    identifier: str, files: Mapping[int, Path], num_files: int, file_ending: str
-) -> list[str]:
-    """Channels of a case that are missing, and those that should not be there."""
-    faults = [
-        f"case {identifier}: channel {channel} is missing "
-        f"(expected {identifier}_{channel:04d}{file_ending})"
-        for channel in range(num_files)
-        if channel not in files
-    ]
-    faults += [
-        f"case {identifier}: unexpected channel {channel} ({files[channel].name}); the training "
-        f"images have {num_files} file(s) a case, numbered from 0000"
-        for channel in sorted(files)
-        if channel >= num_files
-    ]
-    return faults
 
 
 def _unchanged(

@@ -13,21 +13,23 @@ from collections.abc import Iterator
 
 from nnunet_semisup.losses.consistency import squared_difference
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.training.loop import SemiSupervisedTrainer
+from nnunet_semisup.training.ranges import Weight
+from nnunet_semisup.training.teacher import TeacherTrainer
 
 
-class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):
-    """EMA teacher with mean squared consistency of the probabilities ([0], section 2)."""
+class nnUNetTrainerMeanTeacher(TeacherTrainer):
+    """Train towards an EMA teacher's probabilities by mean squared difference ([0], section 2)."""
 
-    unlabeled_weight: float = 0.1
+    unlabeled_weight: Weight = 0.1
     """Greatest weight of the consistency (the value of UA-MT's and SSL4MIS's Mean Teacher)."""
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
-        yield {"supervised": self.supervised_loss(self.network(labeled.image), labeled.target)}
+        yield self.labeled_terms(labeled)
 
         weight = self.current_unlabeled_weight
         if weight > 0:
             target = self.teacher_logits(unlabeled.image)
-            student = self.full_resolution(self.network(unlabeled.strong_view()))
+            seen = self.student_pass(unlabeled.strong_view(), "unlabeled", unlabeled.valid)
+            student = self.full_resolution(seen.logits)
             distance = squared_difference(student, target, self.regions, unlabeled.valid)
-            yield {"consistency": weight * distance}
+            yield {"consistency": weight * distance, **seen.terms}

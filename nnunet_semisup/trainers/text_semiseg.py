@@ -23,82 +23,78 @@ from typing import Any, ClassVar
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
-from nnunet_semisup.losses.consistency import (
-    PseudoLabel,
-    pseudo_label,
-    weighted_cross_entropy,
-    weighted_soft_dice,
-)
-from nnunet_semisup.mixing.cognitive import exchange_foreground, foreground, labels_of_target
+from nnunet_semisup.losses.consistency import weighted_cross_entropy, weighted_soft_dice
+from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target, pseudo_label, repeated
+from nnunet_semisup.mixing.exchange import exchange_foreground
+from nnunet_semisup.mixing.masks import foreground
+from nnunet_semisup.networks.decoders import decoder_like
+from nnunet_semisup.networks.members import Members
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.training.deferred import HostBool
-from nnunet_semisup.training.hyperparameters import require_range
+from nnunet_semisup.training.deferred import DeferredBool
+from nnunet_semisup.training.ranges import Fraction, Weight
 from nnunet_semisup.training.text_guidance import TextGuidance
 
 
 class nnUNetTrainerTextSemiSeg(TextGuidance):
-    """Two decoders supervise each other, guided by text and by mixed images ([0], eq. 9)."""
+    """Train two decoders with each other's labels, guided by text and mixed images ([0], eq. 9)."""
 
-    use_teacher: ClassVar[bool] = False
-    two_decoders: ClassVar[bool] = True
+    labeled_weak: ClassVar[bool] = True
 
-    unlabeled_weight: float = 0.1
+    unlabeled_weight: Weight = 0.1
     """Greatest weight of the cross supervision, lambda in [0], section 2.4; 0: labels alone."""
-    rampup_length: float = 1.0
+    rampup_length: Fraction = 1.0
     """lambda rises over the whole training ([0], section 2.4)."""
-    mix_weight: float = 1.0
+    mix_weight: Weight = 1.0
     """Weight of the two mixed images' losses ([0], eq. 8 and 9); 0 leaves that pass out."""
-    mix_start: float = 0.2
+    mix_start: Fraction = 0.2
     """Fraction of training before the mixed pass begins (released code: 6,000 of 30,000 steps)."""
 
-    @classmethod
-    def check_hyperparameters(cls, values: dict[str, Any]) -> None:
-        super().check_hyperparameters(values)
-        require_range(values, "mix_weight", 0.0, float("inf"))
-        require_range(values, "mix_start", 0.0, 1.0)
+    def build_training_network(self, predictor: Any) -> nn.Module:
+        """Add a second decoder, which differs in its up-sampling, and the texts."""
+        second = decoder_like(predictor.decoder, "linear")
+        return self.with_text(Members(predictor, [second], shared_encoder=True))
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
-        text = self.step_text()
-        logits, visual = self.network(labeled.image, text, (0, 1))
-        supervised = torch.stack([self.supervised_loss(one, labeled.target) for one in logits])
+        seen = self.student_pass(labeled.image, "labeled")
+        supervised = torch.stack(
+            [self.supervised_loss(one.logits, labeled.target) for one in seen.parts]
+        )
         second_better = self.second_is_better(supervised.detach())
         yield {
             "supervised_1": supervised[0],
             "supervised_2": supervised[1],
             "_second_better": second_better.float(),
-            **self.alignment_terms("labeled", logits, visual, text),
+            **seen.terms,
         }
-        del logits, visual  # Memory for the next pass.
+        del seen  # Memory for the next pass.
         if self.unlabeled_weight == 0:
             return
 
-        mixing = self.mix_weight > 0 and self.progress >= self.mix_start
-        decided = HostBool(second_better) if mixing else None
-        logits, visual = self.network(unlabeled.image, text, (0, 1))
-        outputs = [self.full_resolution(one) for one in logits]
+        mixing = self.mix_weight > 0 and self.passed(self.mix_start)
+        decided = DeferredBool(second_better) if mixing else None
+        seen = self.student_pass(unlabeled.image, "unlabeled", unlabeled.valid)
+        outputs = [self.full_resolution(one.logits) for one in seen.parts]
         pseudo = [pseudo_label(one, self.regions, None, unlabeled.valid) for one in outputs]
         weight = self.current_unlabeled_weight
         yield {
             "consistency_1": weight * self.segmentation_loss(outputs[0], pseudo[1]),
             "consistency_2": weight * self.segmentation_loss(outputs[1], pseudo[0]),
-            **self.alignment_terms("unlabeled", logits, visual, text, unlabeled.valid),
+            **seen.terms,
         }
-        del logits, visual, outputs
+        del seen, outputs
         if decided is None:
             return
 
         better = int(decided.read())
         image, label, valid = self.mixed(labeled, unlabeled, pseudo[better])
-        logits, visual = self.network(image, text, (1 - better,))
-        yield {
-            "mixed": self.mix_weight * self.mixed_loss(self.full_resolution(logits[0]), label),
-            **self.alignment_terms("mixed", logits, visual, text, valid),
-        }
+        seen = self.student_pass(image, "mixed", valid, which=(1 - better,))
+        loss = self.mixed_loss(self.full_resolution(seen.logits), label)
+        yield {"mixed": self.mix_weight * loss, **seen.terms}
 
     def second_is_better(self, losses: Tensor) -> Tensor:
-        """Whether the second decoder has the lower labeled loss, over all processes; 0-d bool.
+        """Tell whether the second decoder has the lower labeled loss, over all processes; 0-d bool.
 
         Args:
             losses: ``(2,)`` of the two decoders, without gradient; a tie goes to the first.
@@ -111,24 +107,24 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     def mixed(
         self, labeled: Labeled, unlabeled: Unlabeled, pseudo: PseudoLabel
     ) -> tuple[Tensor, PseudoLabel, Tensor]:
-        """Labeled and unlabeled patches with exchanged foregrounds ([0], eq. 5 and 6).
+        """Exchange the foregrounds of labeled and unlabeled patches ([0], eq. 5 and 6).
 
         Returns:
             The ``(2 B, C, *spatial)`` images, those with labeled foreground first, their labels,
             and ``(2 B, 1, *spatial)`` bool, false in padding of the unlabeled patches.
         """
-        pairs = min(labeled.image.shape[0], unlabeled.image.shape[0])
+        assert labeled.weak is not None
+        number = max(len(labeled.weak), len(unlabeled.image))
         label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
-        own = PseudoLabel(*(part[:pairs] for part in label))
-        theirs = PseudoLabel(*(part[:pairs] for part in pseudo))
+        own, theirs = label.repeated(number), pseudo.repeated(number)
         image, mixed = exchange_foreground(
-            labeled.image[:pairs], own, unlabeled.image[:pairs], theirs
+            repeated(labeled.weak, number), own, repeated(unlabeled.image, number), theirs
         )
-        kept = foreground(own) | unlabeled.valid[:pairs]
+        kept = foreground(own) | repeated(unlabeled.valid, number)
         return image, mixed, torch.cat([kept, torch.ones_like(kept)])
 
     def mixed_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
-        """The losses of the two kinds of mixed images, added ([0], eq. 8).
+        """Return the losses of the two kinds of mixed images, added ([0], eq. 8).
 
         Args:
             logits: ``(2 B, C, *spatial)``, images with labeled foreground first.
@@ -143,12 +139,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
         ).sum()
 
     def segmentation_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
-        """Cross entropy plus soft Dice at full resolution, on the voxels with weight."""
+        """Return cross entropy plus soft Dice at full resolution, on the voxels with weight."""
         return weighted_cross_entropy(logits, label, self.regions) + weighted_soft_dice(
             logits, label, self.regions
         )
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Sets it on both decoders."""
-        super().set_deep_supervision_enabled(enabled)
-        self.training_network.second_decoder.deep_supervision = enabled

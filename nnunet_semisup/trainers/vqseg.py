@@ -18,147 +18,95 @@ confidence threshold, CutMix and soft Dice on pseudo-labels; the teacher predict
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.foundation import dinov2
-from nnunet_semisup.losses.alignment import patchwise_infonce
-from nnunet_semisup.losses.quantization import usage_entropy
+from nnunet_semisup.losses.alignment import slicewise_infonce
+from nnunet_semisup.losses.consistency import PseudoLabel
+from nnunet_semisup.losses.quantization import reconstruction_difference, usage_entropy
 from nnunet_semisup.losses.schedules import linear_rampup
-from nnunet_semisup.networks.codebook_fit import moments
-from nnunet_semisup.networks.qpm import MODES
-from nnunet_semisup.networks.vq_unet import (
-    ReconstructionDecoder,
-    VQTrainingNetwork,
-    VQUNet,
-    codebook_size,
-    planned_stages,
-    stage_tokens,
-)
+from nnunet_semisup.networks.planned import PlannedNetwork
+from nnunet_semisup.networks.vq_unet import VQParts, VQTrainingNetwork, quantized_unet
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
-from nnunet_semisup.trainers.vqseg_diagnostics import CodebookDiagnostics
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.training.data_streams import is_trained
-from nnunet_semisup.training.hyperparameters import require_one_of, require_range
-
-FOUNDATION_MODELS = ("none", "dinov2", "random")
-VIEWS = ("strong", "weak")
+from nnunet_semisup.training.codebooks import CodebookDiagnostics, Epoch
+from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.passes import Pass
+from nnunet_semisup.training.quantizer_warmup import QuantizerWarmup
+from nnunet_semisup.training.ranges import AtLeast, Count, Fraction, Weight
 
 
 class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
-    """Pseudo-label consistency under quantized perturbation, with reconstruction ([0], 3.5)."""
+    """Train with pseudo-labels under quantized perturbation and reconstruction ([0], 3.5)."""
 
-    qpm_epsilon: float = 0.7
+    qpm_epsilon: Fraction = 0.7
     """Share of tokens whose code is swapped ([0], table 3); 0 keeps the quantizer without QPM."""
-    qpm_mode: str = "calibrated"
+    qpm_mode: Literal["calibrated", "paper", "official", "uniform"] = "calibrated"
     """``calibrated``, ``paper``, ``official`` or ``uniform`` (a control)."""
-    qpm_perplexity: float = 32.0
+    qpm_perplexity: Annotated[float, AtLeast(1)] = 32.0
     """Effective number of codes that a code may turn into, in mode ``calibrated``."""
-    qpm_view: str = "strong"
+    qpm_view: Literal["strong", "weak"] = "strong"
     """``strong``: swaps on the strong view; ``weak``: on the weak one in its own pass ([0])."""
-    qpm_rampup: float = 0.2
+    qpm_rampup: Fraction = 0.2
     """Fraction of training over which epsilon rises linearly."""
-    calibrate_every: int = 50
+    calibrate_every: Count = 50
     """Steps between two calibrations of the temperature, and between two fits of the codes."""
-    quantizer_warmup: float = 0.05
+    quantizer_warmup: Fraction = 0.05
     """Fraction of training over which quantized features replace continuous ones."""
     codebook_fit: bool = True
     """Fit the codes to the tokens in closed form during that warm-up."""
-    reconstruction_weight: float = 1.0
+    reconstruction_weight: Weight = 1.0
     """Weight of the L1 reconstruction ([0], section 3.3)."""
-    commitment_weight: float = 0.1
+    commitment_weight: Weight = 0.1
     """Weight of codebook and commitment loss (released code)."""
-    usage_weight: float = 0.1
+    usage_weight: Weight = 0.1
     """Weight of the usage entropy (released code)."""
-    usage_tokens: int = 1024
+    usage_tokens: Count = 1024
     """Tokens a pass on which the usage entropy is computed."""
-    foundation_model: str = "none"
+    foundation_model: Literal["none", "dinov2", "random"] = "none"
     """Alignment reference: ``none``, ``dinov2`` ([0]), ``random`` (tests only)."""
-    alignment_weight: float = 5.0
+    alignment_weight: Weight = 5.0
     """Weight of the alignment ([0], table 3)."""
-    alignment_temperature: float = 0.07
+    alignment_temperature: Annotated[float, AtLeast(1e-3)] = 0.07
     """Temperature of the alignment; not stated in [0]."""
 
-    @classmethod
-    def check_hyperparameters(cls, values: dict[str, Any]) -> None:
-        super().check_hyperparameters(values)
-        require_one_of(values, "qpm_mode", MODES)
-        require_one_of(values, "qpm_view", VIEWS)
-        require_one_of(values, "foundation_model", FOUNDATION_MODELS)
-        for name in ("qpm_epsilon", "qpm_rampup", "quantizer_warmup"):
-            require_range(values, name, 0.0, 1.0)
-        for name in ("reconstruction_weight", "commitment_weight", "usage_weight"):
-            require_range(values, name, 0.0, float("inf"))
-        require_range(values, "alignment_weight", 0.0, float("inf"))
-        for name in ("qpm_perplexity", "calibrate_every", "usage_tokens"):
-            require_range(values, name, 1.0, float("inf"))
-        require_range(values, "alignment_temperature", 1e-3, float("inf"))
-
-    @classmethod
-    def check_inputs(
-        cls,
-        values: dict[str, Any],
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int | str,
-        dataset_json: dict[str, Any],
-    ) -> None:
-        """As the base; also refuses a foundation model whose weights cannot be had.
-
-        Where the fold is already trained, that is left to the start of a training: ``--val`` needs
-        none.
-        """
-        super().check_inputs(values, plans, configuration, fold, dataset_json)
-        if values["foundation_model"] == "dinov2" and not is_trained(
-            cls.__name__, plans, configuration, fold
-        ):
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse a foundation model whose weights cannot be had, too."""
+        super().check_inputs(inputs)
+        if inputs.settings.values["foundation_model"] == "dinov2" and not inputs.trained:
             dinov2.weights_location()
 
-    @staticmethod
-    def build_network_architecture(
-        plans_manager: Any,
-        configuration_manager: Any,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """The plan's network with quantized deep stages; all that prediction needs."""
-        base = nnUNetTrainerPseudoLabel.build_network_architecture(
-            plans_manager,
-            configuration_manager,
-            num_input_channels,
-            num_output_channels,
-            enable_deep_supervision,
-        )
-        strides = configuration_manager.pool_op_kernel_sizes
-        tokens = stage_tokens(configuration_manager.patch_size, strides)
-        stages = planned_stages(configuration_manager.configuration, strides)
-        return VQUNet(base, stages, [codebook_size(tokens[s]) for s in stages])
+    @classmethod
+    def extend_network(cls, network: Any, plan: PlannedNetwork) -> nn.Module:
+        """Quantize the deep stages of the plan's network."""
+        return quantized_unet(super().extend_network(network, plan), plan.configuration_manager)
 
     def build_training_network(self, predictor: Any) -> nn.Module:
-        """Adds the image decoder and, with a foundation model, the adapter."""
-        encoder, stages = predictor.encoder, predictor.stages
-        decoder = adapter = None
-        if self.reconstruction_weight > 0:
-            decoder = ReconstructionDecoder(encoder, stages, self.num_input_channels)
-        if self.foundation_model != "none":
-            adapter = encoder.conv_op(encoder.output_channels[stages[0]], dinov2.WIDTH, 1)
-        return VQTrainingNetwork(predictor, decoder, adapter)
+        """Add the image decoder and, with a foundation model, the adapter to its features."""
+        channels = self.num_input_channels if self.reconstruction_weight > 0 else None
+        width = None if self.foundation_model == "none" else dinov2.WIDTH
+        return VQTrainingNetwork(predictor, channels, width)
 
     def initialize(self) -> None:
-        """As the base; also prepares the diagnostics."""
+        """Build, and prepare the quantizers' course and diagnostics."""
         super().initialize()
         self.foundation: dinov2.FrozenDINOv2 | None = None
-        self.quantizer_mix = 0.0
-        self.diagnostics = CodebookDiagnostics(self.student.quantizers, self.device)
+        self.warmup = QuantizerWarmup(
+            self.quantizer_warmup,
+            self.calibrate_every,
+            self.codebook_fit,
+            self.qpm_perplexity if self.qpm_mode == "calibrated" else None,
+        )
+        self.codebooks = CodebookDiagnostics(self.student.quantizers, self.device)
 
     @exit_code_two_in_commands()
     def on_train_start(self) -> None:
-        """As the base; loads the foundation model first."""
+        """Load the foundation model, then begin."""
         if not self.was_initialized:
             self.initialize()
         if self.foundation_model != "none":
@@ -167,110 +115,86 @@ class nnUNetTrainerVQSeg(nnUNetTrainerPseudoLabel):
         super().on_train_start()
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
-        self.update_quantizers(unlabeled.image)
-        logits, terms = self.pass_through(labeled.image, None, "labeled")
-        yield {"supervised": self.supervised_loss(logits, labeled.target), **terms}
-        del logits, terms
+        self.warmup.update(self.student, unlabeled.image, self.step_number, self.progress)
+        yield self.labeled_terms(labeled)
 
         weight = self.current_unlabeled_weight
         if weight == 0:
             return
         epsilon = self.qpm_epsilon * linear_rampup(self.progress, self.qpm_rampup)
         weak_label = self.teacher_label(unlabeled)
-        image, label = self.strong_pair(unlabeled, weak_label)
-        strong = epsilon if self.qpm_view == "strong" else 0.0
-        if self.qpm_view == "weak":
-            weight = 0.5 * weight
-        logits, terms = self.pass_through(image, strong, "unlabeled")
-        loss = self.pseudo_label_loss(self.full_resolution(logits), label)
-        yield {
-            "consistency": weight * loss,
-            "_confident": label.weight.mean(),
-            **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
-        }
-        if self.qpm_view == "weak":
-            logits, terms = self.pass_through(unlabeled.image, epsilon, "weak")
-            loss = self.pseudo_label_loss(self.full_resolution(logits), weak_label)
-            yield {
-                "consistency_weak": weight * loss,
-                **{name: term if name[0] == "_" else weight * term for name, term in terms.items()},
-            }
+        image, label, _ = self.strong_pair(unlabeled, weak_label)
+        confident = {"_confident": label.weight.mean()}
+        if self.qpm_view == "strong":
+            yield self._unlabeled_terms("unlabeled", image, label, weight, epsilon) | confident
+            return
+        weight = 0.5 * weight
+        yield self._unlabeled_terms("unlabeled", image, label, weight, 0.0) | confident
+        yield self._unlabeled_terms("weak", unlabeled.image, weak_label, weight, epsilon)
 
-    def update_quantizers(self, image: Tensor) -> None:
-        """Sets the warm-up's mix and, every so often, fits the codes and sets the temperature.
+    def _unlabeled_terms(
+        self, name: str, image: Tensor, label: PseudoLabel, weight: float, epsilon: float
+    ) -> Terms:
+        """Return the weighted terms of one pass that swaps a share ``epsilon`` of the codes."""
+        seen = self.student_pass(image, name, epsilon=epsilon)
+        loss = self.pseudo_label_loss(self.full_resolution(seen.logits), label)
+        of_pass = {n: t if n[0] == "_" else weight * t for n, t in seen.terms.items()}
+        own = "consistency" if name == "unlabeled" else f"consistency_{name}"
+        return {own: weight * loss, **of_pass}
 
-        Neither is undone where a continued run has more epochs, of which it has done a smaller
-        fraction. A fit needs eigenvalues, for which the host waits; no other step does.
-        """
-        step = self.current_epoch * self.num_iterations_per_epoch + self.iteration
-        before = self.quantizer_mix
-        self.quantizer_mix = max(before, linear_rampup(self.progress, self.quantizer_warmup))
-        due = step % self.calibrate_every == 0
-        warming_up = before < 1 and self.progress <= self.quantizer_warmup
-        if due and self.codebook_fit and warming_up:
-            with torch.no_grad():
-                stages = self.student.tokens(image)
-            # torch before 2.10 would keep the weights' casts of this pass, which have no gradient.
-            torch.clear_autocast_cache()
-            for quantizer, tokens in zip(self.student.quantizers, stages, strict=True):
-                quantizer.fit(*moments(tokens))
-        for quantizer in self.student.quantizers:
-            quantizer.mix.fill_(self.quantizer_mix)
-            if due and self.qpm_mode == "calibrated":
-                quantizer.calibrate(self.qpm_perplexity)
-
-    def pass_through(
-        self, image: Tensor, epsilon: float | None, name: str
-    ) -> tuple[Any, dict[str, Tensor]]:
-        """One student pass: logits, and the terms that every pass has, named after ``name``."""
+    def student_pass(
+        self, image: Tensor, name: str, valid: Tensor | None = None, **how: Any
+    ) -> Pass:
+        """Run it with the terms of codebook, reconstruction and alignment."""
+        epsilon = how.pop("epsilon", 0.0)
         share = None if not epsilon else torch.full((), epsilon, device=self.device)
-        output, reconstruction, adapted = self.network(
-            image, epsilon=share, mode=self.qpm_mode, details=True
-        )
-        quantized = output.quantized
-        terms: dict[str, Tensor] = {}
-        commitment = torch.stack([q.commitment for q in quantized]).mean()
+        how = {**how, "epsilon": share, "mode": self.qpm_mode}
+        seen = super().student_pass(image, name, valid, **how)
+        parts: VQParts = seen.parts
+        terms = dict(seen.terms)
+        commitment = torch.stack([q.commitment for q in parts.quantized]).mean()
         terms[f"commitment_{name}"] = self.commitment_weight * commitment
-        usage = [self.usage(i, q.tokens) for i, q in enumerate(quantized)]
+        usage = [
+            usage_entropy(part.tokens, quantizer.codebook, at_most=self.usage_tokens)
+            for part, quantizer in zip(parts.quantized, self.student.quantizers, strict=True)
+        ]
         terms[f"usage_{name}"] = self.usage_weight * torch.stack(usage).mean()
-        if reconstruction is not None:
-            target = F.adaptive_avg_pool3d if image.ndim == 5 else F.adaptive_avg_pool2d
-            wanted = target(image.clamp(-5, 5), reconstruction.shape[2:])
-            difference = F.l1_loss(reconstruction.float(), wanted.float())
+        if parts.image is not None:
+            difference = reconstruction_difference(parts.image, image)
             terms[f"reconstruction_{name}"] = self.reconstruction_weight * difference
-        if adapted is not None:
-            terms[f"alignment_{name}"] = self.alignment_weight * self.alignment(adapted, image)
-        self.diagnostics.count(quantized)
+        if parts.adapted is not None:
+            assert self.foundation is not None
+            reference = self.foundation.of_grid(image, tuple(parts.adapted.shape[2:]))
+            alignment = slicewise_infonce(parts.adapted, reference, self.alignment_temperature)
+            terms[f"alignment_{name}"] = self.alignment_weight * alignment
+        self.codebooks.count(parts.quantized)
         if share is not None:
-            moved = torch.stack([(q.perturbed != q.indices).float().mean() for q in quantized])
-            terms["_perturbed"] = moved.mean()
-        return output.logits, terms
-
-    def usage(self, index: int, tokens: Tensor) -> Tensor:
-        """Usage entropy of a random part of the tokens at one quantized stage."""
-        chosen = torch.randperm(tokens.shape[0], device=tokens.device)[: self.usage_tokens]
-        return usage_entropy(tokens[chosen], self.student.quantizers[index].codebook)
-
-    def alignment(self, adapted: Tensor, image: Tensor) -> Tensor:
-        """InfoNCE between the adapted map and the foundation model's, slice by slice."""
-        assert self.foundation is not None
-        grid = tuple(adapted.shape[2:])
-        reference = self.foundation(dinov2.slices_for_grid(image, grid), grid[-2:])
-        maps = adapted if adapted.ndim == 4 else adapted.transpose(1, 2).flatten(0, 1)
-        features = maps.flatten(2).transpose(1, 2)
-        return patchwise_infonce(features, reference, self.alignment_temperature)
+            moved = [(q.perturbed != q.indices).float().mean() for q in parts.quantized]
+            terms["_perturbed"] = torch.stack(moved).mean()
+        return seen._replace(terms=terms)
 
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
-        """Codebook use, the output's sensitivity to swaps, and the pictures."""
-        return self.diagnostics.finish_epoch(self, unlabeled)
+        """Return codebook use and the output's sensitivity to swaps, and draw the pictures."""
+        epoch = Epoch(
+            self.current_epoch,
+            self.num_epochs - 1,
+            self.training_network,
+            self.regions,
+            self.qpm_epsilon,
+            self.qpm_mode,
+            Path(self.output_folder) if self.local_rank == 0 else None,
+            self.warmup.mix >= 1,
+            self.print_to_log_file,
+        )
+        return self.codebooks.finish_epoch(epoch, unlabeled)
 
     def extra_state(self) -> dict[str, Any]:
-        own = {"diagnostics": self.diagnostics.state_dict(), "quantizer_mix": self.quantizer_mix}
+        own = {"diagnostics": self.codebooks.state_dict(), "quantizer_mix": self.warmup.mix}
         return {**super().extra_state(), **own}
 
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        super().load_extra_state(state)
-        self.quantizer_mix = state.get("quantizer_mix", 0.0)
-        self.diagnostics.load_state_dict(state["diagnostics"])
+    def load_extra_state(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+        super().load_extra_state(state, checkpoint)
+        self.warmup.mix = state["quantizer_mix"]
+        self.codebooks.load_state_dict(state["diagnostics"])
         if self.local_rank != 0:
-            self.diagnostics.reset()  # A checkpoint has the counts of the first rank only.
+            self.codebooks.reset()  # A checkpoint has the first rank's counts only.

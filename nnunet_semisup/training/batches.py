@@ -1,36 +1,44 @@
-"""What a step works on, and what it gives."""
+"""Batches passed to a method, and the loss terms that it returns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_semisup.data.views import strong_view
+from nnunet_semisup.data.labeled_views import WEAK, maps_of
+from nnunet_semisup.data.views import noisy_view, strong_view
 
 Terms = dict[str, Tensor]
 
 
 class Labeled(NamedTuple):
-    """Labeled patches under nnU-Net's augmentation.
+    """Hold labeled patches under nnU-Net's augmentation.
 
     Attributes:
         image: ``(B, C, *spatial)`` float.
         target: nnU-Net's target, a list of tensors under deep supervision.
+        weak: ``(B, C, *spatial)``, the same patches with their intensities as they are, where the
+            trainer sets ``labeled_weak``.
+        maps: of the trainer's ``labeled_maps``, each ``(B, channels, *spatial)``.
     """
 
     image: Tensor
     target: Any
+    weak: Tensor | None = None
+    maps: Mapping[str, Tensor] = {}
 
 
 class Unlabeled(NamedTuple):
-    """Unlabeled patches under the spatial part of nnU-Net's augmentation (the weak view).
+    """Hold unlabeled patches under the spatial part of nnU-Net's augmentation (the weak view).
 
     Attributes:
         image: ``(B, C, *spatial)`` float.
-        valid: ``(B, 1, *spatial)`` bool, false in padding.
+        valid: ``(B, 1, *spatial)`` bool, false in padding (:mod:`nnunet_semisup.data.valid`).
         masked: ``(B, C, *spatial)`` bool, where nnU-Net sets a channel to 0 after its
             augmentation (outside of the brain, say); ``None`` where it does so nowhere.
     """
@@ -40,13 +48,42 @@ class Unlabeled(NamedTuple):
     masked: Tensor | None = None
 
     def strong_view(self, probability: float = 0.8) -> Tensor:
-        """``(B, C, *spatial)``, :func:`~nnunet_semisup.data.views.strong_view` of the image."""
+        """Return :func:`~nnunet_semisup.data.views.strong_view` of the image, of its shape."""
         strong = strong_view(self.image, probability)
         return strong if self.masked is None else strong.masked_fill(self.masked, 0.0)
 
+    def noisy_view(self) -> Tensor:
+        """Return :func:`~nnunet_semisup.data.views.noisy_view` of the image, of its shape."""
+        noisy = noisy_view(self.image)
+        return noisy if self.masked is None else noisy.masked_fill(self.masked, 0.0)
+
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and torch.compile."""
+    """Return the module inside DistributedDataParallel and torch.compile."""
     if isinstance(network, DistributedDataParallel):
         network = network.module
     return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+
+def to_device(
+    batch: dict[str, Any], device: torch.device, masked_channels: Tensor | None
+) -> tuple[Labeled, Unlabeled]:
+    """Return a batch of the loader as both parts of a step, on the device.
+
+    Args:
+        batch: of :class:`~nnunet_semisup.data.two_stream.NumberedLoader`.
+        device: of the training.
+        masked_channels: ``(1, C, 1, ...)`` bool, channels that nnU-Net sets to 0 in padding.
+    """
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(v) for v in value]
+        return value.to(device, non_blocking=True)
+
+    weak = move(batch[WEAK]) if WEAK in batch else None
+    maps = {name: move(value) for name, value in maps_of(batch).items()}
+    labeled = Labeled(move(batch["data"]), move(batch["target"]), weak, maps)
+    valid = move(batch["unlabeled_valid"])
+    masked = None if masked_channels is None else ~valid & masked_channels
+    return labeled, Unlabeled(move(batch["unlabeled"]), valid, masked)

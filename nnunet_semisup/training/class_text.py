@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -22,17 +22,30 @@ from nnunet_semisup.networks.prompts import (
 )
 from nnunet_semisup.networks.text_unet import TEXT_DIM
 
-if TYPE_CHECKING:
-    from nnunet_semisup.training.text_guidance import TextGuidance
-
-MODELS = (*text_tower.MODELS, "features", "random", "none")
-PROMPTS = ("learned", "template")
 SAME_FEATURES = 1e-4
 """Greatest difference in a component of unit vectors that two machines may compute."""
 
 
+class Wanted(NamedTuple):
+    """Hold what a training asks for.
+
+    Attributes:
+        model: ``clip``, ``biomedclip``, ``features``, ``random`` or ``none``.
+        prompt: ``learned`` or ``template``.
+        template: with ``{}`` where the class goes.
+        length: number of learned tokens.
+        per_class: whether every class learns its own.
+    """
+
+    model: str
+    prompt: str
+    template: str
+    length: int
+    per_class: bool
+
+
 class ClassText:
-    """Texts, their features, and the learner of their prompts.
+    """Hold texts, their features, and the learner of their prompts.
 
     Args:
         encoder: name of what made the features; of a file, the model that it names.
@@ -59,47 +72,38 @@ class ClassText:
         self._leaf: Tensor | None = None
 
     def to(self, device: torch.device) -> None:
-        """Moves features, prompts and text model."""
+        """Move features, prompts and text model."""
         self.features = self.features.to(device)
         for module in (self.prompts, self._tower):
             if module is not None:
                 module.to(device)
 
-    @torch.no_grad()
     def broadcast(self) -> None:
-        """Gives all processes the first one's values."""
-        tensors = [self.features]
-        if self.prompts is not None:
-            tensors.append(self.prompts.context)
-        for tensor in tensors:
-            torch.distributed.broadcast(tensor, 0)
+        """Give all processes the first one's features."""
+        torch.distributed.broadcast(self.features, 0)
 
     @torch.no_grad()
     def current(self) -> Tensor:
-        """``(K, D)`` unit vectors as they are now."""
+        """Return ``(K, D)`` unit vectors as they are now."""
         return self.features if self.prompts is None else self.prompts()
 
     def leaf(self) -> Tensor:
-        """``(K, D)`` unit vectors for the passes of one step; a leaf if they are learned."""
+        """Return ``(K, D)`` unit vectors for the passes of one step; a leaf if they are learned."""
         if self.prompts is None:
             return self.features
         self._graph = self.prompts()
         self._leaf = self._graph.detach().requires_grad_()
         return self._leaf
 
-    def backward(self, distributed: bool) -> None:
-        """Propagates the leaf's gradient, averaged over processes, to the learned tokens."""
+    def backward(self) -> None:
+        """Propagate the leaf's gradient to the learned tokens; their trainer averages it."""
         graph, leaf = self._graph, self._leaf
         self._graph = self._leaf = None
-        if graph is None or leaf is None or leaf.grad is None:
-            return
-        if distributed:
-            torch.distributed.all_reduce(leaf.grad)
-            leaf.grad /= torch.distributed.get_world_size()
-        graph.backward(leaf.grad)
+        if graph is not None and leaf is not None and leaf.grad is not None:
+            graph.backward(leaf.grad)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs; the text model is not part of it."""
+        """Return what a checkpoint needs; the text model is not part of it."""
         return {
             "encoder": self.encoder,
             "texts": self.texts,
@@ -109,12 +113,12 @@ class ClassText:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClassText:
-        """What :meth:`state_dict` gave, without a text model: enough where nothing is trained."""
+        """Restore what :meth:`state_dict` gave, without a text model: enough to train nothing."""
         prompts = None if state["prompts"] is None else StoredPrompts(state["prompts"])
         return cls(state["encoder"], state["texts"], state["features"], prompts)
 
     def check_state(self, state: dict[str, Any]) -> None:
-        """Refuses to continue with what another training began.
+        """Refuse to continue with what another training began.
 
         Raises:
             UserError: the checkpoint was trained with texts of another encoder or width, other
@@ -139,17 +143,12 @@ class ClassText:
                 "or weights of the text model, or start anew without --c."
             )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores learned prompts."""
-        if self.prompts is not None:
-            self.prompts.load_state_dict(state["prompts"])
 
-
-def check_text(values: Mapping[str, Any], dataset_json: dict[str, Any], dataset_name: str) -> None:
-    """Refuses what :func:`class_text` could not use, without loading a text model.
+def check_text(wanted: Wanted, dataset_json: dict[str, Any], dataset_name: str) -> None:
+    """Refuse what :func:`class_text` could not use, without loading a text model.
 
     Args:
-        values: hyper-parameters of :class:`~nnunet_semisup.training.text_guidance.TextGuidance`.
+        wanted: texts.
         dataset_json: its content.
         dataset_name: name of the data set's folders.
 
@@ -157,77 +156,76 @@ def check_text(values: Mapping[str, Any], dataset_json: dict[str, Any], dataset_
         UserError: the model's weights cannot be had, a description names no label or is too long
             for the model, or a features file lacks a label.
     """
-    model = values["text_model"]
-    if model == "features":
+    if wanted.model == "features":
         path = features_file()
         read_features(path).for_labels(channel_labels(dataset_json), path)
-    elif model == "random":
+    elif wanted.model == "random":
         features_width(TEXT_DIM)
-    elif model in text_tower.MODELS:
+    elif wanted.model in text_tower.MODELS:
         texts = [t for given in class_texts(dataset_json, dataset_name).values() for t in given]
-        text_tower.weights_location(model)
-        tokenizer = text_tower.load_tokenizer(model)
-        text_tower.token_ids(tokenizer, [_prompt(values, text) for text in texts])
+        text_tower.weights_location(wanted.model)
+        tokenizer = text_tower.load_tokenizer(wanted.model)
+        text_tower.token_ids(tokenizer, [_prompt(wanted, text) for text in texts])
 
 
-def _prompt(values: Mapping[str, Any], text: str) -> str:
-    if values["text_prompt"] == "learned":
-        return with_placeholders(text, values["prompt_length"])
-    return values["text_template"].replace("{}", text)
+def _prompt(wanted: Wanted, text: str) -> str:
+    if wanted.prompt == "learned":
+        return with_placeholders(text, wanted.length)
+    return wanted.template.replace("{}", text)
 
 
-def class_text(trainer: TextGuidance, seed: int) -> ClassText | None:
-    """What the trainer's hyper-parameters ask for; ``None`` without text.
+def class_text(
+    wanted: Wanted,
+    dataset_json: dict[str, Any],
+    dataset_name: str,
+    seed: int,
+    log: Callable[[str], None],
+) -> ClassText | None:
+    """Return the texts that a training asks for; ``None`` without text.
 
     Args:
-        trainer: with its hyper-parameters set.
+        wanted: texts.
+        dataset_json: its content.
+        dataset_name: name of the data set's folders.
         seed: of random features and of the prompts' initial values.
+        log: told where features come from and which labels say little.
 
     Raises:
         UserError: as :func:`check_text`.
     """
-    model = trainer.text_model
-    labels = channel_labels(trainer.dataset_json)
-    if model == "none":
+    labels = channel_labels(dataset_json)
+    if wanted.model == "none":
         return None
-    if model == "random":
+    if wanted.model == "random":
         generator = torch.Generator().manual_seed(seed)
         size = len(labels), features_width(TEXT_DIM)
         features = F.normalize(torch.randn(size, generator=generator), dim=-1)
-        made = ClassText(model, {label: [] for label in labels}, features)
-    elif model == "features":
-        made = _from_file(trainer, labels)
-    else:
-        made = _from_tower(trainer, seed)
-    made.to(trainer.device)
-    if trainer.is_ddp:
-        made.broadcast()
-    return made
+        return ClassText(wanted.model, {label: [] for label in labels}, features)
+    if wanted.model == "features":
+        return _from_file(labels, log)
+    return _from_tower(wanted, class_texts(dataset_json, dataset_name), seed, log)
 
 
-def _from_file(trainer: TextGuidance, labels: list[str]) -> ClassText:
+def _from_file(labels: list[str], log: Callable[[str], None]) -> ClassText:
     path = features_file()
     read = read_features(path)
     features = read.for_labels(labels, path)
     texts = {label: [text] for label, text in zip(read.labels, read.texts, strict=True)}
-    trainer.print_to_log_file(
-        f"Text features of {read.model} from {path}: they stay as they are, no prompt is learned"
-    )
+    log(f"Text features of {read.model} from {path}: they stay as they are, no prompt is learned")
     return ClassText(read.model, {label: texts[label] for label in labels}, features)
 
 
-def _from_tower(trainer: TextGuidance, seed: int) -> ClassText:
-    texts = class_texts(trainer.dataset_json, trainer.plans_manager.dataset_name)
-    empty = not_words(texts)
-    if empty:
-        trainer.print_to_log_file(
+def _from_tower(
+    wanted: Wanted, texts: dict[str, list[str]], seed: int, log: Callable[[str], None]
+) -> ClassText:
+    if empty := not_words(texts):
+        log(
             f"The labels {', '.join(empty)} say little to a text model. Describe them in "
             "class_descriptions.json beside dataset.json"
         )
-    tower = text_tower.load_text_tower(trainer.text_model)
-    if trainer.text_prompt == "template":
-        features = template_features(tower, texts, trainer.text_template)
-        return ClassText(trainer.text_model, texts, features)
-    prompts = PromptLearner(tower, texts, trainer.prompt_length, trainer.prompt_per_class, seed)
+    tower = text_tower.load_text_tower(wanted.model)
+    if wanted.prompt == "template":
+        return ClassText(wanted.model, texts, template_features(tower, texts, wanted.template))
+    prompts = PromptLearner(tower, texts, wanted.length, wanted.per_class, seed)
     with torch.no_grad():
-        return ClassText(trainer.text_model, texts, prompts(), prompts, tower)
+        return ClassText(wanted.model, texts, prompts(), prompts, tower)

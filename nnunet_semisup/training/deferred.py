@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-class HostBool:
-    """A boolean that is copied to the host while the device goes on.
+class DeferredBool:
+    """Copy a boolean to the host while the device goes on.
 
     Make it, queue more work, then read it: the host waits for the copy, which comes before that
     work, and the device never runs dry.
@@ -26,7 +26,7 @@ class HostBool:
             self._event.record()
 
     def read(self) -> bool:
-        """The value."""
+        """Return the value."""
         if self._event is not None:
             self._event.synchronize()
         return bool(self._value)

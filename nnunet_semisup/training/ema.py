@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class EMATeacher(AveragedModel):
-    """Exponential moving average of a network's parameters and floating-point buffers.
+    """Average a network's parameters and floating-point buffers exponentially over the steps.
 
     After the ``t``-th update (counted from 0) a teacher weight is
     ``a * teacher + (1 - a) * student`` with ``a = min(1 - 1 / (t + 1), decay)`` ([0], section 3.1
@@ -32,12 +32,12 @@ class EMATeacher(AveragedModel):
         self.eval()
 
     def train(self, mode: bool = True) -> EMATeacher:
-        """The teacher always stays in evaluation mode."""
+        """Stay in evaluation mode, whatever is asked."""
         return super().train(False)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """One step towards ``model``, which must have the copied network's structure."""
+        """Move one step towards ``model``, which must have the copied network's structure."""
         weight = 1.0 - min(1.0 - 1.0 / (int(self.n_averaged) + 1), self.decay)
         own, other = _tensors(self.module), _tensors(model)
         floating = [i for i, tensor in enumerate(own) if tensor.is_floating_point()]

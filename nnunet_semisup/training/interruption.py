@@ -16,7 +16,7 @@ a job, and the system then signals the children whose parent that ended."""
 
 
 class Interruption:
-    """Context in which the first SIGINT or SIGTERM only sets :attr:`signal_number`.
+    """Make the first SIGINT or SIGTERM only set :attr:`signal_number` inside.
 
     A second signal, more than :data:`GRACE` later, acts as it would have without this context, for
     a user who does not want to wait. Worker processes forked inside the context ignore Ctrl-C (the

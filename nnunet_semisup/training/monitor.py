@@ -20,7 +20,7 @@ PLOT_NAME = "semisup_progress.png"
 
 
 class Monitor:
-    """Collects the terms of an epoch on the device and keeps one row of means an epoch.
+    """Collect the terms of an epoch on the device and keep one row of means an epoch.
 
     Values are moved to the CPU once an epoch, so that a training step never waits for the device.
 
@@ -35,14 +35,14 @@ class Monitor:
         self._unwritten = False
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:
-        """Adds one step's values: scalars, tensors stay on their device."""
+        """Add one step's values: scalars, tensors stay on their device."""
         for name, value in values.items():
             tensor = torch.as_tensor(value, dtype=torch.float32).detach()
             self._sums[name] = self._sums[name] + tensor if name in self._sums else tensor.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def finish_epoch(self, epoch: int, extra: dict[str, float] | None = None) -> Row:
-        """Appends the epoch's row of means, ``extra`` values after them, and starts the next."""
+        """Append the epoch's row of means, ``extra`` values after them, and start the next."""
         row: Row = {"epoch": epoch}
         row.update({name: float(s) / self._counts[name] for name, s in self._sums.items()})
         row.update(extra or {})
@@ -51,19 +51,19 @@ class Monitor:
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and the unfinished epoch's sums."""
+        """Return rows and the unfinished epoch's sums."""
         sums = {name: s.cpu() for name, s in self._sums.items()}
         return {"rows": self.rows, "sums": sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restores what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave."""
         self.rows = list(state["rows"])
         self._unwritten = bool(self.rows)
         self._sums = {name: s.to(device) for name, s in state["sums"].items()}
         self._counts = dict(state["counts"])
 
     def write(self, folder: str) -> None:
-        """Writes the CSV file and the picture into ``folder``, each atomically, if rows are new."""
+        """Write the CSV file and the picture into ``folder``, each atomically, if rows are new."""
         if not self._unwritten:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -81,14 +81,14 @@ class Monitor:
 
 
 def default_style() -> AbstractContextManager[None]:
-    """matplotlib's own style; nnU-Net's progress plot enlarges all fonts for the whole process."""
+    """Use matplotlib's own style; nnU-Net's progress plot enlarges all fonts of the process."""
     from matplotlib import style
 
     return style.context("default")
 
 
 def plot_rows(rows: list[Row], path: Path) -> None:
-    """Draws every column over the epochs, one small panel each."""
+    """Draw every column over the epochs, one small panel each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,214 +1,196 @@
-"""Class texts for trainers with the plan's network: interaction and semantic alignment.
+"""Class texts as a guest of any method: interaction and semantic alignment.
 
 [0] Text-SemiSeg, MICCAI 2025, arXiv 2507.12382: TMR (section 2.1) and CSA (section 2.2).
 
-A trainer takes this up by naming it before its own base, by asking for :meth:`step_text` once a
-step, by passing that to the network and by adding :meth:`alignment_terms`.
+A trainer takes this up by naming it before the method: ``class X(TextGuidance, Method)``. Every
+pass of the student then sees the texts and brings the term that aligns its features with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os.path import isfile, join
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal
 
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_semisup.errors import UserError, exit_code_two_in_commands
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.class_texts import TEMPLATE
 from nnunet_semisup.losses.text_alignment import semantic_alignment
-from nnunet_semisup.networks.multiplanar import READINGS
-from nnunet_semisup.networks.text_unet import TEXT_DIM, TextTrainingNetwork, TextUNet
-from nnunet_semisup.training.batches import Terms, Unlabeled
-from nnunet_semisup.training.checkpoint import KEY, read_checkpoint
-from nnunet_semisup.training.class_text import MODELS, PROMPTS, ClassText, check_text, class_text
-from nnunet_semisup.training.data_streams import is_trained
-from nnunet_semisup.training.hyperparameters import read_overrides, require_one_of, require_range
-from nnunet_semisup.training.loop import SemiSupervisedTrainer
+from nnunet_semisup.networks.dropout import evaluating
+from nnunet_semisup.networks.planned import PlannedNetwork
+from nnunet_semisup.networks.text_unet import TextUNet, WithText, text_readers
+from nnunet_semisup.training.batches import Unlabeled
+from nnunet_semisup.training.checkpoint import KEY
+from nnunet_semisup.training.class_text import ClassText, Wanted, check_text, class_text
+from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.passes import Pass
+from nnunet_semisup.training.ranges import Between, Weight
+from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
+from nnunet_semisup.training.settings import Settings
 
 
 class TextGuidance(SemiSupervisedTrainer):
-    """Texts at the bottleneck of the predicting network, and their alignment with its features.
+    """Bring texts to the bottleneck of the predicting network, and align its features with them.
 
     The text model, if any, is held here and never by the network: its features travel as a buffer.
     """
 
-    two_decoders: ClassVar[bool] = False
-
-    text_model: str = "clip"
+    text_model: Literal["clip", "biomedclip", "features", "random", "none"] = "clip"
     """``clip`` ([0]), ``biomedclip``, ``features`` (a file), ``random`` (its control), ``none``."""
-    text_prompt: str = "learned"
+    text_prompt: Literal["learned", "template"] = "learned"
     """Of a text model: ``learned`` tokens before the name ([0], eq. 1) or a fixed ``template``."""
     text_template: str = TEMPLATE
     """Fixed prompt; ``{}`` stands for the class."""
-    prompt_length: int = 4
+    prompt_length: Annotated[int, Between(1, 32)] = 4
     """Number of learned tokens ([0], section 3.1)."""
     prompt_per_class: bool = True
     """Every class learns its own tokens (released code) or all share them (CoOp)."""
-    text_reading: str = "paper"
+    text_reading: Literal["paper", "gate", "official", "visual_query"] = "paper"
     """Reading of equation 2: ``paper``, ``gate``, ``official``, ``visual_query``."""
-    text_alignment_weight: float = 0.1
+    text_alignment_weight: Weight = 0.1
     """Weight of the semantic alignment; 1 in [0], whose vectors are not normalised."""
 
     class_text: ClassText | None
-    _loading: dict[str, Any] | None = None
+    _stored: ClassText | None = None
+    _has_ended = False
+    _text: Tensor | None = None
 
-    @classmethod
-    def check_hyperparameters(cls, values: dict[str, Any]) -> None:
-        super().check_hyperparameters(values)
-        require_one_of(values, "text_model", MODELS)
-        require_one_of(values, "text_prompt", PROMPTS)
-        require_one_of(values, "text_reading", READINGS)
-        if "{}" not in values["text_template"]:
-            raise UserError(
-                f"text_template={values['text_template']} must contain {{}}, where the class goes."
-            )
-        if (
-            values["text_model"] == "features"
-            and read_overrides(cls).get("text_prompt") == "learned"
-        ):
+    def check_settings(self, settings: Settings) -> None:
+        """Refuse a template without a place for the class, and prompts that cannot be learned."""
+        super().check_settings(settings)
+        template = settings.values["text_template"]
+        if "{}" not in template:
+            raise UserError(f"text_template={template} must contain {{}}, where the class goes.")
+        of_file = settings.values["text_model"] == "features"
+        if of_file and settings.given.get("text_prompt") == "learned":
             raise UserError(
                 "text_prompt=learned needs the text model itself, and text_model=features has only "
                 "vectors that stay as they are. Leave text_prompt away, or take text_model=clip or "
                 "text_model=biomedclip."
             )
-        require_range(values, "prompt_length", 1, 32)
-        require_range(values, "text_alignment_weight", 0.0, float("inf"))
 
-    @classmethod
-    def check_inputs(
-        cls,
-        values: dict[str, Any],
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int | str,
-        dataset_json: dict[str, Any],
-    ) -> None:
-        """As the base; also refuses texts and text models that cannot be had.
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Refuse texts and text models that cannot be had, too.
 
         A fold that is already trained has its texts in the checkpoint (``--val``).
         """
-        super().check_inputs(values, plans, configuration, fold, dataset_json)
-        if not is_trained(cls.__name__, plans, configuration, fold):
-            check_text(values, dataset_json, plans["dataset_name"])
+        super().check_inputs(inputs)
+        if not inputs.trained:
+            wanted = _wanted(inputs.settings.values)
+            check_text(wanted, inputs.dataset_json, inputs.plans["dataset_name"])
 
-    @staticmethod
-    def build_network_architecture(
-        plans_manager: Any,
-        configuration_manager: Any,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """The plan's network with class texts at its bottleneck; all that prediction needs."""
-        base = nnUNetTrainer.build_network_architecture(
-            plans_manager,
-            configuration_manager,
-            num_input_channels,
-            num_output_channels,
-            enable_deep_supervision,
-        )
-        grid = list(configuration_manager.patch_size)
-        for stride in configuration_manager.pool_op_kernel_sizes:
+    # Networks.
+
+    @classmethod
+    def extend_network(cls, network: Any, plan: PlannedNetwork) -> nn.Module:
+        """Let class texts interact with the bottleneck; all that prediction needs."""
+        network = super().extend_network(network, plan)
+        configuration = plan.configuration_manager
+        grid = list(configuration.patch_size)
+        for stride in configuration.pool_op_kernel_sizes:
             grid = [-(-size // step) for size, step in zip(grid, stride, strict=True)]
-        return TextUNet(base, grid, num_output_channels)
+        return TextUNet(network, grid, plan.output_channels)
 
     def build_training_network(self, predictor: Any) -> nn.Module:
-        """Fits the interaction to the texts at hand and adds what only training needs."""
+        """Wrap the method's training network, fitted to the texts at hand."""
+        return self.with_text(super().build_training_network(predictor))
+
+    def with_text(self, network: Any) -> nn.Module:
+        """Return a training network, or a predictor alone, with texts in each of its passes."""
         assert self.seed is not None
-        self.class_text = self.stored_text() if self.has_ended() else class_text(self, self.seed)
+        readers = text_readers(network)
+        for reader in readers:
+            reader.in_training = True
+        self.class_text = self._stored if self._has_ended else self._text_at_hand(self.seed)
         if self.class_text is None:
-            predictor.set_text(None)
-        else:
-            features = self.class_text.features
-            if features.shape[-1] != TEXT_DIM or self.text_reading != predictor.interaction.reading:
-                predictor.set_text(features.shape[-1], self.text_reading)
-            predictor.text_features.copy_(features)
-            single = all(size == 1 for size in predictor.grid)
-            if single and self.text_reading != "visual_query":
-                self.print_to_log_file(
-                    "The bottleneck is a single voxel: text acts through the alignment only"
-                )
-        return TextTrainingNetwork(predictor, self.two_decoders)
+            for reader in readers:
+                reader.set_text(None)
+            return network
+        self.class_text.to(self.device)
+        if self.is_ddp:
+            self.class_text.broadcast()
+        for reader in readers:
+            reader.take_text(self.class_text.features, self.text_reading)
+        if all(size == 1 for size in readers[0].grid) and self.text_reading != "visual_query":
+            self.print_to_log_file(
+                "The bottleneck is a single voxel: text acts through the alignment only"
+            )
+        return WithText(network)
 
-    def has_ended(self) -> bool:
-        """Whether a checkpoint is being loaded with which nothing will be trained."""
-        if self._loading is None:
-            return False
-        if self._loading["current_epoch"] >= self.num_epochs:
-            return True
-        return not self.continues and isfile(join(self.output_folder, "checkpoint_final.pth"))
+    def _text_at_hand(self, seed: int) -> ClassText | None:
+        wanted = _wanted({name: getattr(self, name) for name in self.settings.kinds})
+        name = self.plans_manager.dataset_name
+        return class_text(wanted, self.dataset_json, name, seed, self.print_to_log_file)
 
-    def stored_text(self) -> ClassText | None:
-        """The texts of the checkpoint that is being loaded; no text model is needed for them."""
-        assert self._loading is not None
-        state = self._loading[KEY]["text"]
-        if state is None:
-            return None
-        stored = ClassText.from_state(state)
-        stored.to(self.device)
-        return stored
-
-    def configure_optimizers(self) -> Any:
-        """As nnU-Net's, with the prompts' tokens."""
-        optimizer, schedule = super().configure_optimizers()
+    def trained_outside(self) -> nn.ModuleDict:
+        """Return what the base gives, with the learner of prompts."""
+        outside = super().trained_outside()
         if self.class_text is not None and self.class_text.prompts is not None:
-            optimizer.add_param_group({"params": list(self.class_text.prompts.parameters())})
-        return optimizer, schedule
+            outside["prompts"] = self.class_text.prompts
+        return outside
+
+    # A step.
 
     def step_text(self) -> Tensor | None:
-        """``(K, D)`` unit vectors for every pass of this step, or ``None`` without text.
+        """Return ``(K, D)`` unit vectors for every pass of this step, or ``None`` without text.
 
         Learned ones are a leaf; their tokens get the gradient of all passes at once.
         """
-        if self.class_text is None:
-            return None
-        text = self.class_text.leaf()
-        self.student.text_features.copy_(text.detach())
-        return text
+        if self.class_text is not None and self._text is None:
+            self._text = self.class_text.leaf()
+            self.student.text_features.copy_(self._text.detach())
+        return self._text
+
+    def student_pass(
+        self, image: Tensor, name: str, valid: Tensor | None = None, **how: Any
+    ) -> Pass:
+        """Run it with the texts of the step, and align them, summed over members."""
+        text = self.step_text()
+        if text is None:
+            return super().student_pass(image, name, valid, **how)
+        seen = super().student_pass(image, name, valid, text=text, **how)
+        if self.text_alignment_weight == 0:
+            return seen
+        visual = seen.guests["visual"]
+        # The features are those of the first network; others have their own.
+        members = seen.members if len(self.training_network.readers) == 1 else seen.members[:1]
+        losses = [
+            semantic_alignment(
+                visual, self.full_resolution(member.logits), text, self.regions, valid
+            )
+            for member in members
+        ]
+        alignment = self.text_alignment_weight * torch.stack(losses).sum()
+        return seen._replace(terms={**seen.terms, f"alignment_{name}": alignment})
 
     def after_backward(self) -> None:
-        """Hands the texts' gradient on to the learned tokens."""
+        """Hand the texts' gradient on to the learned tokens."""
         super().after_backward()
+        self._text = None
         if self.class_text is not None:
-            self.class_text.backward(self.is_ddp)
+            self.class_text.backward()
 
-    def alignment_terms(
-        self,
-        name: str,
-        logits: Any,
-        visual: Tensor | None,
-        text: Tensor | None,
-        valid: Tensor | None = None,
-    ) -> Terms:
-        """The semantic alignment of one pass, summed over decoders; empty without text.
-
-        Args:
-            name: of the pass, for the log.
-            logits: of each decoder.
-            visual: ``(B, D, *grid)`` projected features.
-            text: what :meth:`step_text` gave.
-            valid: ``(B, 1, *spatial)`` bool, false in padding.
-        """
-        if text is None or visual is None or self.text_alignment_weight == 0:
-            return {}
-        losses = [
-            semantic_alignment(visual, self.full_resolution(one), text, self.regions, valid)
-            for one in logits
-        ]
-        return {f"alignment_{name}": self.text_alignment_weight * torch.stack(losses).sum()}
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Bring a teacher's texts, which are averages of unit vectors, back to unit length."""
+        super().after_step()
+        teacher = getattr(self, "teacher", None)
+        if teacher is not None and self.class_text is not None and self.class_text.prompts:
+            texts = getattr(teacher.module, "predictor", teacher.module).text_features
+            texts.copy_(F.normalize(texts, dim=-1))
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """As nnU-Net; prediction sees the texts as learned so far."""
+        """Let prediction see the texts as learned so far."""
         super().on_train_epoch_end(train_outputs)
         if self.class_text is not None:
             self.student.text_features.copy_(self.class_text.current())
 
     def end_epoch(self, unlabeled: Unlabeled) -> dict[str, float]:
-        """Measures what the texts do to the first patch of the epoch's last unlabeled batch.
+        """Measure what the texts do to the first patch of the epoch's last unlabeled batch.
 
         ``text_interaction``: norm of what the interaction adds to the deepest features over theirs.
         ``text_share``: relative change of what it adds when other texts are put in.
@@ -223,10 +205,10 @@ class TextGuidance(SemiSupervisedTrainer):
         generator = torch.Generator().manual_seed(self.seed + 1)
         other = torch.randn(student.text_features.shape, generator=generator).to(self.device)
         added, logits = [], []
-        # Half precision would round away what texts change.
-        with torch.autocast(self.device.type, enabled=False):
+        # Half precision would round away what texts change, and dropout would change more.
+        with evaluating(student), torch.autocast(self.device.type, enabled=False):
             for text in (student.text_features, F.normalize(other, dim=-1)):
-                features, visual = student.encode(unlabeled.image[:1], text)
+                features, visual = student.encode_with(unlabeled.image[:1], text)
                 added.append(features[-1] - visual)
                 logits.append(self.full_resolution(student.decoder(features)))
         return {
@@ -236,33 +218,34 @@ class TextGuidance(SemiSupervisedTrainer):
             "text_sensitivity": _relative(logits[1] - logits[0], logits[0]),
         }
 
+    # Checkpoints.
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See whether the training has ended, for which no text model is needed, too."""
+        super().check_checkpoint(checkpoint)
+        state = checkpoint[KEY]["text"]
+        ended = checkpoint["current_epoch"] >= self.num_epochs_of(checkpoint[KEY])
+        final = isfile(join(self.output_folder, "checkpoint_final.pth"))
+        self._has_ended = ended or (not self.continues and final)
+        self._stored = None if state is None else ClassText.from_state(state)
+
+    def num_epochs_of(self, state: dict[str, Any]) -> int:
+        """Return the epochs of the run when it goes on with a checkpoint's state."""
+        values = self.settings.continuing(state["configuration"]).values
+        return int(values.get("num_epochs", self.num_epochs))
+
     def extra_state(self) -> dict[str, Any]:
-        state = super().extra_state()
-        state["text"] = None if self.class_text is None else self.class_text.state_dict()
-        return state
+        text = None if self.class_text is None else self.class_text.state_dict()
+        return {**super().extra_state(), "text": text}
 
-    @exit_code_two_in_commands()
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As the base; a training that has ended is loaded without its text model."""
-        checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str):
-            checkpoint = read_checkpoint(checkpoint, self.device, self.continues)
-        self._loading = checkpoint
-        try:
-            super().load_checkpoint(checkpoint)
-        finally:
-            self._loading = None
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
+    def load_extra_state(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> None:
         self._check_text_settings(state["configuration"])
         if self.class_text is not None:
             self.class_text.check_state(state["text"])
-        super().load_extra_state(state)
-        if self.class_text is not None:
-            self.class_text.load_state_dict(state["text"])
+        super().load_extra_state(state, checkpoint)
 
     def _check_text_settings(self, then: dict[str, Any]) -> None:
-        """Refuses a run whose interaction or prompts are made differently from the checkpoint's."""
+        """Refuse a run whose interaction or prompts are made differently from the checkpoint's."""
         names = ["text_model"]
         if self.text_model != "none":
             names.append("text_reading")
@@ -279,7 +262,7 @@ class TextGuidance(SemiSupervisedTrainer):
                 )
 
     def configuration(self) -> dict[str, Any]:
-        """As the base; also the texts in use, who encoded them, and whether prompts learn."""
+        """Return the record with the texts in use, who encoded them, and whether prompts learn."""
         text = self.class_text
         return {
             **super().configuration(),
@@ -290,6 +273,11 @@ class TextGuidance(SemiSupervisedTrainer):
         }
 
 
+def _wanted(values: Mapping[str, Any]) -> Wanted:
+    names = ("text_model", "text_prompt", "text_template", "prompt_length", "prompt_per_class")
+    return Wanted(*(values[name] for name in names))
+
+
 def _relative(change: Tensor, whole: Tensor) -> float:
-    """Norm of ``change`` over that of ``whole``."""
+    """Return the norm of ``change`` over that of ``whole``."""
     return float(change.norm() / whole.norm().clamp_min(1e-12))

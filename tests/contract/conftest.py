@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,15 +18,20 @@ from torch.nn import functional as F
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
 from nnunet_semisup.registry import METHODS, Method
+from tests.contract.course import Course
 from tests.helpers import (
-    WITHOUT_DOWNLOADS,
     make_raw_dataset,
     nnunet_folders,
     plan_and_preprocess_labeled,
+    trial_settings,
 )
 from tests.text_models import make_clip_folder
 
+EVERYTHING = bool(os.environ.get("NNUNET_SEMISUP_TEST_ALL"))
+"""Whether every test runs on every method and kind of data set (``make test-all``)."""
+
 SEMI_SUPERVISED = [m for m in METHODS if m.uses_unlabeled]
+WITH_TEACHER = [m for m in SEMI_SUPERVISED if m.has_teacher]
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
@@ -34,7 +40,7 @@ WITH_IGNORE = {**LABELS, "ignore": 3}
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of data set: name, number, shape, labels, channels."""
+    """Describe a kind of data set: name, number, shape, labels, channels."""
 
     name: str
     number: int
@@ -58,7 +64,7 @@ KINDS = {
 
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """Gives the preprocessed folder of a kind, making it at first use."""
+    """Give the preprocessed folder of a kind, made at its first use."""
     root = tmp_path_factory.mktemp("contract")
     with pytest.MonkeyPatch.context() as patch:
         folders = nnunet_folders(root, patch)
@@ -121,40 +127,129 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
 
 
 def trainer_class(method: Method | type) -> Any:
-    """The class of a registry row; a class as it is."""
+    """Return the class of a registry row; a class as it is."""
     if isinstance(method, type):
         return method
     return getattr(import_module(f"nnunet_semisup.trainers.{method.module}"), method.trainer)
 
 
-WITH_TEACHER = [m for m in SEMI_SUPERVISED if trainer_class(m).use_teacher]
+def definitions(method: Method, names: Iterable[str]) -> tuple[int, ...]:
+    """Identify every definition of attributes in a trainer's class and its bases.
+
+    All of them count, not only the first one found, because functions call ``super()``'s.
+    """
+    bases = trainer_class(method).__mro__
+    return tuple(id(vars(base)[n]) for n in names for base in bases if n in vars(base))
 
 
-@pytest.fixture
-def build(
-    datasets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    """Builds and starts a trainer of a method, or of a class, on a kind of data set."""
-    counter = itertools.count()
+def one_of_each(*names: str, among: Sequence[Method] = METHODS) -> list[Method]:
+    """Return the first method of each distinct implementation of the functions that a test is for.
 
-    def make(
-        method: Method | type, kind: str, fold: Any = 0, start: bool = True, **settings: Any
+    A trainer that overrides one of them enters by itself. With ``make test-all``: every method.
+
+    Args:
+        names: of the functions and attributes.
+        among: methods to choose from.
+    """
+    chosen: dict[Any, Method] = {}
+    for name in names:
+        assert any(hasattr(trainer_class(method), name) for method in among), name
+    for method in among:
+        chosen.setdefault(method if EVERYTHING else definitions(method, names), method)
+    return list(chosen.values())
+
+
+def kinds_of(method: Method, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
+    """Return the kinds of data sets with as many dimensions as the method trains in."""
+    return [kind for kind in kinds if len(KINDS[kind].shape) in method.dims]
+
+
+def fitting(method: Method | type, kind: str) -> str:
+    """Return a kind, or its like with the other number of dimensions for a method of those."""
+    if isinstance(method, type) or kind in kinds_of(method):
+        return kind
+    return kind.replace("3d", "2d") if kind.endswith("3d") else kind.replace("2d", "3d")
+
+
+def product(
+    methods: Sequence[Method], kinds: Sequence[str] = tuple(KINDS)
+) -> list[tuple[Method, str]]:
+    """Return every method with every kind that it trains in."""
+    return [(method, kind) for method in methods for kind in kinds_of(method, kinds)]
+
+
+def each_once(
+    methods: Sequence[Method], kinds: Sequence[str] = tuple(KINDS)
+) -> list[tuple[Method, str]]:
+    """Return every method with its first kind, and the first method with the other kinds as well.
+
+    For what depends on the method or on the kind, but not on both together. With
+    ``make test-all``: the product.
+    """
+    first = methods[0]
+    return [
+        (method, kind)
+        for method, kind in product(methods, kinds)
+        if EVERYTHING or method is first or kind == kinds_of(method, kinds)[0]
+    ]
+
+
+def each_method(methods: Sequence[Method]) -> pytest.MarkDecorator:
+    """Run a test with each method as its argument ``method``."""
+    return pytest.mark.parametrize("method", methods, ids=lambda m: m.trainer)
+
+
+def each_pair(pairs: Sequence[tuple[Method, str]]) -> pytest.MarkDecorator:
+    """Run a test with each pair as its arguments ``method`` and ``kind``."""
+    return pytest.mark.parametrize(
+        ("method", "kind"), pairs, ids=lambda value: getattr(value, "trainer", value)
+    )
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Build trainers with results in a folder; each sets nnU-Net's variables as a run would.
+
+    Attributes:
+        datasets: gives the preprocessed folder of a kind.
+        root: the folder.
+        patch: of the variables.
+        counter: of the trainers.
+    """
+
+    datasets: Callable[[str], Path]
+    root: Path
+    patch: pytest.MonkeyPatch
+    counter: Iterator[int]
+
+    def __call__(
+        self, method: Method | type, kind: str, fold: Any = 0, start: bool = True, **settings: Any
     ) -> Any:
-        folder = datasets(kind)
+        """Return a trainer of a method, or of a class, on a kind of data set.
+
+        Args:
+            method: row of the registry, whose ``trial`` settings are taken, or class.
+            kind: name of the kind; :func:`fitting` is taken.
+            fold: number or ``"all"``.
+            start: bring it to the first step.
+            settings: hyper-parameters.
+        """
+        kind = fitting(method, kind)
+        folder = self.datasets(kind)
         cls = trainer_class(method)
         settings = {
             "num_epochs": 2,
             "num_iterations_per_epoch": 2,
             "num_val_iterations_per_epoch": 1,
             "seed": 3,
-            **WITHOUT_DOWNLOADS.get(cls.__name__, {}),
+            **trial_settings(cls.__name__),
             **settings,
         }
-        monkeypatch.setenv(
+        self.patch.setenv(
             "nnUNet_semisup_set", ",".join(f"{name}={value}" for name, value in settings.items())
         )
-        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / f"results{next(counter)}"))
+        self.patch.setenv("nnUNet_n_proc_DA", "0")
+        self.patch.setenv("nnUNet_results", str(self.root / f"results{next(self.counter)}"))
         plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
         trainer = cls(
             {**plans, "continue_training": False},
@@ -169,7 +264,35 @@ def build(
             trainer.on_train_epoch_start()
         return trainer
 
-    return make
+
+@pytest.fixture
+def build(
+    datasets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Builder:
+    """Build and start trainers of a method, or of a class, on a kind of data set."""
+    return Builder(datasets, tmp_path, monkeypatch, itertools.count())
+
+
+@pytest.fixture(scope="session")
+def course(
+    datasets: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Method, str], Course]:
+    """Give a short training of a method on a kind of data set, made at its first use."""
+    made: dict[tuple[str, str], Course] = {}
+    root = tmp_path_factory.mktemp("courses")
+
+    def get(method: Method, kind: str) -> Course:
+        key = (method.trainer, kind)
+        if key not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                folder = root / "_".join(key)
+                folder.mkdir()
+                made[key] = Course(
+                    Builder(datasets, folder, patch, itertools.count()), method, kind, folder
+                )
+        return made[key]
+
+    return get
 
 
 @pytest.fixture(scope="session")

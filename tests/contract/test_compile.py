@@ -7,14 +7,14 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo.utils import counters
 
-from tests.contract.conftest import SEMI_SUPERVISED
+from tests.contract.conftest import SEMI_SUPERVISED, each_method
 
-STEPS = ((0, 0), (0, 1), (1, 2), (1, 3), (1, 4))
-"""Epoch and number: in the first epoch the ramps are zero, in the second every term counts."""
+STEPS = ((0, 0), (1, 1), (1, 2))
+"""Epoch and number: in the first epoch ramps are near zero, in the second every term counts."""
 
 
 def losses_and_graphs(trainer):
-    """The loss of each step and the number of graphs that were compiled until then."""
+    """Return the loss of each step and the number of graphs that were compiled until then."""
     result = []
     for epoch, number in STEPS:
         trainer.current_epoch = epoch
@@ -26,20 +26,21 @@ def losses_and_graphs(trainer):
     return tuple(zip(*result, strict=True))
 
 
-@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+@each_method(SEMI_SUPERVISED)
 def test_steps_under_torch_compile(build, method, monkeypatch):
+    """Whether graphs break and are kept is Dynamo's, which is the same with every backend."""
     run = {"num_epochs": 3, "num_iterations_per_epoch": len(STEPS)}
-    expected, _ = losses_and_graphs(build(method, "labels3d", **run))
+    expected, _ = losses_and_graphs(build(method, "labels2d", **run))
     compile_for_gpu = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="eager"))
     monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
     torch._dynamo.reset()
     counters.clear()
     try:
-        losses, graphs = losses_and_graphs(build(method, "labels3d", **run))
+        losses, graphs = losses_and_graphs(build(method, "labels2d", **run))
     finally:
         torch._dynamo.reset()
     assert losses == pytest.approx(expected, rel=1e-3)
     assert sum(counters["graph_break"].values()) == 0
     assert graphs[0] > 0
-    assert graphs[2:] == (graphs[2],) * 3
+    assert graphs[1] == graphs[2]

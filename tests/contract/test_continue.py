@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,13 +16,23 @@ from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisup.errors import DivergedError, UserError
 from nnunet_semisup.inference.float32 import Float32Predictor
-from nnunet_semisup.registry import METHODS, find_method
-from nnunet_semisup.trainers import nnUNetTrainerSupervised
-from nnunet_semisup.training.hyperparameters import CONFIG_NAME, read_recorded
-from tests.contract.conftest import SEMI_SUPERVISED
+from nnunet_semisup.registry import find_method
+from nnunet_semisup.trainers import nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised
+from nnunet_semisup.training.settings import CONFIG_NAME, Settings, read_recorded
+from tests.contract.conftest import SEMI_SUPERVISED, each_method, one_of_each
 
 PSEUDO_LABEL, VQSEG = find_method("nnUNetTrainerPseudoLabel"), find_method("nnUNetTrainerVQSeg")
-methods = pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+LOADING = ("load_checkpoint", "use_settings", "check_checkpoint", "settle_seed", "hyperparameters")
+STATE = ("extra_state", "load_extra_state", "trained_outside", "build_training_network")
+STEPPING = ("train_step", "_run_epoch", "clipped_apart", "refuse_broken_losses")
+EPOCHS = ("run_training", "on_validation_epoch_end", "on_epoch_end", "on_epoch_start")
+STARTING = ("on_train_start", "initialize", "load_checkpoint", "save_checkpoint")
+
+
+def without(trainer, *names):
+    """Take hyper-parameters out of those that were set; without names, all of them."""
+    given = {n: v for n, v in trainer.settings.given.items() if names and n not in names}
+    trainer.settings = replace(trainer.settings, given=given)
 
 
 def saved(trainer, tmp_path):
@@ -30,16 +41,16 @@ def saved(trainer, tmp_path):
     return file
 
 
-@methods
+@each_method(one_of_each(*LOADING, among=SEMI_SUPERVISED))
 def test_what_was_set_is_taken_over(build, method, tmp_path):
     file = saved(build(method, "labels3d", num_epochs=7, initial_lr=0.002, seed=11), tmp_path)
     again = build(method, "labels3d", start=False, num_epochs=2, seed=5)
-    again.overrides = {}
+    without(again)
     again.load_checkpoint(file)
     assert (again.num_epochs, again.initial_lr, again.seed) == (7, 0.002, 11)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each(*LOADING, "configure_optimizers", "on_train_epoch_start"))
 def test_weight_decay_and_rate_set_anew_reach_the_optimizer(build, method, tmp_path):
     file = saved(build(method, "labels3d"), tmp_path)
     again = build(method, "labels3d", weight_decay=1e-3, initial_lr=0.003)
@@ -51,7 +62,7 @@ def test_weight_decay_and_rate_set_anew_reach_the_optimizer(build, method, tmp_p
     assert {group["lr"] for group in groups} == {0.003}
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each(*LOADING, "save_checkpoint", "write_checkpoint"))
 def test_a_finished_run_that_got_more_epochs_continues_where_it_stopped(build, method):
     """nnU-Net offers the final checkpoint, from before the new epochs."""
     trainer = build(method, "labels3d")
@@ -104,22 +115,23 @@ def test_the_command_knows_the_record_before_anything_is_built(build, monkeypatc
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"hyperparameters": 3}', '{"a": {}}'])
-def test_an_unreadable_record_is_no_record(tmp_path, build, text):
-    cls = type(build(PSEUDO_LABEL, "labels3d", start=False))
-    assert read_recorded(cls, str(tmp_path)) == {}
+def test_an_unreadable_record_is_no_record(tmp_path, text):
+    assert read_recorded(str(tmp_path)) == {}
     Path(tmp_path, CONFIG_NAME).write_text(text, encoding="utf-8")
-    assert read_recorded(cls, str(tmp_path)) == {}
+    assert read_recorded(str(tmp_path)) == {}
 
 
-def test_only_known_names_of_the_right_type_are_read(tmp_path, build):
-    cls = type(build(PSEUDO_LABEL, "labels3d", start=False))
+def test_only_known_names_of_the_right_type_are_read(tmp_path):
+    fresh = Settings.of(nnUNetTrainerPseudoLabel, "")
     values = {"num_epochs": 3, "dice_weight": "much", "of_another_version": 1, "ema_decay": 1}
     record = json.dumps({"hyperparameters": values})
     Path(tmp_path, CONFIG_NAME).write_text(record, encoding="utf-8")
-    assert read_recorded(cls, str(tmp_path)) == {"num_epochs": 3, "ema_decay": 1.0}
+    continued = fresh.continuing(read_recorded(str(tmp_path)))
+    assert continued.values == {**fresh.values, "num_epochs": 3, "ema_decay": 1.0}
+    assert type(continued.values["ema_decay"]) is float
 
 
-@methods
+@each_method(one_of_each(*STEPPING, among=SEMI_SUPERVISED))
 def test_losses_that_a_scaled_training_leaves_out_end_it(build, method, monkeypatch):
     """With a scaler, weights stay finite where the loss is not: steps are left out."""
     trainer = build(method, "labels3d")
@@ -150,14 +162,14 @@ def test_the_lower_bound_stops_by_name_as_the_others_do(build, monkeypatch):
     assert not list(Path(trainer.output_folder).glob("*.pth"))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each(*LOADING, *STATE))
 def test_a_checkpoint_may_be_given_as_its_content(build, method, tmp_path):
     """nnU-Net 2.8.1 declares it so, too, and reads a variable that it has not set."""
     trainer = build(method, "labels3d", num_epochs=7)
     trainer.train_step(next(trainer.dataloader_train))
     file = saved(trainer, tmp_path)
     again = build(method, "labels3d", start=False)
-    del again.overrides["num_epochs"]
+    without(again, "num_epochs")
     again.load_checkpoint(torch.load(file, weights_only=False))
     assert (again.current_epoch, again.num_epochs) == (1, 7)
     for name, weight in trainer.training_network.state_dict().items():
@@ -178,7 +190,7 @@ def end_epoch(trainer, epoch, hits):
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each(*EPOCHS))
 def test_an_epoch_without_foreground_is_left_out_of_the_average(build, method, tmp_path, capsys):
     """nnU-Net 2.8.1: NaN for ever, and ``checkpoint_best.pth`` is never written again."""
     trainer = build(method, "labels3d", start=False, num_epochs=9, num_val_iterations_per_epoch=1)
@@ -205,7 +217,7 @@ def test_an_epoch_without_foreground_is_left_out_of_the_average(build, method, t
     assert end_epoch(again, 4, 5) == pytest.approx(0.9 * 0.4 + 0.1 * 0.5)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each("perform_actual_validation", "predicting"))
 @pytest.mark.parametrize("asked", [True, False])
 def test_validation_sums_windows_in_float32_on_request(build, method, asked, monkeypatch, capsys):
     trainer = build(method, "labels3d", start=False, float32_windows=asked)
@@ -232,7 +244,7 @@ def test_a_step_without_a_number_now_and_then_is_no_divergence(build):
         trainer.refuse_broken_losses(losses[[0, 2]])
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
+@each_method(one_of_each(*STARTING))
 def test_a_new_run_keeps_the_checkpoints_of_an_earlier_one(build, method, capsys):
     first = build(method, "labels3d")
     folder = Path(first.output_folder)
@@ -283,12 +295,12 @@ def test_snapshots_of_codes_come_back_to_the_host(build):
         def cpu(self):
             return self.tensor
 
-    state = trainer.diagnostics.state_dict()
+    state = trainer.codebooks.state_dict()
     codes, used = torch.randn(8, 4), torch.ones(8, dtype=torch.bool)
     state["snapshots"] = [{"epoch": 0, "codes": OnDevice(codes), "used": OnDevice(used)}]
-    trainer.diagnostics.load_state_dict(state)
-    assert trainer.diagnostics.snapshots[0]["codes"] is codes
-    assert trainer.diagnostics.snapshots[0]["used"] is used
+    trainer.codebooks.load_state_dict(state)
+    assert trainer.codebooks.snapshots[0]["codes"] is codes
+    assert trainer.codebooks.snapshots[0]["used"] is used
 
 
 def test_a_picture_that_cannot_be_drawn_does_not_end_the_training(build, monkeypatch, capsys):
@@ -297,7 +309,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_the_training(build, monkeyp
     def fail(*_):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(trainer.diagnostics, "_picture", fail)
+    monkeypatch.setattr(trainer.codebooks, "_picture", fail)
     trainer._run_epoch()
     assert "No picture of the codes: RuntimeError('no font')" in capsys.readouterr().out
 

@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.training.deferred import HostBool
-from tests.contract.conftest import SEMI_SUPERVISED
+from nnunet_semisup.training.deferred import DeferredBool
+from tests.contract.conftest import SEMI_SUPERVISED, each_pair, product
 
 WAITING = {
     "_linalg_check_errors",
@@ -72,15 +72,14 @@ class Copies(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
-@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+@each_pair(product(SEMI_SUPERVISED, ("labels3d", "regions2d")))
 def test_a_step_does_not_wait(build, method, kind, monkeypatch):
     trainer = build(method, kind, num_iterations_per_epoch=4)
     trainer.current_epoch = 1
     trainer.train_step(next(trainer.dataloader_train))
     batch = next(trainer.dataloader_train)
-    waits = Waits([] if trainer.teacher is None else [trainer.teacher.n_averaged])
-    read = HostBool.read
+    waits = Waits([trainer.teacher.n_averaged] if method.has_teacher else [])
+    read = DeferredBool.read
 
     def read_in_the_background(self):
         waits.allowed = True
@@ -89,7 +88,7 @@ def test_a_step_does_not_wait(build, method, kind, monkeypatch):
         finally:
             waits.allowed = False
 
-    monkeypatch.setattr(HostBool, "read", read_in_the_background)
+    monkeypatch.setattr(DeferredBool, "read", read_in_the_background)
     with waits, Copies(waits):
         trainer.train_step(batch)
     assert waits.places == []

@@ -13,9 +13,18 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup.registry import METHODS
-from tests.contract.conftest import KINDS, SEMI_SUPERVISED
+from nnunet_semisup.training.monitor import Monitor
+from tests.contract.conftest import (
+    EVERYTHING,
+    KINDS,
+    SEMI_SUPERVISED,
+    each_once,
+    product,
+    trainer_class,
+)
 
-PLAIN = [m for m in SEMI_SUPERVISED if m.predicts_as == "nnUNetTrainer"]
+LIKE_STOCK = [m for m in SEMI_SUPERVISED if m.labels_alone and m.predicts_as == "nnUNetTrainer"]
+"""Methods whose first member is the plan's network and learns from labels as nnUNetTrainer does."""
 
 
 def assert_same_batch(batch, other):
@@ -41,42 +50,77 @@ def stock_trainer(datasets, kind):
     return trainer
 
 
-def train_alike(ours, stock, network):
-    """Two epochs of two steps on the same batches; ``network`` is what stock trains, in ours."""
+def step_of(trainer, batch):
+    """Make a step; return the loss of the first, or only, member on labeled patches."""
+    trainer.monitor = Monitor()
+    loss = float(trainer.train_step(copy.deepcopy(batch))["loss"])
+    terms = {name: float(value) for name, value in trainer.monitor._sums.items()}
+    assert loss == pytest.approx(
+        sum(value for name, value in terms.items() if name.startswith("supervised"))
+    )
+    return terms["supervised_1" if "supervised_1" in terms else "supervised"]
+
+
+def train_alike(ours, stock, network, step, same_steps=True):
+    """Train two epochs of two steps on the same batches.
+
+    Args:
+        ours, stock: the trainers.
+        network: what stock trains, in ours.
+        step: makes a step of ours and gives its loss.
+        same_steps: the network's steps are stock's, too; otherwise only its loss is, at the same
+            weights.
+    """
     for epoch in range(2):
         for trainer in (ours, stock):
             trainer.current_epoch = epoch
             trainer.on_train_epoch_start()
         for _ in range(2):
             batch = next(ours.dataloader_train)
-            loss = ours.train_step(copy.deepcopy(batch))["loss"]
+            if not same_steps:
+                network.load_state_dict(stock.network.state_dict())
+            loss = step(ours, batch)
             expected = stock.train_step({k: batch[k] for k in ("data", "target")})["loss"]
-            assert float(loss) == float(expected)
-            for name, weight in stock.network.state_dict().items():
+            assert loss == float(expected)
+            for name, weight in stock.network.state_dict().items() if same_steps else ():
                 assert torch.equal(network.state_dict()[name], weight), name
 
 
-@pytest.mark.parametrize("method", PLAIN, ids=lambda m: m.trainer)
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("deep_supervision", [True, False])
+WITHOUT_DEEP_SUPERVISION = product(
+    *((LIKE_STOCK,) if EVERYTHING else (LIKE_STOCK[:1], ("labels3d", "regions2d")))
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "deep_supervision"),
+    [
+        *((*pair, True) for pair in each_once(LIKE_STOCK, tuple(reversed(KINDS)))),
+        *((*pair, False) for pair in WITHOUT_DEEP_SUPERVISION),
+    ],
+    ids=lambda value: getattr(value, "trainer", value),
+)
 def test_losses_and_weights_equal_stock_step_by_step(
     build, datasets, method, kind, deep_supervision
 ):
-    ours = build(method, kind, unlabeled_weight=0.0, enable_deep_supervision=deep_supervision)
+    """Without what the method adds to the network in training, dropout among it."""
+    plain = {"dropout": 0.0} if hasattr(trainer_class(method), "dropout") else {}
+    settings = {"unlabeled_weight": 0.0, "enable_deep_supervision": deep_supervision, **plain}
+    ours = build(method, kind, **settings)
     stock = stock_trainer(datasets, kind)
     if not deep_supervision:
         stock.enable_deep_supervision = False
         stock.loss = stock._build_loss()
         stock.set_deep_supervision_enabled(False)
     stock.network.load_state_dict(ours.student.state_dict())
-    train_alike(ours, stock, ours.student)
+    shared = getattr(ours.training_network, "shared_encoder", False)
+    train_alike(ours, stock, ours.student, step_of, same_steps=not shared)
 
 
 def test_the_lower_bound_equals_stock_step_by_step(build, datasets):
     ours = build(next(m for m in METHODS if not m.uses_unlabeled), "labels3d")
     stock = stock_trainer(datasets, "labels3d")
     stock.network.load_state_dict(ours.network.state_dict())
-    train_alike(ours, stock, ours.network)
+    train_alike(ours, stock, ours.network, lambda t, batch: float(t.train_step(batch)["loss"]))
 
 
 def test_the_lower_bound_is_stock_with_a_budget(build):

@@ -13,9 +13,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import nn
 
-from nnunet_semisup.trainers import Labeled, SemiSupervisedTrainer, Unlabeled
+from nnunet_semisup.trainers import Labeled, SemiSupervisedTrainer, TeacherTrainer, Unlabeled
 from nnunet_semisup.training.checkpoint import KEY
-from nnunet_semisup.training.hyperparameters import declared
+from nnunet_semisup.training.kinds import declared
 from tests.project import ROOT
 
 
@@ -28,8 +28,31 @@ class OwnLoss(SemiSupervisedTrainer):
         yield {"entropy": -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()}
 
 
+class OwnTeacher(TeacherTrainer):
+    """The same with a teacher, which predicts."""
+
+    compute_losses = OwnLoss.compute_losses
+
+
 class OwnNetwork(OwnLoss):
     """The same with dropout before the output layer, whose weights have other names then."""
+
+    @classmethod
+    def extend_network(cls, network, plan):
+        network = super().extend_network(network, plan)
+        layers = network.decoder.seg_layers
+        layers[-1] = nn.Sequential(nn.Dropout3d(), layers[-1])
+        return network
+
+
+class VariantOfOwnNetwork(OwnNetwork):
+    """A variant of a method with its own network."""
+
+    unlabeled_weight: float = 0.5
+
+
+class NetworkAsInStock(OwnLoss):
+    """The same network by the function that trainers for nnU-Net override."""
 
     @staticmethod
     def build_network_architecture(
@@ -51,16 +74,12 @@ class OwnNetwork(OwnLoss):
         return network
 
 
-class VariantOfOwnNetwork(OwnNetwork):
-    """A variant of a method with its own network."""
-
-    unlabeled_weight: float = 0.5
-
-
 PREDICTS_AS = {
     OwnLoss: "nnUNetTrainer",
+    OwnTeacher: "nnUNetTrainer",
     OwnNetwork: "OwnNetwork",
     VariantOfOwnNetwork: "VariantOfOwnNetwork",
+    NetworkAsInStock: "NetworkAsInStock",
 }
 own = pytest.mark.parametrize("cls", PREDICTS_AS, ids=lambda cls: cls.__name__)
 
@@ -99,7 +118,6 @@ def test_nnunet_predicts_from_its_checkpoint(build, folder, cls):
     predictor.network.eval()
     trainer.network.eval()
     with torch.no_grad(), trainer.predicting(deep_supervision=False):
-        trainer.teacher.module.eval()
         assert torch.equal(predictor.network(image), trainer.network(image))
 
 
@@ -120,7 +138,7 @@ def test_the_documented_method_trains(build, documented, kind):
     assert trainer.confidence_threshold == 0.0
     before = [p.detach().clone() for p in trainer.student.parameters()]
     batch = next(trainer.dataloader_train)
-    unlabeled = list(trainer.compute_losses(*trainer._to_device(batch)))[1]
+    unlabeled = list(trainer.compute_losses(*trainer.to_device(batch)))[1]
     unlabeled["consistency"].backward()
     assert any(p.grad is not None and p.grad.any() for p in trainer.student.encoder.parameters())
     assert torch.isfinite(trainer.train_step(batch)["loss"])
@@ -142,7 +160,7 @@ from nnunet_semisup.trainers import {base}
 Kind = int
 
 class {name}({base}):
-    use_teacher: ClassVar[bool] = False
+    flag: ClassVar[bool] = False
     steps: Kind = 5
     rate: Optional[float] = None
     num_epochs: int = 7
@@ -170,7 +188,7 @@ def test_attributes_are_read_as_they_are_written(build, folder, monkeypatch, bas
     cls = recursive_find_trainer_class_by_name(name)
     assert "written" not in sys.modules
     assert declared(cls)["steps"] is int
-    assert "use_teacher" not in declared(cls)
+    assert "flag" not in declared(cls)
     trainer = build(cls, "labels3d", start=False)
     assert (trainer.num_epochs, trainer.initial_lr, trainer.weight_decay) == (2, 0.002, 1e-4)
     monkeypatch.setenv("nnUNet_semisup_set", "steps=9,rate=0.5,weight_decay=0.1")

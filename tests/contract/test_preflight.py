@@ -61,7 +61,7 @@ def test_a_plan_with_a_single_output_trains_as_the_message_says(build, edit, tmp
 def test_the_weight_of_a_single_output_is_not_a_number(build, edit, monkeypatch):
     """What the check is for: nnU-Net 2.8.1 divides 0 by 0."""
     edit("nnUNetPlans.json", two_stages)
-    monkeypatch.setattr("nnunet_semisup.trainers.supervised.check_before_training", lambda *_: None)
+    monkeypatch.setattr("nnunet_semisup.training.inputs.check_fold", lambda *_: None)
     with pytest.warns(RuntimeWarning, match="invalid value encountered in divide"):
         made = build(nnUNetTrainerSupervised, "labels3d")
     loss = made.train_step(next(made.dataloader_train))["loss"]

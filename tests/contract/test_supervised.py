@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,9 @@ def test_a_continued_run_has_its_hyper_parameters_and_other_patches(trained, bui
     trainer.logger.log("ema_fg_dice", 0.5, 0)
     trainer.save_checkpoint(file)
     later = build(nnUNetTrainerSupervised, "labels3d", start=False, num_epochs=9, seed=4)
-    del later.overrides["num_iterations_per_epoch"]
+    given = dict(later.settings.given)
+    del given["num_iterations_per_epoch"]
+    later.settings = replace(later.settings, given=given)
     later.num_iterations_per_epoch = 250
     later.load_checkpoint(file)
     assert later.num_iterations_per_epoch == trainer.num_iterations_per_epoch == 2

@@ -15,14 +15,16 @@ import torch
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.foundation.text_features import TextFeatures
-from nnunet_semisup.losses.consistency import PseudoLabel
-from nnunet_semisup.mixing.cognitive import foreground, labels_of_target
-from nnunet_semisup.registry import find_method
-from nnunet_semisup.training.batches import unwrap
+from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target
+from nnunet_semisup.mixing.masks import foreground
+from nnunet_semisup.registry import METHODS, find_method
+from nnunet_semisup.training import text_guidance
+from nnunet_semisup.training.text_guidance import TextGuidance
+from tests.contract.conftest import each_method, each_once, each_pair, one_of_each, trainer_class
 
-TEXT = [find_method(f"nnUNetTrainer{name}") for name in ("TextSemiSeg", "MeanTeacherText")]
-SEMISEG = TEXT[0]
-methods = pytest.mark.parametrize("method", TEXT, ids=lambda m: m.trainer)
+TEXT = [m for m in METHODS if issubclass(trainer_class(m), TextGuidance)]
+SEMISEG = find_method("nnUNetTrainerTextSemiSeg")
+methods = each_method(TEXT)
 
 
 def train(trainer, steps):
@@ -41,7 +43,7 @@ def test_learned_prompts_move_and_continue_bit_equal(build, with_clip, method, t
     assert not torch.equal(context, start)
     assert all(p.grad is None for p in trainer.class_text._tower.parameters())
     file = str(tmp_path / "checkpoint.pth")
-    trainer._save(file, trainer.current_epoch)
+    trainer.write_checkpoint(file, trainer.current_epoch)
     train(trainer, 2)
 
     resumed = build(method, "labels3d", start=False, **settings)
@@ -58,7 +60,7 @@ def test_learned_prompts_move_and_continue_bit_equal(build, with_clip, method, t
 
 def test_prompts_get_the_gradient_of_all_passes_at_once(build, with_clip):
     trainer = build(SEMISEG, "labels3d", text_model="clip", mix_start=0.0, prompt_length=2)
-    batch = trainer._to_device(next(trainer.dataloader_train))
+    batch = trainer.to_device(next(trainer.dataloader_train))
     text = trainer.class_text
     total = sum(
         term
@@ -73,7 +75,7 @@ def test_prompts_get_the_gradient_of_all_passes_at_once(build, with_clip):
     assert text._graph is None
 
 
-@methods
+@each_method(one_of_each("on_train_epoch_end", "extra_state", "network_that_predicts", among=TEXT))
 def test_checkpoint_holds_the_texts_and_no_text_model(build, with_clip, method):
     trainer = build(method, "labels3d", text_model="clip", num_iterations_per_epoch=1)
     train(trainer, 1)
@@ -121,30 +123,29 @@ with torch.no_grad():
 np.save({str(tmp_path / "logits.npy")!r}, out.numpy())
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    network = unwrap(trainer.network).eval()
     trainer.set_deep_supervision_enabled(False)
+    network = trainer.student.eval()
+    network.in_training = False
     with torch.no_grad():
         torch.testing.assert_close(
             torch.from_numpy(np.load(tmp_path / "logits.npy")), network(image), atol=1e-6, rtol=0
         )
 
 
-@methods
-@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+@each_pair(each_once(TEXT, ("regions2d", "labels3d")))
 def test_text_changes_the_segmentation_after_training(build, method, kind):
     trainer = build(method, kind, num_iterations_per_epoch=20, seed=0)
     train(trainer, 8)
-    _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+    _, unlabeled = trainer.to_device(next(trainer.dataloader_train))
     with torch.no_grad():
         assert trainer.end_epoch(unlabeled)["text_sensitivity"] > 1e-5
 
 
-@methods
-@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+@each_pair(each_once(TEXT, ("regions2d", "labels3d")))
 def test_what_the_texts_do_is_measured(build, method, kind):
     trainer = build(method, kind, num_iterations_per_epoch=20, text_reading="visual_query")
     batch = next(trainer.dataloader_train)
-    _, unlabeled = trainer._to_device(batch)
+    _, unlabeled = trainer.to_device(batch)
     with torch.no_grad():
         start = trainer.end_epoch(unlabeled)
     assert [start[f"text_{n}"] for n in ("interaction", "share", "sensitivity")] == [0, 0, 0]
@@ -152,15 +153,17 @@ def test_what_the_texts_do_is_measured(build, method, kind):
     train(trainer, 4)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         got = trainer.end_epoch(unlabeled)
-    student, image = trainer.student, unlabeled.image[:1]
+    assert trainer.student.training
+    student, image = trainer.student.eval(), unlabeled.image[:1]
     other = torch.randn(
         student.text_features.shape, generator=torch.Generator().manual_seed(trainer.seed + 1)
     )
     other = other / other.norm(dim=1, keepdim=True)
     with torch.no_grad():
-        features, plain = student.encode(image)
-        changed, _ = student.encode(image, other)
-        logits = [trainer.full_resolution(student(image, text)) for text in (None, other)]
+        features, plain = student.encode_with(image, student.text_features)
+        changed, _ = student.encode_with(image, other)
+        decoded = [student.decoder(skips) for skips in (features, changed)]
+        logits = [trainer.full_resolution(one) for one in decoded]
     own, others = features[-1] - plain, changed[-1] - plain
     expected = {
         "text_interaction": own.norm() / plain.norm(),
@@ -184,9 +187,9 @@ def test_two_passes_are_never_in_memory_at_once(build, method, monkeypatch):
             self.tensor = tensor
             alive.add(self)
 
-    def watched(*arguments):
+    def watched(*arguments, **named):
         before = len(alive)
-        output = forward(*arguments)
+        output = forward(*arguments, **named)
         seen.append((before, len(alive)))
         return output
 
@@ -204,13 +207,13 @@ def test_without_text_the_predicting_network_is_the_plans(build, method):
     train(trainer, 1)
     names = list(trainer.student.state_dict())
     assert not any("interaction" in name or "text" in name for name in names)
-    losses = trainer.compute_losses(*trainer._to_device(next(trainer.dataloader_train)))
+    losses = trainer.compute_losses(*trainer.to_device(next(trainer.dataloader_train)))
     assert not any(name.startswith("alignment") for terms in losses for name in terms)
 
 
 class TestMixing:
     def groups(self, trainer):
-        return trainer.compute_losses(*trainer._to_device(next(trainer.dataloader_train)))
+        return trainer.compute_losses(*trainer.to_device(next(trainer.dataloader_train)))
 
     @pytest.mark.parametrize("second_better", [False, True])
     def test_only_the_worse_decoder_learns_from_mixed_images(
@@ -222,8 +225,8 @@ class TestMixing:
         )
         *_, mixed = self.groups(trainer)
         mixed["mixed"].backward()
-        network = unwrap(trainer.network)
-        first, second = network.decoder.stages, network.second_decoder.stages
+        network = trainer.training_network
+        first, second = network.decoder.stages, network.inner.others[0].stages
         learning, still = (first, second) if second_better else (second, first)
         assert all(p.grad is not None for p in learning.parameters())
         assert all(p.grad is None for p in still.parameters())
@@ -255,23 +258,25 @@ class TestMixing:
     @pytest.mark.parametrize("kind", ["labels3d", "ignore3d"])
     def test_padding_is_left_out_of_the_mixed_alignment(self, build, monkeypatch, kind):
         trainer = build(SEMISEG, kind, mix_start=0.0)
-        labeled, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+        labeled, unlabeled = trainer.to_device(next(trainer.dataloader_train))
         unlabeled.valid[:, :, :4] = False
-        seen = {}
+        seen = []
 
-        def recorded(name, logits, visual, text, valid=None):
-            seen[name] = valid
-            return {}
+        def recorded(visual, logits, text, regions, valid):
+            seen.append(valid)
+            return logits.mean()
 
-        monkeypatch.setattr(trainer, "alignment_terms", recorded)
+        monkeypatch.setattr(text_guidance, "semantic_alignment", recorded)
         list(trainer.compute_losses(labeled, unlabeled))
-        assert torch.equal(seen["unlabeled"], unlabeled.valid)
+        assert seen[:2] == [None, None], "of both decoders on labeled patches"
+        assert all(torch.equal(valid, unlabeled.valid) for valid in seen[2:4])
+        (mixed,) = seen[4:]
         label = labels_of_target(labeled.target, trainer.label_manager.ignore_label, False)
         expected = foreground(label) | unlabeled.valid
         count = unlabeled.valid.shape[0]
-        assert torch.equal(seen["mixed"][:count], expected)
-        assert not seen["mixed"][:count].all()
-        assert seen["mixed"][count:].all()
+        assert torch.equal(mixed[:count], expected)
+        assert not mixed[:count].all()
+        assert mixed[count:].all()
 
     def test_weights_of_zero_leave_passes_out(self, build):
         trainer = build(SEMISEG, "labels3d", mix_start=0.0, mix_weight=0.0)
@@ -283,7 +288,7 @@ class TestMixing:
         trainer = build(SEMISEG, "labels3d", text_alignment_weight=0.0)
         next(groups := self.groups(trainer))
         next(groups)["consistency_1"].backward()
-        second = unwrap(trainer.network).second_decoder
+        (second,) = trainer.training_network.inner.others
         assert all(p.grad is None for p in second.parameters())
 
     def test_batches_of_unequal_size(self, build):

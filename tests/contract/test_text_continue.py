@@ -12,17 +12,20 @@ import torch
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_features, text_tower
-from nnunet_semisup.training.batches import unwrap
-from tests.contract.test_text import SEMISEG, methods, train
+from tests.contract.conftest import EVERYTHING
+from tests.contract.test_text import SEMISEG, TEXT, train
 from tests.text_models import make_clip_folder
 
 
 def same_start(trainer, other):
     """Names of weights of equal shape, texts and what reads them aside, that start different."""
     texts = ("projection", "cross_attention.query", "text_features")
-    ours, theirs = (unwrap(t.network).state_dict() for t in (trainer, other))
+    ours, theirs = (
+        {name.removeprefix("inner."): weight for name, weight in network.state_dict().items()}
+        for network in (trainer.training_network, other.training_network)
+    )
     names = [n for n in ours.keys() & theirs.keys() if not any(part in n for part in texts)]
-    assert any("second_decoder" in n for n in names)
+    assert any("others.0" in n for n in names)
     assert any("encoder" in n for n in names)
     return [n for n in names if not torch.equal(ours[n], theirs[n])]
 
@@ -55,7 +58,7 @@ class TestContinuing:
         trainer = build(SEMISEG, "labels3d", **settings)
         train(trainer, 1)
         file = str(tmp_path / "checkpoint_latest.pth")
-        trainer._save(file, trainer.current_epoch)
+        trainer.write_checkpoint(file, trainer.current_epoch)
         return file
 
     def refused(self, build, file, message, **settings):
@@ -116,6 +119,14 @@ class TestContinuing:
             path.unlink()
 
 
+SETTINGS = (
+    {"text_model": "clip"},
+    {"text_model": "clip", "text_prompt": "template"},
+    {"text_model": "features", "text_reading": "gate"},
+    {"text_model": "none"},
+)
+
+
 class TestFinishedFold:
     """It has its texts in the checkpoint."""
 
@@ -145,17 +156,16 @@ class TestFinishedFold:
     def final(self, trainer):
         return str(Path(trainer.output_folder) / "checkpoint_final.pth")
 
-    @methods
     @pytest.mark.parametrize("continues", [False, True])
     @pytest.mark.parametrize(
-        "settings",
+        ("method", "settings"),
         [
-            {"text_model": "clip"},
-            {"text_model": "clip", "text_prompt": "template"},
-            {"text_model": "features", "text_reading": "gate"},
-            {"text_model": "none"},
+            (method, settings)
+            for method in TEXT
+            for settings in SETTINGS
+            if EVERYTHING or method is SEMISEG or settings is SETTINGS[0]
         ],
-        ids=lambda s: "-".join(s.values()),
+        ids=lambda value: getattr(value, "trainer", None) or "-".join(value.values()),
     )
     def test_is_validated_without_the_text_model(
         self, build, with_clip, features, again, method, continues, settings

@@ -54,9 +54,9 @@ def test_files_and_later_draws_stay_as_they_are(build, datasets, tmp_path, train
     for name in names:
         unpack(datasets("labels3d") / name, tmp_path / name)
     built.preprocessed_dataset_folder = str(tmp_path / names[0])
-    if hasattr(built, "unlabeled_folders"):
-        for case in built.unlabeled_folders:
-            built.unlabeled_folders[case] = str(tmp_path / names[1])
+    if hasattr(built, "unlabeled_cases"):
+        for case in built.unlabeled_cases.folders:
+            built.unlabeled_cases.folders[case] = str(tmp_path / names[1])
     built.configuration_manager.configuration["use_mask_for_norm"] = [True]
     files = {path: path.read_bytes() for path in tmp_path.glob("*/*.npy")}
     assert len(files) == 12

@@ -21,8 +21,8 @@ def step_at(trainer, epoch):
     """Codes before and after the start of a step, without any gradient."""
     trainer.current_epoch, trainer.iteration = epoch, 0
     before = transforms(trainer)
-    _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
-    trainer.update_quantizers(unlabeled.image)
+    _, unlabeled = trainer.to_device(next(trainer.dataloader_train))
+    trainer.warmup.update(trainer.student, unlabeled.image, trainer.step_number, trainer.progress)
     return before, transforms(trainer)
 
 
@@ -51,8 +51,8 @@ def test_more_epochs_do_not_bring_the_warmup_back(build, tmp_path):
 
 def test_a_perturbation_without_effect_is_told_after_the_warmup(build, capsys):
     trainer = build(VQSEG, "labels3d", num_epochs=10)
-    trainer.diagnostics.effect = lambda *_: {"sensitivity": 0.001}
-    _, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+    trainer.codebooks.effect = lambda *_: {"sensitivity": 0.001}
+    _, unlabeled = trainer.to_device(next(trainer.dataloader_train))
     for epoch in (0, 5):
         step_at(trainer, epoch)
         capsys.readouterr()
@@ -65,7 +65,7 @@ def test_the_fit_lowers_the_error_of_quantizing(build):
     errors = []
     for fit in (False, True):
         trainer = build(VQSEG, "labels3d", codebook_fit=fit)
-        labeled, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+        labeled, unlabeled = trainer.to_device(next(trainer.dataloader_train))
         list(trainer.compute_losses(labeled, unlabeled))
         errors.append(trainer.end_epoch(unlabeled)["quantization_error_0"])
     assert errors[1] < 0.5 * errors[0]
@@ -74,7 +74,7 @@ def test_the_fit_lowers_the_error_of_quantizing(build):
 @pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
 def test_sensitivity_is_the_change_of_the_foreground(build, kind):
     trainer = build(VQSEG, kind, qpm_epsilon=1.0, qpm_mode="uniform", quantizer_warmup=0.0)
-    labeled, unlabeled = trainer._to_device(next(trainer.dataloader_train))
+    labeled, unlabeled = trainer.to_device(next(trainer.dataloader_train))
     list(trainer.compute_losses(labeled, unlabeled))
     head = trainer.student.decoder.seg_layers[-1]
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_two_views_share_the_weight_of_one(build):
             usage_tokens=100000,
         )  # fmt: skip
         trainer.current_epoch = 1
-        groups = list(trainer.compute_losses(*trainer._to_device(next(trainer.dataloader_train))))[
+        groups = list(trainer.compute_losses(*trainer.to_device(next(trainer.dataloader_train))))[
             1:
         ]
         terms = {k: v for group in groups for k, v in group.items() if not k.startswith("_")}
@@ -116,7 +116,7 @@ def test_a_step_with_alignment(build, kind):
     """The foundation model's weights are random here; its alignment reaches the encoder."""
     pytest.importorskip("timm")
     trainer = build(VQSEG, kind, foundation_model="random")
-    groups = list(trainer.compute_losses(*trainer._to_device(next(trainer.dataloader_train))))
+    groups = list(trainer.compute_losses(*trainer.to_device(next(trainer.dataloader_train))))
     alignment = groups[0]["alignment_labeled"]
     assert torch.isfinite(alignment)
     alignment.backward()

@@ -1,4 +1,7 @@
-"""Each trainer hands the right tensors to the right loss: what its algorithm box says."""
+"""Each trainer hands the right tensors to the right loss: what its algorithm box says.
+
+Of the methods that are not compared with their equations as a whole (``test_equations.py``).
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,26 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.consistency import PseudoLabel
 from nnunet_semisup.losses.schedules import sigmoid_rampup
+from nnunet_semisup.losses.targets import PseudoLabel
+from nnunet_semisup.networks.decode import Decoded
 from nnunet_semisup.registry import find_method
-from nnunet_semisup.trainers import mean_teacher, mean_teacher_text
-from tests.contract.conftest import SEMI_SUPERVISED
+from tests.contract.conftest import SEMI_SUPERVISED, each_method
 
-PSEUDO_LABEL, VQSEG, TEXT, MEAN_TEACHER, MEAN_TEACHER_TEXT = (
-    find_method(f"nnUNetTrainer{name}")
-    for name in ("PseudoLabel", "VQSeg", "TextSemiSeg", "MeanTeacher", "MeanTeacherText")
+PSEUDO_LABEL, VQSEG, TEXT = (
+    find_method(f"nnUNetTrainer{name}") for name in ("PseudoLabel", "VQSeg", "TextSemiSeg")
 )
-LATE = {"num_epochs": 10, "rampup_length": 0.1, "qpm_rampup": 0.1, "mix_start": 0.0}
 
 
 def late(build, method, **settings):
-    """A trainer in the middle of its training, where every term has its full weight."""
-    known = {n: v for n, v in LATE.items() if hasattr(build_class(build, method), n)}
-    trainer = build(method, "labels3d", **{**known, "num_epochs": 10, **settings})
+    """Build a trainer in the middle of its training, where every term has its full weight."""
+    trainer = build(method, "labels3d", **{"num_epochs": 10, "rampup_length": 0.1, **settings})
     trainer.current_epoch = 5
     return trainer
 
 
-def build_class(build, method):
-    return type(build(method, "labels3d", start=False))
-
-
 def patches(trainer):
-    return trainer._to_device(next(trainer.dataloader_train))
+    return trainer.to_device(next(trainer.dataloader_train))
 
 
 def of_image(image):
@@ -88,39 +84,9 @@ class TestPseudoLabels:
         assert torch.equal(label.target, of_image(unlabeled.image).argmax(1, keepdim=True))
 
 
-@pytest.mark.parametrize(
-    ("method", "module"),
-    [(MEAN_TEACHER, mean_teacher), (MEAN_TEACHER_TEXT, mean_teacher_text)],
-    ids=lambda value: getattr(value, "trainer", ""),
-)
-def test_the_student_agrees_with_the_teacher_on_another_view(build, monkeypatch, method, module):
-    trainer = late(build, method)
-    labeled, unlabeled = patches(trainer)
-    monkeypatch.setattr(trainer, "teacher_logits", of_image)
-    images, compared = [], []
-    forward = trainer.network.forward
-
-    def watched(image, *rest, **named):
-        images.append(image)
-        return forward(image, *rest, **named)
-
-    def recorded(student, teacher, regions, valid):
-        compared.append((student, teacher, valid))
-        return student.mean()
-
-    monkeypatch.setattr(trainer.network, "forward", watched)
-    monkeypatch.setattr(module, "squared_difference", recorded)
-    list(trainer.compute_losses(labeled, unlabeled))
-    ((student, teacher, valid),) = compared
-    assert not torch.equal(images[1], unlabeled.image)
-    assert student.requires_grad
-    assert torch.equal(teacher, of_image(unlabeled.image))
-    assert valid is unlabeled.valid
-
-
-@pytest.mark.parametrize("method", SEMI_SUPERVISED, ids=lambda m: m.trainer)
+@each_method([method for method in SEMI_SUPERVISED if method.ramp])
 def test_unlabeled_terms_follow_their_ramp(build, monkeypatch, method):
-    trainer = build(method, "labels3d", num_epochs=10, rampup_length=1.0)
+    trainer = build(method, "labels2d", num_epochs=10, rampup_length=1.0)
     batch = patches(trainer)
     monkeypatch.setattr(type(trainer), "current_unlabeled_weight", 1.0)
 
@@ -131,6 +97,7 @@ def test_unlabeled_terms_follow_their_ramp(build, monkeypatch, method):
         return float(sum(term.detach() for term in terms.values()))
 
     full = consistency()
+    assert full > 0
     monkeypatch.undo()
     trainer.current_epoch = 4
     expected = trainer.unlabeled_weight * sigmoid_rampup(0.4, 1.0)
@@ -141,7 +108,7 @@ def test_unlabeled_terms_follow_their_ramp(build, monkeypatch, method):
 
 @pytest.mark.parametrize("view", ["strong", "weak"])
 def test_swaps_have_their_share(build, view):
-    trainer = late(build, VQSEG, qpm_epsilon=0.6, qpm_view=view, qpm_mode="uniform")
+    trainer = late(build, VQSEG, qpm_epsilon=0.6, qpm_view=view, qpm_rampup=0.1, qpm_mode="uniform")
     *_, last = trainer.compute_losses(*patches(trainer))
     assert float(last["_perturbed"]) == pytest.approx(0.6, abs=0.1)
 
@@ -153,14 +120,14 @@ def test_decoders_label_each_other_and_the_better_one_labels_mixed_images(build,
     classes = {0: 1, 1: 2}
     forward, losses = trainer.network.forward, []
 
-    def decided(image, text, decoders):
-        """Each decoder predicts a class of its own everywhere."""
-        output = forward(image, text, decoders)
-        votes = [
-            [one + 100 * F.one_hot(torch.tensor(classes[d]), 3).view(1, 3, 1, 1, 1) for one in full]
-            for d, full in zip(decoders, output.logits, strict=True)
-        ]
-        return output._replace(logits=tuple(votes))
+    def decided(image, text, which=(0, 1)):
+        """Let each decoder predict a class of its own everywhere."""
+        output = forward(image, text, which=which)
+        parts = []
+        for decoder, part in zip(which, output.parts, strict=True):
+            vote = 100 * F.one_hot(torch.tensor(classes[decoder]), 3).view(1, 3, 1, 1, 1)
+            parts.append(Decoded([logits + vote for logits in part.logits], ()))
+        return output._replace(logits=parts[0].logits, parts=tuple(parts))
 
     def recorded(logits, label):
         predicted = int(trainer.full_resolution(logits).argmax(1).unique())

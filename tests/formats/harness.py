@@ -15,10 +15,10 @@ from skimage import io
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
 from nnunet_semisup.dataset_conversion.checking.raw_dataset import verify_dataset
-from nnunet_semisup.dataset_conversion.generic.converter import _kind, read_image
+from nnunet_semisup.dataset_conversion.generic.converter import _kind, read_any_image
 from nnunet_semisup.dataset_conversion.reading.formats import read_label
-from nnunet_semisup.dataset_conversion.reading.volume import TrustingAffine
-from nnunet_semisup.dataset_conversion.writing.write import write_cases
+from nnunet_semisup.dataset_conversion.reading.scans import TrustingAffine
+from nnunet_semisup.dataset_conversion.writing.dataset_writer import write_cases
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_inputs
 from nnunet_semisup.evaluation.inputs import find_inputs
@@ -54,9 +54,9 @@ def convert(row: Row, folder: Path) -> Outcome:
     source, target = folder / f"p1{row.ending}", folder / "converted"
     row.write(source, row.image())
     _, ending, ready = _kind([source])
-    readers = (read_image, read_label)
+    readers = (read_any_image, read_label)
     if row.trust_affine:
-        readers = (TrustingAffine(read_image), TrustingAffine(read_label))
+        readers = (TrustingAffine(read_any_image), TrustingAffine(read_label))
     form = DatasetForm(
         "X", "files", {0: "a"}, {"background": 0, "box": 1}, {0: 0, 1: 1}, *readers, "", "", "",
         images_ready=ready, file_ending=ending, dimensions=2 if row.is_picture else 3,

@@ -8,14 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnunet_semisup.dataset_conversion.generic.converter import read_image
-from nnunet_semisup.dataset_conversion.reading.formats import write_volume
+from nnunet_semisup.dataset_conversion.generic.readers import read_any_image
 from nnunet_semisup.dataset_conversion.reading.pictures import read_as_nnunet
-from nnunet_semisup.dataset_conversion.reading.volume import (
-    TrustingAffine,
-    UnreadableFileError,
-    UnusableFileError,
-)
+from nnunet_semisup.dataset_conversion.reading.scans import TrustingAffine
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, UnusableFileError
+from nnunet_semisup.dataset_conversion.writing.volume_files import write_volume
 from tests.formats import rows_nifti, rows_pictures, rows_text_headers
 from tests.formats.standard import read_nifti, rotation
 
@@ -43,7 +40,7 @@ def converted(path, allowed):
     """What convert writes, read by the standard; ``None`` if it refuses for an allowed reason."""
     volume, refusal = None, ""
     try:
-        volume = read_image(path)
+        volume = read_any_image(path)
     except UnreadableFileError as error:
         refusal = str(error)
     if volume is None:
@@ -116,7 +113,7 @@ def test_affine_that_is_trusted(tmp_path, quaternion, steps, unit):
     affine = rotation(quaternion) * steps
     rows_nifti.write(path, values(np.int16), sform=affine, pixdim=(25, 25, 25), unit=unit)
     target = tmp_path / "written.nii.gz"
-    write_volume(TrustingAffine(read_image)(path), target)
+    write_volume(TrustingAffine(read_any_image)(path), target)
     truth, found = read_nifti(path), read_nifti(target)
     check(found, truth.values, truth.spacing, truth.direction)
 
@@ -209,9 +206,9 @@ def test_tif(tmp_path, photometric, orientation, palette, dtype):
     rows_pictures.write_tif(path, stored, orientation=orientation, **options)
     if orientation > 1:
         with pytest.raises(UnusableFileError, match="stored rotated"):
-            read_image(path)
+            read_any_image(path)
         return
-    np.testing.assert_array_equal(read_image(path).array, shown)
+    np.testing.assert_array_equal(read_any_image(path).array, shown)
     if shown.shape == stored.shape and (shown == stored).all():
         np.testing.assert_array_equal(read_as_nnunet(path).array, stored)
     else:
@@ -233,7 +230,7 @@ def test_png(tmp_path, bits, colours, orientation):
     rows_pictures.write_png(path, stored.astype(np.uint16), bits, orientation=orientation)
     if orientation > 1 or (colours and bits == 16):
         with pytest.raises(UnusableFileError, match=r"stored rotated|16 bits a colour"):
-            read_image(path)
+            read_any_image(path)
         return
     spread = {2: 85, 4: 17}.get(bits, 1)
-    np.testing.assert_array_equal(read_image(path).array, stored * spread)
+    np.testing.assert_array_equal(read_any_image(path).array, stored * spread)

@@ -7,21 +7,34 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.consistency import PseudoLabel, pseudo_label
 from nnunet_semisup.losses.schedules import sigmoid_rampup
-from nnunet_semisup.losses.text_alignment import semantic_alignment_official
-from nnunet_semisup.mixing.cognitive import exchange_foreground
+from nnunet_semisup.losses.targets import PseudoLabel, pseudo_label
+from nnunet_semisup.mixing.exchange import exchange_foreground
 from nnunet_semisup.networks.multiplanar import MultiplanarTextInteraction
+from tests.gold.numbers import close, tensor
 
 PLANES = ("Axial", "Sagittal", "Coronal")
 
 
-def tensor(array):
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+def semantic_alignment_official(features, logits, text, normalise):
+    """Return the released code's form of equation 4, which the package does not have.
 
+    Sigmoid instead of softmax, features divided by their norm along the last spatial axis (one
+    decoder's only), the mean over all voxels of the grid, no normalisation of the prototypes, and
+    the mean over channels, which makes it small beside the other losses.
 
-def close(got, expected, tolerance):
-    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=0, atol=tolerance)
+    Args:
+        features: ``(B, D, *grid)``.
+        logits: ``(B, K, *spatial)``.
+        text: ``(K, D)``.
+        normalise: divide the features by their norm along the last axis.
+    """
+    if normalise:
+        features = features / features.norm(dim=-1, keepdim=True)
+    mode = "trilinear" if logits.ndim == 5 else "bilinear"
+    masks = F.interpolate(torch.sigmoid(logits), features.shape[2:], mode=mode).flatten(2)
+    pooled = masks @ features.flatten(2).transpose(1, 2) / masks.shape[-1]
+    return (pooled - text).square().mean()
 
 
 class TestInteraction:

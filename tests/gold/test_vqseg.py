@@ -13,16 +13,9 @@ from torch.nn import functional as F
 from nnunet_semisup.losses.quantization import usage_entropy
 from nnunet_semisup.networks.qpm import perturb, transition_matrix
 from nnunet_semisup.networks.quantizer import VectorQuantizer, look_up
+from tests.gold.numbers import close, tensor
 
 VALUES, GRADIENTS = 1e-5, 1e-6
-
-
-def tensor(array):
-    return torch.from_numpy(np.array(array, dtype=np.float32))
-
-
-def close(got, expected, tolerance):
-    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=0, atol=tolerance)
 
 
 class TestSimVQ:

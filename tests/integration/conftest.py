@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from nnunet_semisup.registry import METHODS
-from tests.helpers import WITHOUT_DOWNLOADS, make_raw_dataset
+from tests.contract.conftest import EVERYTHING, one_of_each
+from tests.helpers import make_raw_dataset, trial_settings
 from tests.integration.workspace import (
     DATASETS,
     LABELS,
-    Run,
     Workspace,
     base_environment,
     hyperparameters,
     shrink_plan,
+    train_in_process,
 )
 
 LANES = min(4, os.cpu_count() or 1)
@@ -37,6 +37,9 @@ SPLITS = [
     },
 ]
 
+DISTINCT = [m.trainer for m in one_of_each("build_network_architecture", "extend_network")]
+"""One trainer for each way to build the network that predicts."""
+
 TRAININGS = (
     *((method.trainer, "3d_fullres") for method in METHODS),
     ("nnUNetTrainerMeanTeacher", "2d"),
@@ -44,6 +47,9 @@ TRAININGS = (
     ("nnUNetTrainerTextSemiSeg", "2d"),
 )
 """Trainer and configuration of the runs that the tests share."""
+
+BY_COMMAND = [training for training in TRAININGS if EVERYTHING or training[0] in DISTINCT]
+"""The part of them that real commands train; the others are trained within the tests' process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,19 +113,33 @@ def plan_and_preprocess(workspace: Workspace, configuration: str, dataset: str) 
 
 @dataclass(frozen=True)
 class Trainings:
-    """Finished or running trainings, by trainer and configuration, and predictions with them."""
+    """Trainings, by trainer and configuration, and predictions with them; each made once.
+
+    Attributes:
+        workspace: with the data sets.
+        shared: folder of what says that something is done.
+    """
 
     workspace: Workspace
     shared: Path
-    runs: dict[tuple[str, str], Future[Run]]
 
     def fold_folder(self, trainer: str, configuration: str) -> Path:
-        """Folder of the finished fold; fails the test if the command failed."""
-        self.runs[trainer, configuration].result().succeeded()
-        return self.workspace.fold_folder(trainer, configuration)
+        """Return the folder of the finished fold; fails the test if the training fails."""
+        folder = self.workspace.fold_folder(trainer, configuration)
+        finished = self.shared / f"{trainer}_{configuration}.finished"
+        with FileLock(finished.with_suffix(".lock")):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                here = self.workspace.where(**hyperparameters(**trial_settings(trainer)))
+                if (trainer, configuration) in BY_COMMAND:
+                    here.train(trainer, configuration).succeeded()
+                else:
+                    train_in_process(here, trainer, configuration)
+                finished.touch()
+        return folder
 
     def prediction(self, trainer: str, configuration: str) -> Path:
-        """Folder of what ``nnUNetv2_predict`` wrote, with probabilities; run once."""
+        """Return the folder of what ``nnUNetv2_predict`` wrote, with probabilities."""
         self.fold_folder(trainer, configuration)
         folder = self.shared / f"{trainer}_{configuration}_predicted"
         with FileLock(folder.with_suffix(".lock")):
@@ -134,19 +154,6 @@ class Trainings:
 
 
 @pytest.fixture(scope="session")
-def trainings(workspace: Workspace, shared: Path) -> Iterator[Trainings]:
-    """Every method trained once with ``nnUNetv2_train``, several at a time."""
-
-    def train(trainer: str, configuration: str) -> Run:
-        finished = shared / f"{trainer}_{configuration}.json"
-        with FileLock(finished.with_suffix(".lock")):
-            if not finished.exists():
-                settings = hyperparameters(**WITHOUT_DOWNLOADS.get(trainer, {}))
-                run = workspace.where(**settings).train(trainer, configuration)
-                finished.write_text(json.dumps(asdict(run)), encoding="utf-8")
-            return Run(**json.loads(finished.read_text(encoding="utf-8")))
-
-    with ThreadPoolExecutor(LANES) as lanes:
-        runs = {key: lanes.submit(train, *key) for key in TRAININGS}
-        yield Trainings(workspace, shared, runs)
-        lanes.shutdown(cancel_futures=True)
+def trainings(workspace: Workspace, shared: Path) -> Trainings:
+    """Give trainings and predictions, made when a test first asks for them."""
+    return Trainings(workspace, shared)

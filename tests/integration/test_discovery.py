@@ -90,37 +90,35 @@ def test_opt_out_of_a_new_interpreter(fresh: Workspace) -> None:
 def test_every_method_is_found_beside_the_users_own_trainer(
     fresh: Workspace, tmp_path: Path
 ) -> None:
+    """Also in a spawned process: nnU-Net starts its distributed training and its workers so."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "mine.py").write_text(
         "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
         "class nnUNetTrainerMine(nnUNetTrainer):\n    pass\n"
     )
     names = ["nnUNetTrainerMine", *(method.trainer for method in METHODS)]
-    run = python(
-        fresh.where(nnUNet_extTrainer=tmp_path / "theirs"),
-        f"{LOOK_UP}\nfor name in {names}:\n    show(name)",
-    ).succeeded()
-    found = [line.split()[1:] for line in run.output.splitlines() if line.startswith("FOUND")]
-    assert found[0][:2] == ["nnUNetTrainerMine", "mine"]
-    # The classes are the installed ones, so they are the same in every search and can be pickled.
-    assert found[1:] == [
-        [m.trainer, f"nnunet_semisup.trainers.{m.module}", "True"] for m in METHODS
-    ]
-
-
-def test_a_spawned_process_finds_the_trainers(fresh: Workspace, tmp_path: Path) -> None:
-    """nnU-Net starts its distributed training and its workers by spawning."""
     script = tmp_path / "spawns.py"
     script.write_text(
         f"{LOOK_UP}\n"
         "if __name__ == '__main__':\n"
         "    import multiprocessing\n"
+        f"    for name in {names}:\n"
+        "        show(name)\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    child = context.Process(target=show, args=('nnUNetTrainerVQSeg',))\n"
         "    child.start(); child.join(); raise SystemExit(child.exitcode)\n"
     )
-    run = fresh.call(sys.executable, script).succeeded()
-    assert "FOUND nnUNetTrainerVQSeg nnunet_semisup.trainers.vqseg True" in run.output
+    here = fresh.where(nnUNet_extTrainer=tmp_path / "theirs")
+    run = here.call(sys.executable, script).succeeded()
+    *found, spawned = [
+        line.split()[1:] for line in run.output.splitlines() if line.startswith("FOUND")
+    ]
+    assert found[0][:2] == ["nnUNetTrainerMine", "mine"]
+    # The classes are the installed ones, so they are the same in every search and can be pickled.
+    assert found[1:] == [
+        [m.trainer, f"nnunet_semisup.trainers.{m.module}", "True"] for m in METHODS
+    ]
+    assert spawned == ["nnUNetTrainerVQSeg", "nnunet_semisup.trainers.vqseg", "True"]
 
 
 def test_an_environment_without_the_package_only_misses_its_trainers(fresh: Workspace) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_semisup.registry import METHODS
+from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.checkpoint import KEY
-from tests.integration.conftest import Trainings
+from tests.integration.conftest import BY_COMMAND, Trainings
 from tests.integration.workspace import Workspace
 
 # Run at the start of Python, after the package's own start-up file: as if it were not installed.
@@ -32,15 +32,34 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
-@pytest.fixture
-def stock(trainings: Trainings, tmp_path: Path) -> Workspace:
-    """The shared results, in an environment that cannot import this package."""
-    (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
+# nnUNetv2_predict, once for each argument of the script, in one process.
+PREDICT = """
+import sys
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point
+
+for line in sys.argv[1:]:
+    sys.argv = ["nnUNetv2_predict", *line.split("|")]
+    predict_entry_point()
+"""
+
+PREDICTED = (
+    ("nnUNetTrainerMeanTeacher", "3d_fullres"),
+    ("nnUNetTrainerMeanTeacher", "2d"),
+    ("nnUNetTrainerCPS", "3d_fullres"),
+    ("nnUNetTrainerMCNet", "3d_fullres"),
+)
+"""Models whose network in training has other parts than the one that predicts, among them."""
+
+
+@pytest.fixture(scope="module")
+def stock(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Give the shared results, in an environment that cannot import this package."""
+    start = tmp_path_factory.mktemp("start")
+    (start / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
     before = trainings.workspace.environment.get("PYTHONPATH", "")
     started = replace(trainings.workspace, preloaded=False)
     workspace = started.where(
-        PYTHONPATH=os.pathsep.join(p for p in (str(tmp_path / "start"), before) if p),
+        PYTHONPATH=os.pathsep.join(p for p in (str(start), before) if p),
         NNUNET_SEMISUP_DISCOVERY=0,
     )
     python = (sys.executable, "-c")
@@ -49,22 +68,39 @@ def stock(trainings: Trainings, tmp_path: Path) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.trainer)
-def test_trainer_named_in_the_checkpoint(trainings: Trainings, method) -> None:
-    folder = trainings.fold_folder(method.trainer, "3d_fullres")
+@pytest.fixture(scope="module")
+def predicted(
+    trainings: Trainings, stock: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Give a folder with what stock nnU-Net predicts with each model."""
+    root = tmp_path_factory.mktemp("predicted")
+    lines = []
+    for trainer, configuration in PREDICTED:
+        trainings.fold_folder(trainer, configuration)
+        output = root / f"{trainer}_{configuration}"
+        arguments = stock.predict_arguments(trainer, configuration, output)
+        lines.append("|".join((*arguments, "--save_probabilities")))
+    stock.call(sys.executable, "-c", PREDICT, *lines).succeeded()
+    return root
+
+
+@pytest.mark.parametrize(("trainer", "configuration"), BY_COMMAND)
+def test_trainer_named_in_the_checkpoint(
+    trainings: Trainings, trainer: str, configuration: str
+) -> None:
+    method = find_method(trainer)
+    folder = trainings.fold_folder(trainer, configuration)
     checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
     assert checkpoint["trainer_name"] == method.predicts_as
-    if method.uses_unlabeled:
-        assert checkpoint[KEY]["trainer"] == method.trainer
+    assert checkpoint[KEY]["trainer"] == trainer
 
 
-@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+@pytest.mark.parametrize(("trainer", "configuration"), PREDICTED)
 def test_stock_nnunet_predicts_the_same(
-    trainings: Trainings, stock: Workspace, tmp_path: Path, configuration: str
+    trainings: Trainings, predicted: Path, trainer: str, configuration: str
 ) -> None:
-    trainer = "nnUNetTrainerMeanTeacher"
-    with_package, without = trainings.prediction(trainer, configuration), tmp_path
-    stock.predict(trainer, configuration, without, 0, "--save_probabilities").succeeded()
+    with_package = trainings.prediction(trainer, configuration)
+    without = predicted / f"{trainer}_{configuration}"
     cases = sorted(f.name for f in without.glob("*.npz"))
     assert cases == ["tst_000.npz", "tst_001.npz"]
     for case in cases:

@@ -60,10 +60,10 @@ def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: 
         for batch in batches:
             trainer.train_step(batch)
             trainer.iteration += 1
-        values = trainer.end_epoch(trainer._to_device(batches[-1])[1])
+        values = trainer.end_epoch(trainer.to_device(batches[-1])[1])
         state = {
             "student": trainer.network.module.state_dict(),
-            "teacher": {} if trainer.teacher is None else trainer.teacher.module.state_dict(),
+            "teacher": trainer.teacher.module.state_dict() if trainer_name != TEXT else {},
             "prompts": trainer.class_text.prompts.state_dict() if trainer_name == TEXT else {},
             "images": [b["data"] for b in batches],
             "unlabeled": [b["unlabeled"] for b in batches],

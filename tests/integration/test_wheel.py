@@ -39,9 +39,12 @@ if __name__ == "__main__":
     child = multiprocessing.get_context("spawn").Process(target=find, args=(sys.argv[1:],))
     child.start()
     child.join()
+    if child.exitcode == 0:
+        from nnunetv2.run.run_training import run_training_entry
+        sys.argv = ["nnUNetv2_train", "-h"]
+        run_training_entry()
     sys.exit(child.exitcode)
 """
-TRAIN = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
 
 
 class Environment:
@@ -137,15 +140,13 @@ def test_install_use_remove(wheel: Path, tmp_path: Path, kind: str) -> None:
     expected = [f"FOUND {m.trainer} nnunet_semisup.trainers.{m.module}" for m in METHODS]
     # Once in the process itself, once in the one that it spawned.
     assert [li for li in run.output.splitlines() if li.startswith("FOUND")] == expected * 2
-    help_text = environment.call("-c", TRAIN, "-h").succeeded().output
-    assert "dataset_name_or_id" in help_text
+    assert "dataset_name_or_id" in run.output, "the help of nnUNetv2_train"
     assert {f.name for f in environment.python.parent.glob("*semisup*")} == COMMANDS
 
     environment.pip("uninstall", "-y", "nnunet-semisup")
     assert environment.files() == environment.before
     assert not list(environment.python.parent.glob("*semisup*"))
-    stock = environment.call("-c", f"{FIND}\nfind(['nnUNetTrainer'])").succeeded()
-    assert "FOUND nnUNetTrainer nnunetv2." in stock.output
-    ours = environment.call("-c", f"{FIND}\nfind({NAMES[-1:]})")
-    assert ours.code != 0
-    assert f"RuntimeError: Could not find requested nnunet trainer {NAMES[-1]}" in ours.output
+    after = environment.call("-c", f"{FIND}\nfind({['nnUNetTrainer', NAMES[-1]]})")
+    assert "FOUND nnUNetTrainer nnunetv2." in after.output
+    assert after.code != 0
+    assert f"RuntimeError: Could not find requested nnunet trainer {NAMES[-1]}" in after.output

@@ -15,6 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
+from tests.helpers import validation_in_threads
 from tests.integration.preloaded import run_preloaded
 
 LABELS = {"background": 0, "first": 1, "second": 2}
@@ -133,11 +137,18 @@ class Workspace:
         self, trainer: str, configuration: str, output: Path, fold: int = 0, *more: str
     ) -> Run:
         """``nnUNetv2_predict`` on the test images, without background processes."""
+        arguments = self.predict_arguments(trainer, configuration, output, fold)
+        return self.run("nnUNetv2_predict", *arguments, *more)
+
+    def predict_arguments(
+        self, trainer: str, configuration: str, output: Path, fold: int = 0
+    ) -> tuple[str, ...]:
+        """Return arguments of ``nnUNetv2_predict``."""
         dataset = DATASETS[configuration]
-        return self.run(
-            *("nnUNetv2_predict", "-i", self.raw / dataset / "imagesTs", "-o", output),
+        return (
+            *("-i", str(self.raw / dataset / "imagesTs"), "-o", str(output)),
             *("-d", dataset, "-c", configuration, "-f", str(fold), "-tr", trainer),
-            *("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", *more),
+            *("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta"),
         )
 
     def model_folder(self, trainer: str, configuration: str = "3d_fullres") -> Path:
@@ -214,6 +225,24 @@ def train_arguments(
 ) -> tuple[str, ...]:
     """Arguments of ``nnUNetv2_train``."""
     return (DATASETS[configuration], configuration, str(fold), "-tr", trainer, "-device", "cpu")
+
+
+def train_in_process(workspace: Workspace, trainer: str, configuration: str) -> None:
+    """Do in this process what ``nnUNetv2_train`` does: train, then validate."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, validation_in_threads():
+        for name, value in workspace.environment.items():
+            if name.startswith("nnUNet_"):
+                patch.setenv(name, value)
+        arguments = train_arguments(trainer, configuration)[:2]
+        made = get_trainer_from_args(*arguments, 0, trainer, device=torch.device("cpu"))
+        try:
+            made.run_training()
+            made.perform_actual_validation()
+        finally:
+            torch.set_num_threads(threads)
 
 
 def shrink_plan(plans_file: Path, configuration: str) -> None:

@@ -26,10 +26,10 @@ import pytest
 import torch
 
 from nnunet_semisup.registry import METHODS, find_method
-from nnunet_semisup.training.hyperparameters import VARIABLE
 from nnunet_semisup.training.monitor import Monitor
+from nnunet_semisup.training.settings import VARIABLE, split_assignments
 from tests.contract.conftest import KINDS, _make, trainer_class
-from tests.helpers import WITHOUT_DOWNLOADS, nnunet_folders
+from tests.helpers import nnunet_folders
 
 STEPS = 3
 COMMON = {
@@ -38,11 +38,6 @@ COMMON = {
     "num_val_iterations_per_epoch": 1,
     "seed": 3,
 }
-EVERYTHING_COUNTS = {
-    "nnUNetTrainerPseudoLabel": {"confidence_threshold": None},
-    "nnUNetTrainerVQSeg": {"confidence_threshold": None},
-}
-"""Settings under which an untrained teacher's labels are used."""
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "nnUNetTrainerVQSeg": {"weak, aligned": {"qpm_view": "weak", "foundation_model": "random"}},
     "nnUNetTrainerMeanTeacherText": {"without text": {"text_model": "none"}},
@@ -53,10 +48,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 def runs() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Give each trainer, kind of data set, name of the settings and settings."""
     for method in METHODS:
-        usual = {
-            **EVERYTHING_COUNTS.get(method.trainer, {}),
-            **WITHOUT_DOWNLOADS.get(method.trainer, {}),
-        }
+        usual: dict[str, Any] = split_assignments(method.trial)
+        if method.trainer == "nnUNetTrainerTextSemiSeg":
+            usual.pop("mix_start")  # The first step has no mixed pass, as in a training.
         for kind in KINDS:
             yield method.trainer, kind, "defaults", usual
         for name, settings in VARIANTS.get(method.trainer, {}).items():

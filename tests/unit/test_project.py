@@ -113,6 +113,14 @@ def test_python_versions_listed_start_with_the_oldest_allowed():
     assert f"{sys.version_info.minor}" in listed
 
 
+def test_every_folder_has_its_line_in_contributing():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w/]+)/` \|", page, re.MULTILINE)
+    package = ROOT / "nnunet_semisup"
+    folders = {file.parent.relative_to(package).as_posix() for file in package.rglob("*/*.py")}
+    assert sorted(listed) == sorted(folders - {"_discovery/ext"})
+
+
 def test_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split()

@@ -1,4 +1,4 @@
-"""The trainers by name, for nnU-Net's search through ``nnUNet_extTrainer``.
+"""Give the trainers by name to nnU-Net's search through ``nnUNet_extTrainer``.
 
 An interpreter of another environment may inherit the variable without having the package; the
 search then goes on instead of failing.

@@ -1,1 +1,1 @@
-"""What is wrong with a case, with a data set."""
+"""Checks of a case and of a data set."""

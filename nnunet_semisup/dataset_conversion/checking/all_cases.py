@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.duplicates import near_duplicates
 from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     contradictions,
@@ -16,13 +16,12 @@ from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     silent_files,
     unknown_names,
 )
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts, Findings
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.dataset_conversion.reading.label_names import listed
 from nnunet_semisup.dataset_conversion.subsets import Split
 from nnunet_semisup.parallel import map_cases
-from nnunet_semisup.preparation.inspection import spacing_fault
 from nnunet_semisup.preparation.orientation import PlacedScan, axis_codes
-from nnunet_semisup.preparation.rules import judge_foreground_of_all
+from nnunet_semisup.preparation.rules import judge_foreground_of_all, spacing_fault
 
 _SHOWN = 20
 MOST_SIMILAR_LISTED = 10
@@ -31,7 +30,7 @@ MOST_SIMILAR_LISTED = 10
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two cases that seem to be one: ``kind`` is ``voxels``, ``label`` or ``acquisition``.
+    """Hold two cases that seem to be one: ``kind`` is ``voxels``, ``label`` or ``acquisition``.
 
     The first two are equal voxel for voxel, the last are images that correlate.
     """
@@ -43,7 +42,7 @@ class Duplicate:
 
     @property
     def droppable(self) -> str | None:
-        """The case to leave out: the unlabeled one, of two the later; ``None`` if neither is."""
+        """Return the case to leave out: the unlabeled one, of two the later; else ``None``."""
         for facts in (self.second, self.first):
             if facts.case.subset is Subset.UNLABELED:
                 return facts.case.id
@@ -51,7 +50,7 @@ class Duplicate:
 
     @property
     def leaks(self) -> bool:
-        """Whether equal images are in two subsets, which makes every result worthless.
+        """Return whether equal images are in two subsets, which makes every result worthless.
 
         Equal labels of different images are no leak: a scan may be there in two exports, as in LA,
         or a label was saved under a second name.
@@ -59,7 +58,7 @@ class Duplicate:
         return self.kind == "voxels" and self.first.case.subset != self.second.case.subset
 
     def to_json(self) -> dict[str, Any]:
-        """The pair as it stands in the report."""
+        """Return the pair as it stands in the report."""
         return {
             "cases": [self.first.case.id, self.second.case.id],
             "subsets": [self.first.case.subset.value, self.second.case.subset.value],
@@ -68,7 +67,7 @@ class Duplicate:
         }
 
     def describe(self) -> str:
-        """The pair in words."""
+        """Describe the pair in words."""
         cases = " and ".join(
             f"{facts.case.id} ({facts.case.subset.value})" for facts in (self.first, self.second)
         )
@@ -83,7 +82,7 @@ class Duplicate:
 
     @property
     def advice(self) -> str:
-        """What to do about the pair, with the options of the convert command."""
+        """Say what to do about the pair, with the options of the convert command."""
         if self.kind == "acquisition":
             if self.droppable:
                 return f"compare them (--drop-duplicates would leave {self.droppable} out)"
@@ -171,7 +170,7 @@ def find_duplicates(
     num_processes: int,
     findings: Findings,
 ) -> list[Duplicate]:
-    """Every pair of cases with the same voxels, the same label, or of the same acquisition.
+    """Find every pair of cases with the same voxels, the same label, or of one acquisition.
 
     Args:
         facts: the cases.
@@ -210,7 +209,7 @@ def placed_scans(facts: Sequence[CaseFacts]) -> list[PlacedScan]:
 
 
 def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
-    """Cases whose voxel size is about 10, 100 or 1000 times that of the other training images."""
+    """Find cases whose voxel size is about 10, 100 or 1000 times that of other training images."""
     spacings = {
         found.case.id: sorted(found.geometry.spacing)
         for found in facts
@@ -227,7 +226,7 @@ def spacing_outliers(facts: Sequence[CaseFacts]) -> list[tuple[Subset, str]]:
 
 
 def _equal_hashes(facts: Sequence[CaseFacts]) -> list[Duplicate]:
-    """Pairs whose first channel that shows anything, or whose label, is equal voxel for voxel."""
+    """Find pairs whose first channel that shows anything, or label, is equal voxel for voxel."""
     groups: defaultdict[tuple[str, str], list[CaseFacts]] = defaultdict(list)
     for found in facts:
         groups["voxels", found.shown.voxels_sha256].append(found)
@@ -272,7 +271,7 @@ def judge_duplicates(duplicates: Sequence[Duplicate], drop: bool, findings: Find
 
 
 def _to_leave_out(duplicates: Sequence[Duplicate]) -> int:
-    """How many cases ``--drop-duplicates`` leaves out on account of these pairs."""
+    """Return how many cases ``--drop-duplicates`` leaves out on account of these pairs."""
     left_out: set[str] = set()
     for pair in duplicates:
         if pair.droppable and left_out.isdisjoint((pair.first.case.id, pair.second.case.id)):
@@ -281,7 +280,7 @@ def _to_leave_out(duplicates: Sequence[Duplicate]) -> int:
 
 
 def describe_many(pairs: Sequence[Duplicate]) -> str:
-    """Pairs that look alike in one phrase."""
+    """Describe pairs that look alike in one phrase."""
     scores = [pair.correlation for pair in pairs]
     return (
         f"{len(pairs)} pairs of cases look like the same scan (correlation {min(scores):.2f} to "
@@ -339,7 +338,7 @@ def compare_names(facts: Sequence[CaseFacts], form: DatasetForm, findings: Findi
 
 
 def absent_labels(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str]:
-    """Labels that are declared but occur in no labeled case, in words.
+    """Name labels that are declared but occur in no labeled case.
 
     Nothing is said while a label cannot be read, since that may be the one.
     """

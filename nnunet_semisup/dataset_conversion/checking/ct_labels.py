@@ -1,4 +1,4 @@
-"""Whether a label lies where it should on a CT scan.
+"""Checks that a label lies where it should on a CT scan.
 
 A label that is turned over against its image has the right size and header and still is wrong.
 Hounsfield units tell: of the label as it is and its seven mirror images, the right one covers the
@@ -22,7 +22,7 @@ _CLEARLY_BETTER = 0.5
 
 @dataclass(frozen=True)
 class Tissue:
-    """The Hounsfield units that a structure consists of.
+    """Hold the Hounsfield units that a structure consists of.
 
     Args:
         name: of the structure.
@@ -38,7 +38,7 @@ class Tissue:
 
 
 def orientation_faults(image: np.ndarray, label: np.ndarray, tissue: Tissue) -> list[str]:
-    """Why a label seems to be mirrored against its image, if it does.
+    """Return why a label seems to be mirrored against its image, if it does.
 
     Args:
         image: Hounsfield units of shape ``(z, y, x)``.
@@ -68,7 +68,7 @@ def orientation_faults(image: np.ndarray, label: np.ndarray, tissue: Tissue) -> 
 
 
 def _misfit(image: np.ndarray, inside: tuple[np.ndarray, ...], tissue: Tissue) -> float:
-    """Share of the voxels with indices ``inside`` that are not of the tissue."""
+    """Return the share of the voxels with indices ``inside`` that are not of the tissue."""
     values = image[inside]
     return float(np.mean((values < tissue.low) | (values > tissue.high)))
 
@@ -76,7 +76,7 @@ def _misfit(image: np.ndarray, inside: tuple[np.ndarray, ...], tissue: Tissue) -
 def _flip(
     inside: tuple[np.ndarray, ...], flips: Iterable[bool], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, ...]:
-    """Indices after the array is mirrored along some axes."""
+    """Return the indices after the array is mirrored along some axes."""
     return tuple(
         size - 1 - index if flip else index
         for index, flip, size in zip(inside, flips, shape, strict=True)
@@ -84,13 +84,13 @@ def _flip(
 
 
 def share_below(image: np.ndarray, label: np.ndarray, value: float) -> float:
-    """Share of the label's voxels that are darker than ``value``; 0 for an empty label."""
+    """Return the share of a label's voxels darker than ``value``; 0 for an empty label."""
     values = image[label != 0]
     return float(np.mean(values < value)) if values.size else 0.0
 
 
 def largest_component_share(label: np.ndarray) -> float:
-    """Share of the foreground in its largest connected part, diagonals included."""
+    """Return the share of the foreground in its largest connected part, diagonals included."""
     inside = np.nonzero(label)
     if not inside[0].size:
         return 0.0

@@ -24,7 +24,7 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
-from nnunet_semisup.dataset_conversion.reading.volume import Volume
+from nnunet_semisup.dataset_conversion.volume import Volume
 
 FACTOR = 6
 SCREENING_THRESHOLD = 0.65
@@ -48,7 +48,7 @@ _SMOOTHING = 3
 
 
 def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
-    """Mean over windows of ``2 * factor`` voxels a side at every ``factor`` voxels: float32.
+    """Average windows of ``2 * factor`` voxels a side at every ``factor`` voxels: float32.
 
     The windows overlap so that a shift by part of a step changes little. An axis has
     ``max(1, n // factor - 1)`` windows.
@@ -65,7 +65,7 @@ def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of images to search: all but those of one patient.
+    """Hold the pairs of images to search: all but those of one patient.
 
     Args:
         patients: of each image; ``None`` where it is not known.
@@ -76,7 +76,7 @@ class Pairs:
     subsets: Sequence[str] | None = None
 
     def wanted(self, first: int, second: int) -> bool:
-        """Whether to search this pair of indices."""
+        """Return whether to search this pair of indices."""
         patient = self.patients[first]
         if patient is not None and patient == self.patients[second]:
             return False
@@ -84,7 +84,7 @@ class Pairs:
 
     @property
     def number(self) -> int:
-        """How many pairs are searched."""
+        """Return how many pairs are searched."""
         known = [(i, patient) for i, patient in enumerate(self.patients) if patient is not None]
         found = math.comb(len(self.patients), 2) - _equal_pairs(patient for _, patient in known)
         if self.subsets is None:
@@ -94,14 +94,16 @@ class Pairs:
 
 
 def _equal_pairs(keys: Iterable[Hashable]) -> int:
-    """How many pairs have the same key."""
+    """Return how many pairs have the same key."""
     return sum(math.comb(number, 2) for number in Counter(keys).values())
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Two scans that look alike: ``offset`` is where voxel 0 of ``first`` lies in ``second``, known
-    to ``margin`` voxels."""
+    """Hold two scans that look alike.
+
+    ``offset`` is where voxel 0 of ``first`` lies in ``second``, known to ``margin`` voxels.
+    """
 
     first: int
     second: int
@@ -111,7 +113,7 @@ class Candidate:
 
 
 class _Searchable:
-    """A thumbnail prepared for comparison with many others of the same ``grid`` and ``box``."""
+    """Prepare a thumbnail for comparison with many others of the same ``grid`` and ``box``."""
 
     def __init__(self, image: np.ndarray, box: Sequence[int], grid: Sequence[int]) -> None:
         self._image = image.astype(np.float64) - image.mean()
@@ -120,18 +122,18 @@ class _Searchable:
 
     @cached_property
     def spectrum(self) -> np.ndarray:
-        """Fourier transform of the image, zero-padded to the grid."""
+        """Return the Fourier transform of the image, zero-padded to the grid."""
         return fft.rfftn(self._image.astype(np.float32), self._grid)
 
     @cached_property
     def template_spectrum(self) -> np.ndarray:
-        """What :meth:`best_match` of another image takes to look for the central box of this."""
+        """Return what another image's :meth:`best_match` takes to find the central box."""
         inner = tuple(slice(s, s + b) for s, b in zip(self.start, self._box, strict=True))
         return _template_spectrum(self._image[inner], self._grid)
 
     @cached_property
     def inverse_norm(self) -> np.ndarray:
-        """One over the norm of the zero-mean box at every shift; 0 where the box is constant."""
+        """Return 1 over the norm of the zero-mean box at every shift; 0 where it is constant."""
         count = float(np.prod(self._box))
         squares = _box_sum(self._image**2, self._box)
         variance = squares - _box_sum(self._image, self._box) ** 2 / count
@@ -139,7 +141,7 @@ class _Searchable:
         return np.where(variance > floor, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
 
     def best_match(self, template: np.ndarray) -> tuple[float, tuple[int, ...]]:
-        """Highest correlation with a template over all shifts, and that shift."""
+        """Return the highest correlation with a template over all shifts, and that shift."""
         full = fft.irfftn(self.spectrum * template, self._grid)
         valid = full[tuple(slice(n) for n in self.inverse_norm.shape)] * self.inverse_norm
         index = np.unravel_index(int(np.argmax(valid)), valid.shape)
@@ -147,7 +149,7 @@ class _Searchable:
 
 
 def _template_spectrum(template: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Conjugate transform of ``template``, brought to zero mean and unit norm."""
+    """Return the conjugate transform of ``template``, brought to zero mean and unit norm."""
     centred = template - template.mean()
     norm = np.linalg.norm(centred)
     scaled = centred / norm if norm > 0 else centred
@@ -171,7 +173,7 @@ def screen(
     show_progress: bool = False,
     pairs: Pairs | None = None,
 ) -> list[Candidate]:
-    """Pairs whose thumbnails correlate at some shift, in the order of the input.
+    """Find pairs whose thumbnails correlate at some shift, in the order of the input.
 
     Args:
         thumbnails: arrays of equal dimension, each from :func:`thumbnail`.
@@ -221,7 +223,7 @@ def _compare(
 
 
 def _texture(image: np.ndarray) -> np.ndarray:
-    """The image in units of its local standard deviation around its local mean."""
+    """Express the image in units of its local standard deviation around its local mean."""
     detail = image - uniform_filter(image, _LOCAL_WINDOWS)
     contrast = np.sqrt(uniform_filter(detail**2, _LOCAL_WINDOWS))
     floor = _LEAST_CONTRAST * float(image.std()) + np.finfo(np.float32).tiny
@@ -229,7 +231,7 @@ def _texture(image: np.ndarray) -> np.ndarray:
 
 
 def _halved(thumbnails: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
-    """Thumbnails of bounded size, and the voxels of a step along each axis."""
+    """Halve thumbnails to a bounded size; return them and the voxels of a step along each axis."""
     smaller = list(thumbnails)
     factors = [FACTOR] * smaller[0].ndim
     for axis in range(smaller[0].ndim):
@@ -250,7 +252,7 @@ def confirm(
     offset: Sequence[int],
     margin: Sequence[int] | None = None,
 ) -> float:
-    """Correlation of a central block of ``first`` with ``second`` near ``offset``, at full detail.
+    """Correlate a central block of ``first`` with ``second`` near ``offset``, at full detail.
 
     Args:
         first: image of shape ``(z, y, x)``.
@@ -281,7 +283,7 @@ def confirm(
 
 
 def _details(array: np.ndarray) -> np.ndarray:
-    """Without noise; pictures also without their illumination, which is alike in all of a kind."""
+    """Remove noise; from pictures also their illumination, which is alike in all of a kind."""
     values = array.astype(np.float32)
     smooth = uniform_filter(values, _SMOOTHING)
     return smooth if array.ndim > 2 else smooth - uniform_filter(values, _PICTURE_BACKGROUND)
@@ -290,7 +292,7 @@ def _details(array: np.ndarray) -> np.ndarray:
 def confirm_files(
     candidate: Candidate, paths: Sequence[Path], read: Callable[[Path], Volume]
 ) -> float:
-    """:func:`confirm` for a candidate whose indices refer to ``paths``."""
+    """Call :func:`confirm` for a candidate whose indices refer to ``paths``."""
     first, second = read(paths[candidate.first]), read(paths[candidate.second])
     return confirm(first.grey, second.grey, candidate.offset, candidate.margin)
 
@@ -298,7 +300,7 @@ def confirm_files(
 def affordable(
     pairs: Pairs, subsets: Sequence[str], most: int, note: Callable[[str], None]
 ) -> Pairs | None:
-    """The pairs to screen: all, else those across two subsets, else none.
+    """Return the pairs to screen: all, else those across two subsets, else none.
 
     Args:
         pairs: all that are wanted.
@@ -330,7 +332,7 @@ def near_duplicates(
     note: Callable[[str], None] = lambda text: None,
     num_threads: int = 1,
 ) -> list[tuple[int, int, float]]:
-    """Pairs of indices that show one acquisition, with their correlation at full resolution.
+    """Find pairs of indices that show one acquisition, with their full-resolution correlation.
 
     Args:
         thumbnails: one an image.

@@ -1,4 +1,4 @@
-"""What the values of a label file become: by its own names, ``--label-names``, ``--label-map``.
+"""Values of a label file and what they become, by its names and the options for labels.
 
 A name decides over a number, and every contradiction is a fault.
 """
@@ -49,7 +49,7 @@ def common_labels(files: Iterable[Path]) -> dict[str, int] | None:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the values of one label file become.
+    """Hold what the values of one label file become.
 
     Args:
         label_map: value in the file to nnU-Net's value.
@@ -225,7 +225,7 @@ def silent_files(
 
 
 def _values_by_name(labels: LabelNames) -> dict[str, int]:
-    """The labels that are one value, by their plain name."""
+    """Return the labels that are one value, by their plain name."""
     single = {plain(name): _as_values(value) for name, value in labels.items()}
     return {name: values[0] for name, values in single.items() if len(values) == 1}
 
@@ -235,7 +235,7 @@ def _as_values(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _is_placeholder(name: str) -> bool:
-    """Whether a program numbered instead of naming, or the name is empty."""
+    """Return whether a program numbered instead of naming, or the name is empty."""
     return bool(_PLACEHOLDER.fullmatch(plain(name)))
 
 
@@ -266,7 +266,7 @@ def _unnamed(unnamed: Sequence[int], names: Mapping[int, str]) -> str:
 
 
 def _shown(names: Mapping[int, str]) -> str:
-    """Values and names as text; the values of layers are ours and nobody knows them."""
+    """Show values and names as text; the values of layers are ours and nobody knows them."""
     return listed(
         f"{value} '{name}'" if value < LAYERED else f"'{name}'"
         for value, name in sorted(names.items())

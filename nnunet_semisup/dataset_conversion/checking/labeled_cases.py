@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnunet_semisup.dataset_conversion.cases import Subset
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
 from nnunet_semisup.dataset_conversion.checking.raw_dataset import read_cases
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.preparation.fingerprint import ignored_share
 from nnunet_semisup.preparation.raw import DatasetFolders
 from nnunet_semisup.preparation.rules import Accepted
@@ -14,7 +14,7 @@ from nnunet_semisup.preparation.rules import Accepted
 
 @dataclass(frozen=True)
 class CheckedLabeled:
-    """Outcome of :func:`check_labeled`: what the user should be told.
+    """Hold the outcome of :func:`check_labeled`: what the user should be told.
 
     ``ignored`` is the share of the ignore label in what nnU-Net takes for foreground, ``None``
     without such a label.

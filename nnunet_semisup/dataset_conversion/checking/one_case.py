@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.cases import Case, CaseFacts, DatasetForm, FileFacts, Subset
 from nnunet_semisup.dataset_conversion.checking.duplicates import thumbnail
 from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     Meaning,
@@ -16,20 +15,17 @@ from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     moved_names,
 )
 from nnunet_semisup.dataset_conversion.reading.label_names import layer_names, listed, named_values
-from nnunet_semisup.dataset_conversion.reading.volume import (
-    TAKE_FINITE,
-    Geometry,
+from nnunet_semisup.dataset_conversion.reading.scans import TAKE_FINITE, not_finite, source_sha256
+from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     UnusableFileError,
     Volume,
     array_sha256,
-    not_finite,
-    source_sha256,
 )
-from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.rules import (
     STRICT,
     Accepted,
+    is_positive,
     judge_constant_channels,
     judge_empty_label,
     same_place,
@@ -48,89 +44,6 @@ _JPEG = (
 _ONE_GRID = (
     "Take the file that belongs to it, or resample it to that grid (labels by nearest neighbour)"
 )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as ``"1 fault"`` and ``"2 faults"``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-@dataclass
-class Findings:
-    """What was found wrong with a data set: ``faults`` stop the conversion, ``warnings`` do not."""
-
-    faults: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def raise_faults(self, title: str, consequence: str = ", nothing was written") -> None:
-        """Stop with every fault in one list, if there is one.
-
-        Args:
-            title: what comes before the number of faults, such as ``"data has"``.
-            consequence: what comes after it.
-
-        Raises:
-            UserError: there are faults.
-        """
-        if self.faults:
-            listed = "\n".join(f"  - {fault}" for fault in self.faults)
-            raise UserError(f"{title} {counted(len(self.faults), 'fault')}{consequence}.\n{listed}")
-
-
-@dataclass
-class FileFacts:
-    """One source file: its path, the hash of its bytes and, once read, that of its voxels."""
-
-    path: Path
-    sha256: str
-    voxels_sha256: str
-    dtype: str
-    minimum: float
-    maximum: float
-    total: float
-
-    @property
-    def varies(self) -> bool:
-        """Return whether there is more than one value."""
-        return self.minimum != self.maximum
-
-
-@dataclass
-class CaseFacts:
-    """What was found in one case. ``faults`` stop the conversion, ``warnings`` do not.
-
-    ``turned_to`` are the axes to bring image and label to, if these are not theirs.
-    ``label_names`` are the names that the label file gives the values that occur in it.
-    """
-
-    case: Case
-    images: list[FileFacts] = field(default_factory=list)
-    label: FileFacts | None = None
-    geometry: Geometry | None = None
-    label_counts: dict[int, int] = field(default_factory=dict)
-    label_names: dict[int, str] = field(default_factory=dict)
-    meaning: Meaning | None = None
-    thumbnail: np.ndarray | None = None
-    turned_to: str = ""
-    faults: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def shown(self) -> FileFacts:
-        """Return the channel by which scans are compared: the first with more than one value."""
-        return next((f for f in self.images if f.varies), self.images[0])
-
-
-def map_labels(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
-    """Replace the source's label values; the result is uint8 of the same shape.
-
-    Values that are not in ``label_map`` must have been refused before.
-    """
-    mapped = np.zeros(array.shape, dtype=np.uint8)
-    for source, target in label_map.items():
-        if target:
-            mapped[array == source] = target
-    return mapped
 
 
 def inspect_case(case: Case, form: DatasetForm, accepted: Accepted = STRICT) -> CaseFacts:
@@ -211,7 +124,7 @@ def _read(
 
 
 def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) -> str | None:
-    """Why a volume cannot be looked at any further."""
+    """Return why a volume cannot be looked at any further."""
     found = len(volume.geometry.size)
     if found != dimensions:
         return (
@@ -230,8 +143,8 @@ def _layout_fault(path: Path, volume: Volume, dimensions: int, components: int) 
 
 
 def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
-    """Checks of one channel; the first channel gives the case its geometry."""
-    if not all(0 < step < np.inf for step in volume.geometry.spacing):
+    """Check one channel; the first channel gives the case its geometry."""
+    if not is_positive(volume.geometry.spacing):
         facts.faults.append(f"{path}: spacing {volume.geometry.spacing} is not positive")
     if facts.geometry is None:
         facts.geometry = volume.geometry
@@ -248,7 +161,7 @@ def _check_image(path: Path, volume: Volume, facts: CaseFacts) -> None:
 def _check_label(
     path: Path, volume: Volume, form: DatasetForm, facts: CaseFacts, accepted: Accepted
 ) -> None:
-    """Checks of a label: its geometry is the image's, its values are the expected ones."""
+    """Check a label: its geometry is the image's, its values are the expected ones."""
     if facts.geometry is not None:
         faults = facts.geometry.mismatches(volume.geometry)
         facts.faults += [
@@ -275,7 +188,7 @@ def _check_label(
 
 
 def _meaning(path: Path, values: np.ndarray, form: DatasetForm, facts: CaseFacts) -> Meaning:
-    """What the values of a label become; they must be whole numbers and in the data set's table."""
+    """Return what a label's values become; they must be whole and in the data set's table."""
     shown = ", ".join(f"{value:g}" for value in values[:10]) + (" ..." if len(values) > 10 else "")
     if not np.equal(np.mod(values, 1), 0).all():
         rounded = np.abs(values - np.rint(values)).max() <= _ROUNDING

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from nnunet_semisup.dataset_conversion.cases import DatasetForm
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts, counted
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm
+from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.preparation.raw import named
 
 _CT = "ct"
@@ -36,7 +36,7 @@ def unlike_the_others(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str
 
 
 def _minima(facts: Sequence[CaseFacts], channel: int) -> dict[str, float]:
-    """The lowest value of a channel by case; several channels in one file are not told apart."""
+    """Return the lowest value of a channel by case; channels in one file are not told apart."""
     return {
         found.case.id: found.images[channel].minimum
         for found in facts
@@ -45,7 +45,7 @@ def _minima(facts: Sequence[CaseFacts], channel: int) -> dict[str, float]:
 
 
 def _not_hounsfield(minima: Mapping[str, float]) -> str | None:
-    """A line about CT scans that begin at 0 beside others that go down to lung or air."""
+    """Return a line about CT scans that begin at 0 beside others that go down to lung or air."""
     positive = [case for case, lowest in minima.items() if lowest >= 0]
     others = [lowest for lowest in minima.values() if lowest < _AIR_OR_LUNG]
     if not positive or not others:
@@ -59,7 +59,7 @@ def _not_hounsfield(minima: Mapping[str, float]) -> str | None:
 
 
 def _foreground(facts: Sequence[CaseFacts], ignored: int | None) -> dict[str, float]:
-    """The share of foreground in the labels, without the ignore label, by case."""
+    """Return the share of foreground in the labels, without the ignore label, by case."""
     shares = {}
     for found in facts:
         counts = {value: n for value, n in found.label_counts.items() if value != ignored}
@@ -69,7 +69,7 @@ def _foreground(facts: Sequence[CaseFacts], ignored: int | None) -> dict[str, fl
 
 
 def _exchanged(shares: Mapping[str, float]) -> str | None:
-    """A line about labels that are mostly foreground where it is usually little."""
+    """Return a line about labels that are mostly foreground where it is usually little."""
     if not shares or (usual := median(shares.values())) > _USUALLY_AT_MOST:
         return None
     filled = [case for case, share in shares.items() if share > _MOSTLY]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.all_cases import (
     MOST_SIMILAR_LISTED,
     absent_labels,
@@ -21,28 +21,20 @@ from nnunet_semisup.dataset_conversion.checking.all_cases import (
     placed_scans,
     spacing_outliers,
 )
-from nnunet_semisup.dataset_conversion.checking.headers import contradicting_headers
-from nnunet_semisup.dataset_conversion.checking.one_case import (
-    CaseFacts,
-    Findings,
-    counted,
-    inspect_case,
-)
+from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
 from nnunet_semisup.dataset_conversion.checking.outliers import unlike_the_others
-from nnunet_semisup.dataset_conversion.reading.formats import (
-    PICTURE_ENDINGS,
-    is_tif_stack,
-)
-from nnunet_semisup.dataset_conversion.reading.listing import SUBSETS, RawListing, list_raw
-from nnunet_semisup.dataset_conversion.reading.pictures import read_as_nnunet, read_stack_as_nnunet
-from nnunet_semisup.dataset_conversion.reading.readers import (
+from nnunet_semisup.dataset_conversion.findings import Findings, counted
+from nnunet_semisup.dataset_conversion.reading.as_nnunet import (
     by_nibabel,
     has_channel_axis,
     scan_reader,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError, Volume
+from nnunet_semisup.dataset_conversion.reading.formats import PICTURE_ENDINGS, is_tif_stack
+from nnunet_semisup.dataset_conversion.reading.listing import SUBSETS, RawListing, list_raw
+from nnunet_semisup.dataset_conversion.reading.pictures import read_as_nnunet, read_stack_as_nnunet
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.headers.nifti import read_nifti_header, unit_fault
+from nnunet_semisup.headers.nifti import contradicting_headers, read_nifti_header, unit_fault
 from nnunet_semisup.parallel import map_cases
 from nnunet_semisup.preparation.folds import (
     fold_faults,
@@ -65,14 +57,14 @@ _CHANNEL_AXIS = (
 
 @dataclass(frozen=True)
 class Verified:
-    """Outcome of :func:`verify_dataset`: number of cases by subset, and what was found."""
+    """Hold the outcome of :func:`verify_dataset`: cases by subset, and what was found."""
 
     name: str
     counts: Mapping[str, int]
     findings: Findings
 
     def summary(self) -> str:
-        """One line."""
+        """Return one line about the whole."""
         cases = ", ".join(f"{number} {subset}" for subset, number in self.counts.items() if number)
         return (
             f"{self.name}: {cases or 'no'} cases checked, "
@@ -83,7 +75,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class ReadCases:
-    """Cases of a raw data set that were read completely, and what was found in each of them."""
+    """Hold the cases of a raw data set that were read completely, and what was found in each."""
 
     content: Mapping[str, Any]
     listing: RawListing
@@ -163,7 +155,7 @@ def verify_dataset(
         findings.faults.append(_CHANNEL_AXIS)
     _check_together(facts, form, num_processes, findings)
     _check_counts(content, listing, findings)
-    _check_unlabeled(folders, listing, findings)
+    _warn_without_unlabeled(folders, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
     findings.warnings += single_outputs(folders)
     if not findings.faults:
@@ -173,7 +165,7 @@ def verify_dataset(
 
 
 def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
-    """What in ``dataset.json`` prevents any further check."""
+    """Return what in ``dataset.json`` prevents any further check."""
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -205,7 +197,7 @@ def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
 
 
 def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
-    """What ``dataset.json`` and the first readable training image promise for all cases."""
+    """Return what ``dataset.json`` and the first readable training image promise for all cases."""
     values: set[int] = set()
     for value in content["labels"].values():
         values.update(int(v) for v in (value if isinstance(value, list) else [value]))
@@ -248,7 +240,7 @@ def _form(content: Mapping[str, Any], listing: RawListing) -> DatasetForm:
 
 
 def _unit_faults(files: Sequence[Path]) -> list[str]:
-    """Files in another unit than the first, for a reader that knows no units."""
+    """Return the files in another unit than the first, for a reader that knows no units."""
     headers = {path: read_nifti_header(path) for path in files}
     first = next(iter(headers.values()), None)
     return [
@@ -303,7 +295,9 @@ def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Fin
         )
 
 
-def _check_unlabeled(folders: DatasetFolders, listing: RawListing, findings: Findings) -> None:
+def _warn_without_unlabeled(
+    folders: DatasetFolders, listing: RawListing, findings: Findings
+) -> None:
     """Warn where there is nothing to learn from without labels."""
     if any(case.subset is Subset.UNLABELED for case in listing.cases):
         return
@@ -320,7 +314,7 @@ def _check_unlabeled(folders: DatasetFolders, listing: RawListing, findings: Fin
 
 
 def _validation_cases(folders: DatasetFolders) -> set[str]:
-    """Cases that a single fold keeps for validation; with several folds all are trained on."""
+    """Return cases that a single fold keeps for validation; of several folds all are trained on."""
     for folder in (folders.preprocessed, folders.raw):
         try:
             folds = read_splits(folder / SPLITS_FILE)
@@ -332,7 +326,7 @@ def _validation_cases(folders: DatasetFolders) -> set[str]:
 
 
 def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[str]:
-    """What is wrong with ``splits_final.json``, in the raw and in the preprocessed folder."""
+    """Return the faults of ``splits_final.json``, in the raw and in the preprocessed folder."""
     faults = []
     known = set(training_ids)
     for path in (folders.raw / SPLITS_FILE, folders.preprocessed / SPLITS_FILE):
@@ -352,7 +346,7 @@ def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[
 
 
 def _faults_by_nnunet(folder: Path, num_processes: int) -> list[str]:
-    """What nnU-Net's own check says; it prints details."""
+    """Return what nnU-Net's own check says; it prints details."""
     from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
     try:

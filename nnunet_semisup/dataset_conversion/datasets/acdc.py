@@ -16,23 +16,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.arguments import (
-    add_extra_unlabeled,
-    add_source,
-    choose_split,
-    need_folder,
-)
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
     by_case,
     choose_source,
     files_below,
     named_like,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import read_itk
+from nnunet_semisup.dataset_conversion.shared_options import (
+    add_extra_unlabeled,
+    add_source,
+    choose_split,
+    need_folder,
+)
 from nnunet_semisup.dataset_conversion.subsets import SplitLists, literature_split
 
 NAME = "ACDC"
@@ -57,7 +56,7 @@ _FRAME_NAMES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this data set alone."""
+    """Add the options of this data set alone."""
     add_source(parser, SOURCES)
     parser.add_argument(
         "--spacing",
@@ -71,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     collected, source = collect(arguments.raw_dir, arguments.source)
     print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
     add_extra_unlabeled(
@@ -85,14 +84,14 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def published_split(present: Iterable[str] = ()) -> SplitLists:
-    """The published lists, with the patient of every case in them and of those ``present``."""
+    """Return the published lists, with the patients of all cases in them and of ``present``."""
     lists = literature_split("acdc")
     groups = {case: case.partition("_")[0] for case in (*lists.cases, *present)}
     return replace(lists, groups=groups)
 
 
 def raw_form() -> DatasetForm:
-    """The challenge's own files, read by SimpleITK and written with one consistent header."""
+    """Return the form of the challenge's own files, written with one consistent header."""
     return DatasetForm(
         name=NAME,
         source="raw",
@@ -114,7 +113,7 @@ def raw_form() -> DatasetForm:
 
 
 def h5_form(spacing: tuple[float, ...] = SPACING) -> DatasetForm:
-    """The h5 volumes of the semi-supervised literature: axes z, y, x, no geometry.
+    """Return the form of the literature's h5 volumes: axes z, y, x, no geometry.
 
     Args:
         spacing: voxel size in millimetres to assume along x, y and z.
@@ -138,7 +137,7 @@ def h5_form(spacing: tuple[float, ...] = SPACING) -> DatasetForm:
 
 
 def _check_raw(facts: CaseFacts) -> list[str]:
-    """A small slice distance betrays the sform, which has a unit scale."""
+    """Find small slice distances, which betray the sform: it has a unit scale."""
     distance = facts.geometry.spacing[2] if facts.geometry else 0.0
     if distance < _LEAST_SLICE_DISTANCE:
         return [
@@ -150,7 +149,7 @@ def _check_raw(facts: CaseFacts) -> list[str]:
 
 
 def _check_structures(facts: CaseFacts) -> list[str]:
-    """All three structures are normally there."""
+    """Warn where one of the three structures is not there, as all normally are."""
     if facts.label is not None:
         missing = [name for name, value in _LABELS.items() if value not in facts.label_counts]
         if missing and any(facts.label_counts.keys() - {0}):
@@ -183,7 +182,7 @@ def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
 
 
 def _collect_frames(collected: Collected, frames: list[tuple[Path, re.Match[str]]]) -> None:
-    """Two frames a patient, renamed to frame01 and frame02."""
+    """Collect two frames a patient, renamed to frame01 and frame02."""
     named = [(f"{match[1]}_frame{int(match[2]):02d}", match[3], path) for path, match in frames]
     findings = collected.findings
     images = by_case(((name, path) for name, gt, path in named if not gt), findings, "image")
@@ -209,7 +208,7 @@ def _collect_frames(collected: Collected, frames: list[tuple[Path, re.Match[str]
 
 
 def _compare_with_info(collected: Collected, files: list[Path]) -> None:
-    """``Info.cfg`` names the frames of end diastole and end systole."""
+    """Compare with ``Info.cfg``, which names the frames of end diastole and end systole."""
     infos = {path.parent: path for path in files if path.name.lower() == "info.cfg"}
     without = set()
     by_folder: dict[Path, list[Path]] = {}

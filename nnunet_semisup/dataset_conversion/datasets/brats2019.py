@@ -9,24 +9,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.arguments import (
-    add_extra_unlabeled,
-    add_source,
-    add_spacing,
-    choose_split,
-    need_folder,
-)
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
     by_case,
     choose_source,
     files_below,
     named_like,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import read_itk
+from nnunet_semisup.dataset_conversion.shared_options import (
+    add_extra_unlabeled,
+    add_source,
+    add_spacing,
+    choose_split,
+    need_folder,
+)
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
@@ -64,7 +63,7 @@ _TERMS = "Registration with CBICA (UPenn) and its data use agreement. Not redist
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this data set alone."""
+    """Add the options of this data set alone."""
     add_source(parser, SOURCES)
     add_spacing(parser, SPACING)
     parser.add_argument(
@@ -83,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     split = choose_split(arguments, {"ssl4mis": literature_split("brats2019")}, "ssl4mis")
     channels, target = arguments.channels, arguments.target
     collected, source = collect(arguments.raw_dir, arguments.source, channels)
@@ -103,7 +102,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def raw_form(channels: str = "flair", target: str = "wt", ready: bool = False) -> DatasetForm:
-    """The challenge's own files.
+    """Return the form of the challenge's own files.
 
     Args:
         channels: key of :data:`CHANNELS`.
@@ -132,7 +131,7 @@ def raw_form(channels: str = "flair", target: str = "wt", ready: bool = False) -
 
 
 def h5_form(spacing: float = SPACING) -> DatasetForm:
-    """The h5 files of the semi-supervised literature: FLAIR and the whole tumor, axes z, y, x.
+    """Return the form of the literature's h5 files: FLAIR and the whole tumor, axes z, y, x.
 
     Args:
         spacing: voxel size in millimetres to assume, equal along all axes.
@@ -155,7 +154,7 @@ def h5_form(spacing: float = SPACING) -> DatasetForm:
 
 
 def _check_grid(facts: CaseFacts) -> list[str]:
-    """Every scan of the challenge was brought to one grid."""
+    """Check the grid, the one that every scan of the challenge was brought to."""
     geometry = facts.geometry
     if geometry and geometry.size != SIZE:
         facts.warnings.append(

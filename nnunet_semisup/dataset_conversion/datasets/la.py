@@ -10,18 +10,17 @@ import argparse
 import os
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.arguments import (
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
+from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
     add_source,
     add_spacing,
     choose_split,
     need_folder,
 )
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
-from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
-from nnunet_semisup.dataset_conversion.reading.volume import read_itk
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
@@ -44,13 +43,13 @@ _TERMS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this data set alone."""
+    """Add the options of this data set alone."""
     add_source(parser, SOURCES)
     add_spacing(parser, SPACING)
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     split = choose_split(arguments, {"uamt": literature_split("la")}, "uamt")
     collected, source = collect(arguments.raw_dir, arguments.source)
     print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
@@ -63,7 +62,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def _check_slices(facts: CaseFacts) -> list[str]:
-    """Every scan of the challenge has 88 slices, in both forms."""
+    """Check for 88 slices, which every scan of the challenge has, in both forms."""
     slices = facts.geometry.size[2] if facts.geometry else 0
     if slices == SLICES:
         return []
@@ -71,7 +70,7 @@ def _check_slices(facts: CaseFacts) -> list[str]:
 
 
 def _check_raw(facts: CaseFacts) -> list[str]:
-    """Slices, and a warning if the voxel size is not the one the challenge states."""
+    """Check the slices, and warn if the voxel size is not the one the challenge states."""
     if facts.geometry and any(abs(s / SPACING - 1) > 1e-3 for s in facts.geometry.spacing):
         facts.warnings.append(
             f"the voxel size is {facts.geometry.spacing} mm; the challenge states {SPACING} mm"
@@ -80,7 +79,7 @@ def _check_raw(facts: CaseFacts) -> list[str]:
 
 
 def raw_form() -> DatasetForm:
-    """The challenge's own nrrd files: labels 0 and 255, geometry from the header."""
+    """Return the form of the challenge's nrrd files: labels 0 and 255, geometry of the header."""
     return DatasetForm(
         name=NAME,
         source="raw",
@@ -97,7 +96,7 @@ def raw_form() -> DatasetForm:
 
 
 def h5_form(spacing: float = SPACING) -> DatasetForm:
-    """The h5 files of the semi-supervised literature: labels 0 and 1, no geometry.
+    """Return the form of the literature's h5 files: labels 0 and 1, no geometry.
 
     Args:
         spacing: voxel size in millimetres to assume, equal along all axes.
@@ -154,7 +153,7 @@ def collect(
 
 
 def _folders_with(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
-    """Folders below ``raw_dir``, not too deep, that hold one of ``names``."""
+    """Return the folders below ``raw_dir``, not too deep, that hold one of ``names``."""
     found = []
     depth = len(raw_dir.parts)
     for folder, subfolders, files in os.walk(raw_dir, followlinks=True):
@@ -169,7 +168,7 @@ def _folders_with(raw_dir: Path, names: tuple[str, ...]) -> list[Path]:
 def _collect_files(
     raw_dir: Path, folders: list[Path], source: str, with_test_set: bool
 ) -> Collected:
-    """The files of every training case; what is wrong with the tree goes to the findings."""
+    """Collect the files of every training case; what is wrong with the tree goes to findings."""
     collected = Collected(raw_dir, {})
     training = [f for f in folders if with_test_set or f.parent.name != _TEST_FOLDER]
     seen: dict[str, Path] = {}

@@ -11,10 +11,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.arguments import need_folder
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.dataset_conversion.generic import converter as generic
 from nnunet_semisup.dataset_conversion.generic.collect import (
     IMAGE_FOLDERS,
@@ -23,7 +22,7 @@ from nnunet_semisup.dataset_conversion.generic.collect import (
     collect,
     unlabeled_folders,
 )
-from nnunet_semisup.dataset_conversion.generic.files import Naming, list_images, list_labels, match
+from nnunet_semisup.dataset_conversion.generic.files import Naming, images_in, labels_in, match
 from nnunet_semisup.dataset_conversion.generic.split import (
     BY_LABELS,
     Request,
@@ -31,6 +30,7 @@ from nnunet_semisup.dataset_conversion.generic.split import (
     finish,
     group_cases,
 )
+from nnunet_semisup.dataset_conversion.shared_options import need_folder
 from nnunet_semisup.dataset_conversion.subsets import Split, SplitLists
 from nnunet_semisup.dataset_conversion.writing.target import read_json
 from nnunet_semisup.errors import UserError
@@ -61,12 +61,12 @@ _STATEMENT = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of the generic command, with LC's names as defaults."""
+    """Add the options of the generic command, with LC's names as defaults."""
     generic.add_arguments(parser)
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     need_folder(arguments.raw_dir, "give the one with your images and labels")
     print(_STATEMENT)
     if arguments.label_names is None and arguments.labels_json is None:
@@ -91,7 +91,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def _prepare_scans(arguments: argparse.Namespace) -> Prepared:
-    """Scans in one folder or with a folder each; the split must be said."""
+    """Prepare scans in one folder or with a folder each; the split must be said."""
     if arguments.split == BY_LABELS:
         raise UserError(
             "no split of LC is published, so say which one is meant: --split seed:42 (patients "
@@ -117,7 +117,7 @@ def _prepare_scans(arguments: argparse.Namespace) -> Prepared:
 
 
 def _drawn(arguments: argparse.Namespace, found: Found) -> Split:
-    """70/10/20 of the patients with labels; less where there is a test folder already."""
+    """Draw 70/10/20 of the patients with labels; less where there is a test folder already."""
     if arguments.validation is not None:
         raise UserError("--validation and --split seed:N exclude each other for LC.")
     cases = found.collected.cases
@@ -145,7 +145,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _prepare_png(arguments: argparse.Namespace) -> Prepared:
-    """Slices as pictures in ``train-label``, ``train-unlabel``, ``val`` and ``test``."""
+    """Prepare slices as pictures in ``train-label``, ``train-unlabel``, ``val`` and ``test``."""
     if arguments.split != BY_LABELS or arguments.validation is not None:
         raise UserError(
             f"{arguments.raw_dir} has {', '.join(_PNG_FOLDERS.values())}, which is the split; "
@@ -165,7 +165,7 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
     add_own_unlabeled(
         collected,
         unlabeled_folders(arguments.raw_dir, arguments.extra_unlabeled),
-        lambda extra: list_images(extra, naming, (), collected.findings),
+        lambda extra: images_in(extra, naming, (), collected.findings),
     )
     found = Found(collected, [*subsets["labeled"], *subsets["unlabeled"]], list(subsets["test"]))
     found.test_labels = (arguments.raw_dir / _PNG_FOLDERS["test"] / "mask").is_dir()
@@ -182,26 +182,26 @@ def _prepare_png(arguments: argparse.Namespace) -> Prepared:
 
 
 def _png_naming(arguments: argparse.Namespace) -> Naming:
-    """How the slices of all folders are named, as those with a mask have it."""
+    """Return how the slices of all folders are named, as those with a mask have it."""
     suffixes = tuple(arguments.image_suffix.split(",")) if arguments.image_suffix else ()
     naming = Naming(suffixes, arguments.label_suffix)
     root: Path = arguments.raw_dir / _PNG_FOLDERS["labeled"]
     masks = root / "mask"
-    labels = list_labels(masks, naming, Findings()) if masks.is_dir() else {}
+    labels = labels_in(masks, naming, Findings()) if masks.is_dir() else {}
     return naming.settled(root / "image", labels)
 
 
 def _collect_png(
     arguments: argparse.Namespace, collected: Collected, subset: str, folder: str, naming: Naming
 ) -> list[str]:
-    """The cases of one subset. Masks of unlabeled slices are not even listed unless wanted."""
+    """Collect one subset's cases; masks of unlabeled slices are not even listed unless wanted."""
     root: Path = arguments.raw_dir / folder
     if not (root / "image").is_dir():
         return []
     wanted = subset != "unlabeled" or arguments.keep_hidden_labels
     masks = root / "mask"
-    labels = list_labels(masks, naming, collected.findings) if wanted and masks.is_dir() else {}
-    images = list_images(root / "image", naming, labels, collected.findings)
+    labels = labels_in(masks, naming, collected.findings) if wanted and masks.is_dir() else {}
+    images = images_in(root / "image", naming, labels, collected.findings)
     match(images, labels, collected.findings)
     new = []
     for case, files in images.items():
@@ -218,7 +218,7 @@ def _collect_png(
 def _png_split(
     arguments: argparse.Namespace, subsets: dict[str, list[str]], has_extra: bool
 ) -> Split:
-    """The split that the folders are; slices of a patient must not be in two of them."""
+    """Return the split that the folders are; no patient's slices may be in two of them."""
     groups = group_cases(
         [case for cases in subsets.values() for case in cases],
         arguments.group_regex or _PNG_PATIENT,

@@ -11,25 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.arguments import (
-    add_extra_unlabeled,
-    add_source,
-    add_spacing,
-    choose_split,
-    need_folder,
-)
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.checking.ct_labels import Tissue, orientation_faults
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
     by_case,
     choose_source,
     files_below,
     named_like,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import read_itk
+from nnunet_semisup.dataset_conversion.shared_options import (
+    add_extra_unlabeled,
+    add_source,
+    add_spacing,
+    choose_split,
+    need_folder,
+)
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
@@ -57,7 +56,7 @@ _DERIVED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this data set alone."""
+    """Add the options of this data set alone."""
     add_source(parser, SOURCES)
     add_spacing(parser, _SPACING)
     parser.add_argument(
@@ -69,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     split = choose_split(arguments, {"pick": literature_split("msd_lung")}, "pick")
     collected, source = collect(arguments.raw_dir, arguments.source, arguments.use_images_ts)
     print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
@@ -84,7 +83,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def raw_form(ready: bool = True) -> DatasetForm:
-    """The decathlon's own files.
+    """Return the form of the decathlon's own files.
 
     Args:
         ready: all images are ``.nii.gz``, so nnU-Net can read them as they are.
@@ -107,7 +106,7 @@ def raw_form(ready: bool = True) -> DatasetForm:
 
 
 def h5_form(spacing: float = _SPACING) -> DatasetForm:
-    """The h5 files of the semi-supervised literature: no Hounsfield units, no geometry.
+    """Return the form of the literature's h5 files: no Hounsfield units, no geometry.
 
     Args:
         spacing: voxel size in millimetres to assume, equal along all axes.
@@ -130,7 +129,7 @@ def h5_form(spacing: float = _SPACING) -> DatasetForm:
 
 
 def _check_hounsfield(facts: CaseFacts) -> list[str]:
-    """Lungs hold air."""
+    """Check that there is air, which lungs hold."""
     image = facts.images[0]
     if image.minimum <= _AIR:
         return []
@@ -141,7 +140,7 @@ def _check_hounsfield(facts: CaseFacts) -> list[str]:
 
 
 def _check_label_on_ct(_: CaseFacts, image: np.ndarray, label: np.ndarray | None) -> list[str]:
-    """The label must not fit clearly better when it is mirrored."""
+    """Check that the label does not fit clearly better when it is mirrored."""
     return [] if label is None else orientation_faults(image, label, TISSUE)
 
 

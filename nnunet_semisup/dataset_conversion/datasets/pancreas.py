@@ -13,22 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.arguments import (
-    add_extra_unlabeled,
-    add_source,
-    add_spacing,
-    choose_split,
-    need_folder,
-)
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, SourceFiles
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.checking.ct_labels import (
     Tissue,
     largest_component_share,
     orientation_faults,
     share_below,
 )
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts, Findings
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.dataset_conversion.reading.dicom import (
     Series,
     find_series,
@@ -38,14 +31,22 @@ from nnunet_semisup.dataset_conversion.reading.dicom import (
 )
 from nnunet_semisup.dataset_conversion.reading.dicom_kinds import Identity
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
     by_case,
     choose_source,
     files_below,
     named_like,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import Volume, oriented, read_itk
+from nnunet_semisup.dataset_conversion.shared_options import (
+    add_extra_unlabeled,
+    add_source,
+    add_spacing,
+    choose_split,
+    need_folder,
+)
 from nnunet_semisup.dataset_conversion.subsets import Split, literature_split
+from nnunet_semisup.dataset_conversion.volume import Volume, oriented
 from nnunet_semisup.errors import UserError
 
 NAME = "PancreasCT"
@@ -81,7 +82,7 @@ _MAIN_PART = 0.9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this data set alone."""
+    """Add the options of this data set alone."""
     add_source(parser, SOURCES)
     add_spacing(parser, _SPACING)
     parser.add_argument(
@@ -99,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     collected, source = collect(arguments.raw_dir, arguments.source, arguments.labels_dir)
     print(f"{arguments.raw_dir} has the form '{source}' ({len(collected.cases)} cases)")
     published = {
@@ -142,7 +143,7 @@ def _treat_withdrawn(collected: Collected, split: Split, drop: bool) -> None:
 
 
 def ct_form(source: str) -> DatasetForm:
-    """Hounsfield units from DICOM (``raw``) or NIfTI (``nii``), axes turned to LPS."""
+    """Return the form of scans in Hounsfield units, DICOM (``raw``) or NIfTI (``nii``), in LPS."""
     return DatasetForm(
         name=NAME,
         source=source,
@@ -163,7 +164,7 @@ def ct_form(source: str) -> DatasetForm:
 
 
 def h5_form(source: str, spacing: float) -> DatasetForm:
-    """The h5 files of MC-Net or CoraNet: no Hounsfield units, no geometry.
+    """Return the form of the h5 files of MC-Net or CoraNet: no Hounsfield units, no geometry.
 
     Args:
         source: ``mcnet-h5`` or ``coranet-h5``.
@@ -202,7 +203,7 @@ def _read_nifti(path: Path) -> Volume:
 
 
 def _check_hounsfield(facts: CaseFacts) -> list[str]:
-    """Air belongs to every scan."""
+    """Check that there is air, which belongs to every scan."""
     image = facts.images[0]
     if image.minimum <= -500:
         return []
@@ -213,7 +214,7 @@ def _check_hounsfield(facts: CaseFacts) -> list[str]:
 
 
 def _check_label_on_ct(facts: CaseFacts, image: np.ndarray, label: np.ndarray | None) -> list[str]:
-    """The label must lie on soft tissue, and not better when it is mirrored."""
+    """Check that the label lies on soft tissue, and not better when it is mirrored."""
     if label is None:
         return []
     faults = orientation_faults(image, label, TISSUE)
@@ -231,7 +232,7 @@ def _check_label_on_ct(facts: CaseFacts, image: np.ndarray, label: np.ndarray | 
 
 
 def _check_parts(facts: CaseFacts, _image: np.ndarray, label: np.ndarray | None) -> list[str]:
-    """A pancreas is one piece."""
+    """Warn where a pancreas is not one piece."""
     if label is not None and label.any():
         share = largest_component_share(label)
         if share < _MAIN_PART:
@@ -312,7 +313,7 @@ def collect_further(folder: Path, source: str) -> Collected:
 
 
 def _labels(collected: Collected, files: list[Path]) -> dict[str, Path]:
-    """The label of every case."""
+    """Find the label of every case."""
     matches = [(f"PANCREAS_{match[1]}", path) for path, match in named_like(files, _LABEL)]
     return by_case(matches, collected.findings, "label")
 
@@ -320,7 +321,7 @@ def _labels(collected: Collected, files: list[Path]) -> dict[str, Path]:
 def _note_labels_without_image(
     collected: Collected, images: dict[str, Path], labels: dict[str, Path]
 ) -> None:
-    """Labels that nothing belongs to; two are expected since their scans were withdrawn."""
+    """Note labels that nothing belongs to; two are expected: their scans were withdrawn."""
     unused = [case for case in labels if case not in images]
     if unused:
         collected.findings.warnings.append(
@@ -330,7 +331,7 @@ def _note_labels_without_image(
 
 
 def _scans(collected: Collected, of_the_collection: bool = True) -> dict[str, Path]:
-    """The folder of every patient's one series, by PatientID; the folders' order is no guide."""
+    """Find the folder of every patient's one series, by PatientID; folders' order is no guide."""
     faults: list[str] = []
     beside: list[Identity] = []
     found = find_series(collected.root, faults, beside)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
-from nnunet_semisup.dataset_conversion.convert import Collected
-from nnunet_semisup.dataset_conversion.reading.readers import read_itk_channels
-from nnunet_semisup.dataset_conversion.reading.volume import UnusableFileError, Volume
+from nnunet_semisup.dataset_conversion.conversion import Collected
+from nnunet_semisup.dataset_conversion.reading.as_nnunet import read_itk_channels
+from nnunet_semisup.dataset_conversion.volume import UnusableFileError, Volume
 
 _CHANNEL = re.compile(r"channel (\d+) of (\d+)")
 
@@ -71,7 +71,7 @@ def read_channel(path: Path) -> Volume:
         The voxels as they are stored, ``(z, y, x)``.
 
     Raises:
-        UnreadableFileError: see :func:`readers.read_itk_channels`.
+        UnreadableFileError: see :func:`as_nnunet.read_itk_channels`.
         UnusableFileError: the file has another number of channels.
     """
     match = _CHANNEL.fullmatch(path.name)
@@ -90,5 +90,5 @@ def read_channel(path: Path) -> Volume:
 
 @lru_cache(maxsize=1)
 def _read_last(path: Path, _modified: int, _size: int) -> Volume:
-    """The file, kept until another one is read: its channels are asked for one after the other."""
+    """Read a file and keep it until another is read: its channels are asked for in turn."""
     return read_itk_channels(path)

@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from nnunet_semisup.dataset_conversion.arguments import add_extra_unlabeled
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
-from nnunet_semisup.dataset_conversion.convert import Collected
-from nnunet_semisup.dataset_conversion.generic.dicom import DicomLabels, find_labels
+from nnunet_semisup.dataset_conversion.conversion import Collected
+from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.generic.case_folders import list_case_folders
+from nnunet_semisup.dataset_conversion.generic.dicom_folders import DicomLabels, find_labels
 from nnunet_semisup.dataset_conversion.generic.files import (
     Images,
     Naming,
-    list_images,
-    list_labels,
+    images_in,
+    labels_in,
     match,
 )
-from nnunet_semisup.dataset_conversion.generic.folders import list_case_folders
 from nnunet_semisup.dataset_conversion.generic.layouts import suggestion
 from nnunet_semisup.dataset_conversion.generic.masks import folders_of_structures, mask_files
 from nnunet_semisup.dataset_conversion.reading import formats
+from nnunet_semisup.dataset_conversion.shared_options import add_extra_unlabeled
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import composed, is_junk
 
@@ -38,7 +38,7 @@ _NO_IMAGE = "no image that can be read and no DICOM series"
 
 @dataclass
 class Found:
-    """The user's cases; ``test`` and ``training`` are names of cases in ``collected``."""
+    """Hold the user's cases; ``test`` and ``training`` are names of cases in ``collected``."""
 
     collected: Collected
     training: list[str] = field(default_factory=list)
@@ -72,7 +72,7 @@ def _parts(text: str | None) -> list[str]:
 
 
 def _collect_folders(arguments: argparse.Namespace, naming: Naming, found: Found) -> None:
-    """Cases with a folder each; their labels may be in one folder of all cases."""
+    """Collect cases with a folder each; their labels may be in one folder of all cases."""
     if arguments.labels and arguments.label_glob:
         raise UserError("--labels and --label-glob exclude each other: give where the labels are.")
     globs = (_parts(arguments.image_glob), arguments.label_glob or "")
@@ -82,7 +82,7 @@ def _collect_folders(arguments: argparse.Namespace, naming: Naming, found: Found
     images, labels = list_case_folders(place, *globs, findings)
     if arguments.labels:
         folder = _below(root, arguments.labels, "--labels")
-        labels = list_labels(folder, naming, findings) or _list_mask_folders(folder)
+        labels = labels_in(folder, naming, findings) or _list_mask_folders(folder)
         match(images, labels, findings)
     _add(found, images, labels, is_test=False)
     if arguments.test:
@@ -114,7 +114,7 @@ def _take_out(found: Found, images: Images) -> None:
 
 
 def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -> None:
-    """A folder of images and a folder of labels, for training and for test."""
+    """Collect a folder of images and a folder of labels, for training and for test."""
     root, findings = arguments.raw_dir, found.collected.findings
     extra = [_below(root, folder, "--extra-unlabeled") for folder in arguments.extra_unlabeled]
     image_folder = _choose(root, arguments.images, IMAGE_FOLDERS, "--images")
@@ -140,7 +140,7 @@ def _collect_flat(arguments: argparse.Namespace, naming: Naming, found: Found) -
     add_own_unlabeled(
         found.collected,
         unlabeled_folders(root, arguments.extra_unlabeled),
-        lambda extra: list_images(extra, naming, (), findings),
+        lambda extra: images_in(extra, naming, (), findings),
     )
 
 
@@ -151,20 +151,20 @@ def _list_pair(
     findings: Findings,
     apart: Sequence[Path],
 ) -> tuple[Images, dict[str, Path], Naming]:
-    """Images and their labels, and the naming that the training images settle."""
+    """List images and their labels, by the naming that the training images settle."""
     labels: dict[str, Path] = {}
     dicom = DicomLabels()
     together = label_folder is not None and label_folder.samefile(image_folder)
     naming = replace(naming, together=together)
     if label_folder is not None:
-        labels = list_labels(label_folder, naming, findings)
+        labels = labels_in(label_folder, naming, findings)
         labels = labels or ({} if together else _list_mask_folders(label_folder))
     if label_folder is not None and not labels:
         dicom = find_labels(label_folder, image_folder, findings)
     names = labels or dicom.names()
     if naming.digits is None:
         naming = naming.settled(image_folder, names)
-    images = list_images(image_folder, naming, names, findings, apart)
+    images = images_in(image_folder, naming, names, findings, apart)
     labels = labels or dicom.of(images, findings)
     if structures := folders_of_structures(labels, images):
         findings.faults.append(structures)
@@ -174,7 +174,7 @@ def _list_pair(
 
 
 def _list_mask_folders(folder: Path) -> dict[str, Path]:
-    """The folders in ``folder`` that hold one mask file a structure, by case."""
+    """Return the folders in ``folder`` that hold one mask file a structure, by case."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_junk(path))
     return {composed(path.name): path for path in inside if mask_files(path)}
 
@@ -202,7 +202,7 @@ def _check_uses(folders: Mapping[str, Path | None], extra: Sequence[Path]) -> No
 
 
 def unlabeled_folders(root: Path, given: Sequence[Path]) -> list[Path]:
-    """Folders of images without labels: the usual one if it has files, and those of the option.
+    """Return folders of images without labels: the usual one if it has files, and the option's.
 
     Raises:
         UserError: a folder of the option is not there.
@@ -244,7 +244,7 @@ def add_own_unlabeled(
 
 
 def _no_image_folder(root: Path) -> str:
-    """What to type where the images are in none of the usual folders."""
+    """Say what to type where the images are in none of the usual folders."""
     inside = sorted(path for path in root.iterdir() if not is_junk(path))
     folders = ", ".join(path.name for path in inside if path.is_dir())
     has = f"only {folders}" if folders else "no folder at all"
@@ -259,7 +259,7 @@ def _no_image_folder(root: Path) -> str:
 
 
 def _choose(root: Path, given: Path | None, names: Sequence[str], option: str) -> Path | None:
-    """The folder that was named, else the one of the usual names that is there."""
+    """Choose the folder that was named, else the one of the usual names that is there."""
     if given is not None:
         return _below(root, given, option)
     there = [root / name for name in names if (root / name).is_dir()]
@@ -271,7 +271,7 @@ def _choose(root: Path, given: Path | None, names: Sequence[str], option: str) -
 
 
 def _below(root: Path, given: Path, option: str) -> Path:
-    """The folder of ``option``: ``given`` in ``root`` if it is there, else as it stands."""
+    """Return the folder of ``option``: ``given`` in ``root`` if there, else as it stands."""
     for folder in (root / given, given):
         if folder.is_dir():
             return folder
@@ -316,7 +316,7 @@ def _refuse_empty(collected: Collected, place: Path, what: str) -> NoReturn:
 
 
 def _check_names(found: Found) -> None:
-    """Names that nnU-Net would misunderstand."""
+    """Refuse names that nnU-Net would misunderstand."""
     collected = found.collected
     for case in (*collected.cases, *collected.unlabeled):
         if case.startswith((".", "_")) or case.endswith(_ILLEGAL) or "/" in case:

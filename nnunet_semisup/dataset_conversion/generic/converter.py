@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisup.dataset_conversion.arguments import need_folder
 from nnunet_semisup.dataset_conversion.cases import DatasetForm
-from nnunet_semisup.dataset_conversion.convert import Collected, Prepared
-from nnunet_semisup.dataset_conversion.generic.arguments import SPLIT_OPTION, add_arguments
+from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
 from nnunet_semisup.dataset_conversion.generic.channels import (
     names_of_channels,
     source_of,
@@ -20,18 +18,21 @@ from nnunet_semisup.dataset_conversion.generic.channels import (
 from nnunet_semisup.dataset_conversion.generic.collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic.labels import Labels, read_channels, read_labels
 from nnunet_semisup.dataset_conversion.generic.masks import Masks, names_of_masks
-from nnunet_semisup.dataset_conversion.generic.read import (
+from nnunet_semisup.dataset_conversion.generic.options import SPLIT_OPTION, add_arguments
+from nnunet_semisup.dataset_conversion.generic.readers import (
     LabelReader,
     needs_image,
-    read_image,
+    read_any_image,
 )
 from nnunet_semisup.dataset_conversion.generic.split import Request, choose, group_cases
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.reading.label_names import plain
 from nnunet_semisup.dataset_conversion.reading.pictures import ENDINGS as PICTURE_ENDINGS
 from nnunet_semisup.dataset_conversion.reading.pictures import NNUNET_ENDINGS, picture_components
-from nnunet_semisup.dataset_conversion.reading.volume import TrustingAffine, UnreadableFileError
+from nnunet_semisup.dataset_conversion.reading.scans import TrustingAffine
+from nnunet_semisup.dataset_conversion.shared_options import need_folder
 from nnunet_semisup.dataset_conversion.subsets import Split
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 from nnunet_semisup.dataset_conversion.writing.target import read_json
 from nnunet_semisup.errors import UserError
 
@@ -42,7 +43,7 @@ TITLE = "your own folders: nii, nrrd, mha, gipl, DICOM series, png, tif, bmp, jp
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
-    """The cases, their subsets and their form, as the command line asks for."""
+    """Prepare the cases, their subsets and their form, as the command line asks for."""
     need_folder(arguments.raw_dir, "give the one with your images and labels")
     content = read_json(arguments.raw_dir / "dataset.json")
     found = collect(arguments)
@@ -52,7 +53,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 def prepare_found(
     arguments: argparse.Namespace, found: Found, content: Mapping[str, Any]
 ) -> Prepared:
-    """The same for cases that were found already; ``content`` is a ``dataset.json`` beside them."""
+    """Do the same for cases that were found already; ``content`` is a ``dataset.json`` there."""
     collected = found.collected
     request = Request(
         arguments.split, arguments.labeled, arguments.labeled_list, _validation(arguments)
@@ -78,7 +79,7 @@ def _validation(arguments: argparse.Namespace) -> str | None:
 def make_form(
     arguments: argparse.Namespace, found: Found, content: Mapping[str, Any], split: Split
 ) -> DatasetForm:
-    """What the files hold, judged from the first image that can be read."""
+    """Return what the files hold, judged from the first image that can be read."""
     collected = found.collected
     first = next(iter((*collected.cases.values(), *collected.unlabeled.values()))).images[0]
     dimensions, components = layout(first)
@@ -101,7 +102,7 @@ def make_form(
         label_map=labels.label_map,
         label_choices=labels.choices,
         regions_class_order=labels.regions_class_order,
-        read_image=read_image,
+        read_image=read_any_image,
         read_label=_label_reader(arguments, collected, labels),
         description=str(content.get("description", "Converted from the user's own files.")),
         reference=str(content.get("reference", "")),
@@ -128,7 +129,7 @@ def make_form(
 def _label_reader(
     arguments: argparse.Namespace, collected: Collected, labels: Labels
 ) -> LabelReader:
-    """What reads the labels, whichever of the kinds they are."""
+    """Return what reads the labels, whichever of the kinds they are."""
     chosen = {str(name): value for name, value in labels.choices.items() if isinstance(name, str)}
     named = {
         plain(name): value
@@ -154,7 +155,7 @@ def _split_channels(
     Raises:
         UserError: other channels are named, or none.
     """
-    number = read_image(first).geometry.size[3]
+    number = read_any_image(first).geometry.size[3]
     files = len(collected.cases and next(iter(collected.cases.values())).images)
     if files != 1 or not names_of_channels(arguments.channel_names, content, number):
         raise UserError(
@@ -173,7 +174,7 @@ def _meaning(
     values: int,
     label_files: Sequence[Path],
 ) -> tuple[list[str], Labels]:
-    """Channel names and labels; what is wrong with either is said at once."""
+    """Return channel names and labels; what is wrong with either is said at once."""
     problems = []
     try:
         channels = read_channels(arguments.channel_names, content, files, values)
@@ -197,20 +198,20 @@ def _meaning(
 def _masks_of(
     arguments: argparse.Namespace, content: Mapping[str, Any], files: Sequence[Path]
 ) -> str | None:
-    """The names of masks, one file a structure, where nothing else says what the labels are."""
+    """Name masks, one file a structure, where nothing else says what the labels are."""
     if arguments.labels_json is not None or "labels" in content:
         return None
     return names_of_masks(files)
 
 
 def _check_number(facts: Any, expected: int) -> list[str]:
-    """All cases have the same number of files."""
+    """Check that all cases have the same number of files."""
     number = len(facts.case.images)
     return [] if number == expected else [f"has {number} image files; others have {expected}"]
 
 
 def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
-    """Name of the form, the ending that is written, and whether images can stay as they are.
+    """Return the form's name, the ending that is written, and whether images stay as they are.
 
     Raises:
         UserError: pictures and volumes are mixed.
@@ -236,9 +237,9 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
 
 
 def layout(path: Path) -> tuple[int, int]:
-    """Dimensions and values a voxel of an image; what cannot be read is reported later."""
+    """Return dimensions and values a voxel of an image; what is unreadable is reported later."""
     try:
-        volume = TrustingAffine(read_image)(path)
+        volume = TrustingAffine(read_any_image)(path)
     except (UnreadableFileError, OSError):
         picture = formats.ending_of(path) in PICTURE_ENDINGS
         return (2, picture_components(path)) if picture else (3, 1)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
-from nnunet_semisup.dataset_conversion.generic.dicom import list_series
+from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.generic.dicom_folders import list_series
 from nnunet_semisup.dataset_conversion.generic.layouts import nearest_names
 from nnunet_semisup.dataset_conversion.reading.formats import ending_of
 from nnunet_semisup.preparation.raw import composed, is_junk
@@ -22,7 +22,7 @@ Images = dict[str, tuple[Path, ...]]
 
 
 class Digits(Enum):
-    """What four digits at the end of an image's name are, judged from the training images."""
+    """Tell what four digits at the end of an image's name are, judged from training images."""
 
     CHANNEL = "the number of a channel"
     NAME = "part of the case's name"
@@ -31,7 +31,7 @@ class Digits(Enum):
 
 @dataclass(frozen=True)
 class Naming:
-    """How a file's name gives the case.
+    """Find the case in a file's name.
 
     Args:
         image_suffixes: text after the case, one a channel; empty for nnU-Net's ``_0000`` or none.
@@ -62,7 +62,7 @@ class Naming:
         return [(path, stem) for path, stem in files if self.is_label(stem) == (what == "label")]
 
     def settled(self, folder: Path, labels: Collection[str]) -> Naming:
-        """The naming for all folders of a conversion.
+        """Return the naming for all folders of a conversion.
 
         Args:
             folder: of the training images.
@@ -95,8 +95,8 @@ class Naming:
         return [(path, s.removeprefix(prefix)) for path, s in files if s.startswith(prefix)]
 
 
-def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
-    """The labels directly in ``folder``, by case."""
+def labels_in(folder: Path, naming: Naming, findings: Findings) -> dict[str, Path]:
+    """Return the labels directly in ``folder``, by case."""
     found: dict[str, Path] = {}
     files = naming.of_kind(_known_files(folder, findings), "label")
     for path, stem in naming.without_prefix(files, "label", findings):
@@ -115,14 +115,14 @@ def list_labels(folder: Path, naming: Naming, findings: Findings) -> dict[str, P
     return found
 
 
-def list_images(
+def images_in(
     folder: Path,
     naming: Naming,
     labels: Collection[str],
     findings: Findings,
     apart: Sequence[Path] = (),
 ) -> Images:
-    """The images directly in ``folder`` by case, or the DICOM series below it.
+    """Return the images directly in ``folder`` by case, or the DICOM series below it.
 
     Args:
         folder: of the images.
@@ -160,7 +160,7 @@ def list_images(
 def _complete(
     channels: Mapping[str, Mapping[int, Path]], expected: int, findings: Findings
 ) -> Images:
-    """Cases with all of their channels; the others are faults."""
+    """Return the cases with all of their channels; the others are faults."""
     number = expected or 1 + max(max(files) for files in channels.values())
     found: Images = {}
     for case, files in channels.items():
@@ -177,7 +177,7 @@ def _complete(
 
 
 def _known_files(folder: Path, findings: Findings) -> list[tuple[Path, str]]:
-    """Image files directly in ``folder`` with their names without ending; the rest is noted."""
+    """Return image files in ``folder``, their names without ending; the rest is noted."""
     known, left_out = [], []
     for path in sorted(folder.iterdir()):
         ending = ending_of(path)
@@ -197,7 +197,7 @@ def _known_files(folder: Path, findings: Findings) -> list[tuple[Path, str]]:
 
 
 def _by_suffix(path: Path, stem: str, naming: Naming, findings: Findings) -> tuple[str, int]:
-    """Case and channel by ``--image-suffix``; of several that fit, the longest."""
+    """Return case and channel by ``--image-suffix``; of several that fit, the longest."""
     fitting = [s for s in naming.image_suffixes if stem.endswith(s)]
     if not fitting:
         findings.faults.append(
@@ -212,7 +212,7 @@ def _by_suffix(path: Path, stem: str, naming: Naming, findings: Findings) -> tup
 def _are_numbered(
     stems: Sequence[str], labels: Collection[str], training: Digits | None = None
 ) -> bool:
-    """Whether four digits at the end are channels, not part of the case's name.
+    """Return whether four digits at the end are channels, not part of the case's name.
 
     Args:
         stems: names of a folder's images without their endings.
@@ -236,7 +236,7 @@ def _are_numbered(
 
 
 def _by_number(stem: str) -> tuple[str, int]:
-    """Case and channel; a name without a number is the first channel."""
+    """Return case and channel; a name without a number is the first channel."""
     match = _CHANNEL.fullmatch(stem)
     return (match["id"], int(match["channel"])) if match else (stem, 0)
 
@@ -259,6 +259,6 @@ def match(images: Images, labels: Mapping[str, Path], findings: Findings) -> Non
 
 
 def _listed(items: Iterable[str]) -> str:
-    """The first few items as text."""
+    """Return the first few items as text."""
     names = list(items)
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""What a user says about labels and channels: on the command line or in a ``dataset.json``."""
+"""Labels and channels as a user gives them: on the command line or in a ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LabelNames = dict[str, int | tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Labels:
-    """nnU-Net's labels, and the source's values that become them.
+    """Hold nnU-Net's labels, and the source's values that become them.
 
     ``choices`` is what the user says of single values, and of names that label files have.
     """
@@ -36,7 +36,7 @@ def read_labels(
     found: Mapping[str, Any],
     files: Sequence[Path] = (),
 ) -> Labels:
-    """The labels of ``--label-names`` or ``--labels-json``, else those found beside the data.
+    """Read the labels of ``--label-names`` or ``--labels-json``, else those beside the data.
 
     The ``dataset.json`` comes before the names in label files.
 
@@ -85,7 +85,7 @@ def read_labels(
 
 
 def _refuse_alike(labels: LabelNames) -> None:
-    """Two names that differ in what does not count cannot be told apart in a label file."""
+    """Refuse two names that differ in what does not count: a label file cannot tell them apart."""
     seen: dict[str, str] = {}
     for name in labels:
         other = seen.setdefault(plain(name), name)
@@ -109,7 +109,7 @@ def _from_names(text: str) -> LabelNames:
 
 
 def _from_json(content: Mapping[str, Any], where: str) -> tuple[LabelNames, tuple[int, ...] | None]:
-    """``labels`` in nnU-Net's form, or in that of the Medical Segmentation Decathlon."""
+    """Read ``labels`` in nnU-Net's form, or in that of the Medical Segmentation Decathlon."""
     given = content.get("labels", content)
     try:
         if all(re.fullmatch(r"\d+", str(key)) for key in given):
@@ -130,7 +130,7 @@ def _value(value: Any) -> int | tuple[int, ...]:
 
 
 def _values(labels: LabelNames) -> list[int]:
-    """Every value that a label or a region has, sorted."""
+    """Return every value that a label or a region has, sorted."""
     values: set[int] = set()
     for value in labels.values():
         values.update(value if isinstance(value, tuple) else (value,))
@@ -138,7 +138,7 @@ def _values(labels: LabelNames) -> list[int]:
 
 
 def _choices(text: str | None, values: list[int]) -> Choices:
-    """nnU-Net's value by value or name in the files, as ``--label-map`` says; empty without it."""
+    """Return nnU-Net's value by value or name in the files, as ``--label-map`` says."""
     choices: dict[int | str, int] = {}
     pairs = re.fullmatch(r"(?:[^:]+:\s*\d+\s*(?:,|$))+", text or "")
     if text is not None and not pairs:
@@ -161,7 +161,7 @@ def _choices(text: str | None, values: list[int]) -> Choices:
 def read_channels(
     given: str | None, found: Mapping[str, Any], files: int, values: int
 ) -> list[str]:
-    """nnU-Net's channel names.
+    """Read nnU-Net's channel names.
 
     Args:
         given: ``--channel-names``, separated by commas.

@@ -1,4 +1,4 @@
-"""What to type for folders that are laid out otherwise, judged from the names in them."""
+"""Advice for folders that are laid out otherwise, judged from the names in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 from itertools import islice, takewhile
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.generic.folders import is_bids, is_derived
+from nnunet_semisup.dataset_conversion.generic.case_folders import is_bids, is_derived
 from nnunet_semisup.dataset_conversion.reading.formats import ending_of
 from nnunet_semisup.dataset_conversion.reading.pictures import ENDINGS as PICTURE_ENDINGS
 from nnunet_semisup.preparation.raw import is_junk
@@ -67,7 +67,7 @@ def _two(paths: Sequence[Path]) -> str:
 
 
 def _side_by_side(root: Path, files: Sequence[Path]) -> str:
-    """The suggestion for images and labels in one folder; else nothing."""
+    """Suggest options for images and labels in one folder; else nothing."""
     names = [path.name.removesuffix(ending_of(path) or "") for path in files if path.parent == root]
     labels = [name for name in names if _LABEL_WORDS.search(name)]
     images = [name for name in names if name not in labels]
@@ -83,7 +83,7 @@ def _side_by_side(root: Path, files: Sequence[Path]) -> str:
 
 
 def _of_kinds(root: Path, files: Sequence[Path]) -> str:
-    """The suggestion for a folder of images beside one of labels; else nothing."""
+    """Suggest options for a folder of images beside one of labels; else nothing."""
     inside = Counter(p.parent.name for p in files if p.parent.parent == root)
     images = [name for name, n in inside.items() if n > 1 and not _LABEL_WORDS.search(name)]
     labels = [name for name in inside if _LABEL_WORDS.search(name)]
@@ -97,7 +97,7 @@ def _of_kinds(root: Path, files: Sequence[Path]) -> str:
 
 
 def _of_bids(root: Path, files: Sequence[Path]) -> list[str]:
-    """Patterns of the last words of names: those of raw scans, and those that sound like labels."""
+    """Return patterns of last words: those of raw scans, and those that sound like labels."""
     raw: Counter[str] = Counter()
     derived: Counter[str] = Counter()
     for path in files:
@@ -108,7 +108,7 @@ def _of_bids(root: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _of_case_folders(root: Path, files: Sequence[Path]) -> list[str]:
-    """Patterns of names that most folders in ``root`` have, with ``*`` for the folder's name."""
+    """Return patterns of names that most folders in ``root`` have, ``*`` for the folder's name."""
     folders: dict[str, set[str]] = {}
     for path in files:
         top, *rest = path.relative_to(root).parts
@@ -132,12 +132,12 @@ def _of_case_folders(root: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _length(name: str) -> tuple[int, str]:
-    """Order of names in which a derived image, ``t1_Eq_1.nii.gz``, comes after its original."""
+    """Order names so that a derived image, ``t1_Eq_1.nii.gz``, comes after its original."""
     return len(name), name
 
 
 def _of_slices(root: Path, files: Sequence[Path]) -> str:
-    """What to do with a folder of numbered pictures a case; else nothing."""
+    """Say what to do with a folder of numbered pictures a case; else nothing."""
     folders = Counter(
         path.parent
         for path in files
@@ -171,14 +171,14 @@ def nearest_names(images: Iterable[str], labels: Iterable[str]) -> str:
 
 
 def _most_alike(images: Iterable[str], labels: Iterable[str]) -> tuple[str, str]:
-    """The image and the label whose names are most alike, of the first hundred."""
+    """Return the image and the label whose names are most alike, of the first hundred."""
     names = list(labels)[:100]
     pairs = [(image, label) for image in list(images)[:100] for label in names]
     return max(pairs, key=lambda pair: SequenceMatcher(None, *pair).ratio())
 
 
 def _making_equal(image: str, label: str) -> str:
-    """The options that make two names equal: one holds the other, or both end in the case."""
+    """Return options that make two names equal: one holds the other, or both end in the case."""
     for what, longer, shorter in (("label", label, image), ("image", image, label)):
         before, found, after = longer.partition(shorter)
         if found:

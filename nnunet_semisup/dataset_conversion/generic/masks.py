@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.reading.label_names import plain
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     UnusableFileError,
@@ -66,7 +66,7 @@ def folders_of_structures(labels: Mapping[str, Path], images: Collection[str]) -
 
 @dataclass(frozen=True)
 class Masks:
-    """How masks become one label.
+    """Make one label of several masks.
 
     Args:
         values: nnU-Net's value by the name of a mask's file without ending, as
@@ -131,7 +131,7 @@ class Masks:
         return Volume(label, grid)
 
     def _overlaps(self, taken: np.ndarray, name: str, own: int) -> list[str]:
-        """With which masks a further one overlaps, from the labels inside of it."""
+        """Name the masks that a further one overlaps, from the labels inside of it."""
         names = {value: other for other, value in self.values.items()}
         return [
             f"{names[value]} and {name} share {count} voxels"
@@ -151,7 +151,7 @@ def _read(path: Path) -> Volume:
 
 
 def _inside(volume: Volume, path: Path) -> np.ndarray:
-    """Where a mask is."""
+    """Return where a mask is."""
     values = np.unique(volume.array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(f"{value:g}" for value in values[:_SHOWN])

@@ -25,7 +25,7 @@ BY_LABELS = "labels"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says about subsets; see ``generic.add_arguments``."""
+    """Hold what the command line says about subsets; see ``generic.add_arguments``."""
 
     split: str = BY_LABELS
     labeled: str | None = None
@@ -34,7 +34,7 @@ class Request:
 
 
 def group_cases(cases: Collection[str], pattern: str | None) -> dict[str, str]:
-    """Patient by case: the first bracket of ``pattern`` (or all it matches) in the case's name.
+    """Return the patient by case: the first bracket of ``pattern`` (or all it matches) in its name.
 
     Raises:
         UserError: no such pattern, or cases that it does not match.
@@ -68,7 +68,7 @@ def choose(
     request: Request,
     has_extra: bool = False,
 ) -> Split:
-    """The subsets of all cases.
+    """Choose the subsets of all cases.
 
     Args:
         training: the training cases in the order of their names; whether each has a label.
@@ -127,7 +127,7 @@ def _budgeted(lists: SplitLists, request: Request, has_extra: bool, reason: str)
 
 
 def _how_to_have_unlabeled(number: int, lists: SplitLists) -> str:
-    """What to do where all ``number`` cases (or patients) would keep their labels."""
+    """Say what to do where all ``number`` cases (or patients) would keep their labels."""
     advice = "Add the unlabeled scans with --extra-unlabeled DIR"
     if number < 2:
         return f"{advice}."
@@ -180,7 +180,7 @@ def draw(lists: SplitLists, seed: int, shares: Mapping[str, float]) -> SplitList
 def _by_labels(
     training: Mapping[str, bool], test: Sequence[str], groups: Mapping[str, str], seed: int | None
 ) -> SplitLists:
-    """Cases with a label may keep it, in the order of names or shuffled patient by patient."""
+    """Let cases with a label keep it, in the order of names or shuffled patient by patient."""
     pool = [case for case, has_label in training.items() if has_label]
     if seed is not None:
         patients = list(dict.fromkeys(groups.get(case, case) for case in pool))
@@ -254,7 +254,7 @@ def _check_patients(lists: SplitLists) -> None:
 
 
 def _as_number(labeled: str | None, lists: SplitLists) -> str | None:
-    """``--labeled`` as a number; a fraction is one of all training cases (or patients)."""
+    """Return ``--labeled`` as a number; a fraction is one of all training cases (or patients)."""
     if labeled is None or not re.fullmatch(r"0?\.\d+", labeled):
         return labeled
     training = {lists.group_of(case) for case in lists.pool + lists.unlabeled}

@@ -10,55 +10,43 @@ some scanners, CT.
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
-from nnunet_semisup.dataset_conversion.reading.dicom_kinds import Identity, Kind, identify, listed
+from nnunet_semisup.dataset_conversion.reading.dicom_kinds import (
+    Identity,
+    Kind,
+    identify,
+    named_objects,
+)
 from nnunet_semisup.dataset_conversion.reading.dicom_pixels import (
     INVERTED,
     in_common_type,
     read_pixels,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.reading.dicom_slices import (
+    Slice,
+    read_slice,
+    series_faults,
+    shortened,
+    stack_faults,
+)
+from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     UnusableFileError,
     Volume,
-    check_content,
 )
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
-_TAGS = {
-    "modality": "0008|0060",
-    "instance": "0008|0018",
-    "patient_id": "0010|0020",
-    "series": "0020|000e",
-    "number": "0020|0013",
-    "position": "0020|0032",
-    "orientation": "0020|0037",
-    "photometric": "0028|0004",
-    "spacing": "0028|0030",
-    "intercept": "0028|1052",
-    "slope": "0028|1053",
-}
-_ORIENTATION_TOLERANCE = 1e-3
-_GAP_TOLERANCE = 0.02
-"""Share of the slice distance by which single distances may differ from it."""
-ROUNDING_MM = 0.011
-"""Positions are often written with two decimals."""
-_SHOWN = 8
-_AS_EXPORTED = "Take the files as they left the scanner or archive; some anonymisers lose it"
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series: the slices' files, sorted by path."""
+    """Hold one series: the slices' files, sorted by path."""
 
     patient_id: str
     uid: str
@@ -69,25 +57,8 @@ class Series:
 
     @property
     def folder(self) -> Path:
-        """The folder of the files; with files in several, the one that holds all of these."""
+        """Return the folder of the files; with files in several, the one that holds them all."""
         return Path(os.path.commonpath([file.parent for file in self.files]))
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """What the header of one file says; ``spacing`` is along x and y, ``size`` columns and rows."""
-
-    path: Path
-    patient_id: str
-    series: str
-    instance: str
-    modality: str
-    number: int | None
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing: tuple[float, ...]
-    photometric: str
-    size: tuple[int, ...]
 
 
 def find_series(
@@ -100,7 +71,7 @@ def find_series(
         faults: receives a line for every slice that cannot be read.
         beside: receives the DICOM files that are no slices of a scan.
     """
-    by_uid: dict[tuple[str, str], list[_Slice]] = {}
+    by_uid: dict[tuple[str, str], list[Slice]] = {}
     failed: dict[tuple[Path, str], list[tuple[Path, Exception]]] = {}
     for path in dicom_files(folder):
         found = identify(path)
@@ -109,7 +80,7 @@ def find_series(
                 beside.append(found)
             continue
         try:
-            header = _read_header(path)
+            header = read_slice(path)
         except UnreadableFileError as error:
             alike = path.parent if isinstance(error, UnusableFileError) else path
             failed.setdefault((alike, str(error)), []).append((path, error))
@@ -142,12 +113,12 @@ def notes_on(folder: Path, series: Sequence[Series], beside: Sequence[Identity])
     notes = []
     if beside:
         what = "are no slices of a scan and not used as images"
-        notes.append(f"{len(beside)} DICOM files in {folder} {what}: {listed(beside)}")
+        notes.append(f"{len(beside)} DICOM files in {folder} {what}: {named_objects(beside)}")
     inverted = [str(s.folder) for s in series if s.is_inverted]
     if inverted:
         notes.append(
             f"{len(inverted)} of {len(series)} DICOM series in {folder} are stored as "
-            f"{INVERTED}, to be shown with low values bright ({_listed(inverted)}). Values are "
+            f"{INVERTED}, to be shown with low values bright ({shortened(inverted)}). Values are "
             "written as they are stored, after the rescale; if they are no Hounsfield units, check "
             "that high values mean the same in all scans"
         )
@@ -184,14 +155,14 @@ def read_series(files: Sequence[Path]) -> Volume:
     Raises:
         UnreadableFileError: naming all that is wrong with the series.
     """
-    slices = [_read_header(path) for path in files]
-    faults = _series_faults(slices)
+    slices = [read_slice(path) for path in files]
+    faults = series_faults(slices)
     if faults:
         raise UnusableFileError("; ".join(faults))
     row, column = (np.array(slices[0].orientation[i : i + 3]) for i in (0, 3))
     normal = np.cross(row, column)
     slices.sort(key=lambda s: float(np.dot(s.position, normal)))
-    faults = _stack_faults(slices, normal)
+    faults = stack_faults(slices, normal)
     if faults:
         raise UnusableFileError("; ".join(faults))
     array = in_common_type(np.stack([read_pixels(s.path, s.photometric) for s in slices]))
@@ -226,7 +197,7 @@ def fault_of(path: Path | str, error: Exception) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its ending or the letters at byte 128, or a link to nothing."""
+    """Return whether a file is DICOM by ending or the letters at byte 128, or a link to nothing."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -234,169 +205,3 @@ def is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return path.is_symlink()
-
-
-def _read_header(path: Path) -> _Slice:
-    """Read the tags of one file.
-
-    Raises:
-        UnreadableFileError: damaged, or not DICOM.
-        UnusableFileError: not one grey-value slice, or without place or voxel size.
-    """
-    check_content(path)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        tags = {
-            name: reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
-            for name, tag in _TAGS.items()
-        }
-        size, components = reader.GetSize(), reader.GetNumberOfComponents()
-    except (RuntimeError, UnicodeDecodeError) as error:
-        raise UnreadableFileError("damaged or not a DICOM image") from error
-    if components != 1:
-        raise UnusableFileError(
-            f"has {components} colour components; grey values are expected. If it is a picture for "
-            "reading, such as a colour map, move it away"
-        )
-    if len(size) > 2 and size[2] != 1:
-        raise UnusableFileError(
-            f"holds {size[2]} frames in one file; convert all scans to NIfTI first, for example "
-            "with dcm2niix, and give the result"
-        )
-    for name, default in (("slope", "1"), ("intercept", "0")):
-        _numbers(tags[name] or default, 1, f"Rescale{name.capitalize()}")
-    rows_columns = _numbers(tags["spacing"], 2, "PixelSpacing")
-    if min(rows_columns) <= 0:
-        raise UnusableFileError(
-            f"PixelSpacing is {tags['spacing']!r}; it must be above 0. {_AS_EXPORTED}"
-        )
-    return _Slice(
-        path=path,
-        patient_id=tags["patient_id"],
-        series=tags["series"],
-        instance=tags["instance"],
-        modality=tags["modality"],
-        number=int(tags["number"]) if re.fullmatch(r"[+-]?[0-9]+", tags["number"]) else None,
-        position=_numbers(tags["position"], 3, "ImagePositionPatient"),
-        orientation=_orientation(tags["orientation"]),
-        spacing=rows_columns[::-1],
-        photometric=tags["photometric"],
-        size=tuple(size[:2]),
-    )
-
-
-def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
-    """The finite numbers in a tag."""
-    try:
-        values = tuple(float(part) for part in text.split("\\"))
-    except ValueError:
-        values = ()
-    if len(values) != count or not np.isfinite(values).all():
-        what = f"is {text!r}; {count} numbers are expected" if text else "is not in the header"
-        raise UnusableFileError(f"{name} {what}. {_AS_EXPORTED}")
-    return values
-
-
-def _orientation(text: str) -> tuple[float, ...]:
-    """Row and column direction, which must be perpendicular and of unit length."""
-    values = _numbers(text, 6, "ImageOrientationPatient")
-    row, column = np.array(values[:3]), np.array(values[3:])
-    off = [np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column)]
-    if np.abs(off).max() > _ORIENTATION_TOLERANCE:
-        raise UnusableFileError(
-            f"ImageOrientationPatient is {text!r}; not two unit vectors. {_AS_EXPORTED}"
-        )
-    return values
-
-
-def _series_faults(slices: Sequence[_Slice]) -> list[str]:
-    """What keeps the files from being one series, whatever their order."""
-    if len(slices) < 2:
-        return [
-            f"the series has {len(slices)} slices; a volume has 2 or more. Get the rest of the "
-            "series, or move it away"
-        ]
-    faults = []
-    for title, value in _MUST_AGREE.items():
-        different = list(dict.fromkeys(value(s) for s in slices))
-        if len(different) > 1:
-            shown = ", ".join(str(v) for v in different[:_SHOWN])
-            faults.append(
-                f"the slices differ in {title} ({shown}); keep those of one scan in the folder"
-            )
-    return faults + _number_faults(slices)
-
-
-_MUST_AGREE: dict[str, Callable[[_Slice], object]] = {
-    "patient": lambda s: s.patient_id,
-    "series": lambda s: s.series,
-    "modality": lambda s: s.modality,
-    "size": lambda s: s.size,
-    "pixel spacing": lambda s: s.spacing,
-    "orientation": lambda s: tuple(round(v, 3) + 0.0 for v in s.orientation),
-}
-"""What is equal in all slices of a series."""
-
-
-def _number_faults(slices: Sequence[_Slice]) -> list[str]:
-    """Instances that are repeated."""
-    faults = []
-    instances = Counter(s.instance for s in slices if s.instance)
-    repeated = [uid for uid, count in instances.items() if count > 1]
-    if repeated:
-        paths = [s.path.name for s in slices if s.instance in repeated]
-        faults.append(
-            f"the same instance is there several times ({_listed(paths)}); keep one file of each"
-        )
-    numbers = [s.number for s in slices if s.number is not None]
-    twice = sorted(n for n, count in Counter(numbers).items() if count > 1)
-    if twice and not repeated:
-        faults.append(
-            f"instance numbers are there several times ({_listed(twice)}); keep the files of one "
-            "scan in the folder"
-        )
-    return faults
-
-
-def _stack_faults(slices: Sequence[_Slice], normal: np.ndarray) -> list[str]:
-    """What is wrong with the distances of slices that are in order."""
-    positions = np.array([s.position for s in slices])
-    gaps = np.diff(positions @ normal)
-    typical = float(np.median(gaps))
-    if gaps.min() < max(_GAP_TOLERANCE * typical, 1e-4):
-        same = [s.path.name for s, gap in zip(slices[1:], gaps, strict=True) if gap == gaps.min()]
-        return [
-            f"slices lie at the same position ({_listed(same)}); keep one file a position. Time "
-            "points and echoes are scans of their own"
-        ]
-    faults = []
-    if np.abs(gaps - typical).max() > _GAP_TOLERANCE * typical + ROUNDING_MM:
-        faults.append(
-            f"the slice distance is not constant: {gaps.min():g} to {gaps.max():g} mm, so slices "
-            f"are missing{_missing_numbers(slices)}. Download or extract the series again"
-        )
-    sideways = positions - positions[0] - np.outer((positions - positions[0]) @ normal, normal)
-    shift = float(np.linalg.norm(sideways, axis=1).max())
-    if shift > _GAP_TOLERANCE * typical + 2 * ROUNDING_MM:
-        faults.append(
-            f"the slices are shifted sideways by up to {shift:g} mm (a tilted gantry); such a "
-            "stack is no rectangular grid. dcm2niix straightens it: convert all series with it, "
-            "and give the NIfTI files"
-        )
-    return faults
-
-
-def _missing_numbers(slices: Sequence[_Slice]) -> str:
-    """The instance numbers that are not there, for a series that lacks slices."""
-    known = {s.number for s in slices if s.number is not None}
-    absent = (n for n in range(min(known, default=0), max(known, default=0)) if n not in known)
-    named = [n for n, _ in zip(absent, range(_SHOWN + 1), strict=False)]
-    return f" (instance numbers {_listed(named)})" if named else ""
-
-
-def _listed(items: Sequence[object]) -> str:
-    more = " ..." if len(items) > _SHOWN else ""
-    return ", ".join(str(item) for item in items[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""What a DICOM file is: a slice of a scan, or one of the objects that lie beside scans.
+"""Kinds of DICOM files: a slice of a scan, or one of the objects that lie beside scans.
 
 The SOP class says it (DICOM PS3.4, annex B.5); a localiser has the SOP class of a slice and says it
 in ImageType (PS3.3, C.8.2.1.1.1). GDCM, and so SimpleITK 2.5.7, cannot open objects without pixels,
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 class Kind(Enum):
-    """The kinds that are treated differently; the value names several of them."""
+    """Tell apart what is treated differently; the value names several of a kind."""
 
     SLICE = "slices"
     SEGMENTATION = "DICOM SEG (segmentations)"
@@ -64,7 +64,7 @@ _NO_SCAN = "These are no scans: give the folder that has the series of slices"
 
 @dataclass(frozen=True)
 class Identity:
-    """What a DICOM file is; ``name`` is the standard's for its SOP class, as far as it is known."""
+    """Hold what a DICOM file is; ``name`` is the standard's for its SOP class, if known."""
 
     path: Path
     kind: Kind
@@ -107,7 +107,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _kind_of(uid: UID, has_position: bool) -> Kind:
-    """The kind of a SOP class; one that is unknown is taken for slices."""
+    """Return the kind of a SOP class; one that is unknown is taken for slices."""
     tail = uid.removeprefix(_ROOT)
     if uid.startswith(_ROOT):
         parts = tail.split(".")
@@ -120,7 +120,7 @@ def _kind_of(uid: UID, has_position: bool) -> Kind:
     return Kind.OTHER if known and "Image" not in uid.name else Kind.SLICE
 
 
-def listed(objects: Iterable[Identity]) -> str:
+def named_objects(objects: Iterable[Identity]) -> str:
     """Return the objects as text, by kind, with the number and the first few paths of each."""
     groups: dict[str, list[str]] = {}
     for found in objects:

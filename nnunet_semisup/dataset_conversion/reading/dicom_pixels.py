@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
-from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 
 INVERTED = "MONOCHROME1"
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from nnunet_semisup.dataset_conversion.reading.dicom import ROUNDING_MM
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.reading.dicom_slices import (
+    ROUNDING_MM,
+)
+from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     UnusableFileError,
@@ -93,7 +95,7 @@ def read_seg(path: Path, grid: Geometry) -> Volume:
 
 
 def _on_grid(segmentation: Any, grid: Geometry, distance: float) -> np.ndarray:
-    """The numbers of the segments on the image's grid, whose slices have a distance in mm."""
+    """Bring the segments' numbers to the image's grid, whose slices have a distance in mm."""
     import highdicom
 
     wanted = highdicom.VolumeGeometry(_affine(grid), grid.size[::-1], "PATIENT")
@@ -156,13 +158,13 @@ def _set_slice_distance(content: Any, grid: Geometry) -> float:
 
 
 def _farthest(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
-    """The largest distance in mm of a corner of a grid under two affines."""
+    """Return the largest distance in mm of a corner of a grid under two affines."""
     corners = np.array(list(product(*((0, size - 1) for size in shape), (1,))))
     return float(np.linalg.norm(corners @ (first - second).T, axis=1).max())
 
 
 def _affine(grid: Geometry) -> np.ndarray:
-    """From indices ``(z, y, x)`` to millimetres (LPS): 4 x 4."""
+    """Return the 4 x 4 affine from indices ``(z, y, x)`` to millimetres (LPS)."""
     affine = np.eye(4)
     affine[:3, :3] = (np.reshape(grid.direction, (3, 3)) * grid.spacing)[:, ::-1]
     affine[:3, 3] = grid.origin

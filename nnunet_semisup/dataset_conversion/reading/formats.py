@@ -1,35 +1,25 @@
-"""Which file is read and written how, by its ending."""
+"""Readers of images and labels by the ending of the file's name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from nnunet_semisup.dataset_conversion.reading.label_names import in_one_layer
-from nnunet_semisup.dataset_conversion.reading.pictures import (
-    ENDINGS as PICTURE_ENDINGS,
-)
+from nnunet_semisup.dataset_conversion.reading.pictures import ENDINGS as PICTURE_ENDINGS
 from nnunet_semisup.dataset_conversion.reading.pictures import (
     read_mask,
     read_picture,
     read_tif_stack,
-    write_picture,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import (
-    UnreadableFileError,
-    Volume,
-    nifti_holds,
-    read_itk,
-    write_nifti,
-)
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl")
 ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
 
 
 def ending_of(path: Path) -> str | None:
-    """The known ending of a file's name, in lower case; ``None`` for other files."""
+    """Return the known ending of a file's name, in lower case; ``None`` for other files."""
     name = path.name.lower()
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
@@ -65,7 +55,7 @@ def _read(path: Path, is_mask: bool) -> Volume:
 
 
 def is_tif_stack(path: Path) -> bool:
-    """Whether a tif holds a 3D stack; files that cannot be opened count as pictures."""
+    """Return whether a tif holds a 3D stack; files that cannot be opened count as pictures."""
     import tifffile
 
     try:
@@ -74,42 +64,3 @@ def is_tif_stack(path: Path) -> bool:
             return series.ndim == 3 and "S" not in series.axes
     except Exception:  # tifffile raises many kinds; reading the picture will say what is wrong
         return False
-
-
-def holds_copy(path: Path, volume: Volume) -> bool:
-    """Whether ``path``, a copy of or a link to a source, is read as ``volume``."""
-    try:
-        found = read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
-    except UnreadableFileError:
-        return False
-    return _is_same(found, volume)
-
-
-def holds_written(path: Path, volume: Volume) -> bool:
-    """Whether ``path``, a file of :func:`write_volume`, holds ``volume``."""
-    try:
-        if ending_of(path) in VOLUME_ENDINGS:
-            return nifti_holds(path, volume)
-        return _is_same(read_picture(path), volume)
-    except UnreadableFileError:
-        return False
-
-
-def _is_same(found: Volume, wanted: Volume) -> bool:
-    return (
-        wanted.geometry.equals(found.geometry)
-        and found.array.dtype == wanted.array.dtype
-        and np.array_equal(found.array, wanted.array)
-    )
-
-
-def write_volume(volume: Volume, path: Path) -> None:
-    """Write ``path`` atomically, as a picture or as NIfTI by its ending.
-
-    Raises:
-        UserError: the disk refuses.
-    """
-    if ending_of(path) in VOLUME_ENDINGS:
-        write_nifti(volume, path)
-    else:
-        write_picture(volume, path)

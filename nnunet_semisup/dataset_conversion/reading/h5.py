@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_semisup.dataset_conversion.cases import DatasetForm
-from nnunet_semisup.dataset_conversion.reading.volume import read_h5
+from nnunet_semisup.dataset_conversion.volume import Geometry, UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
 
 
@@ -19,7 +22,7 @@ def h5_variant(
     axes: str = "xyz",
     **particular: Any,
 ) -> DatasetForm:
-    """The form in which a data set's h5 files come.
+    """Return the form in which a data set's h5 files come.
 
     Args:
         raw: the form of the data set's own files; name, channels, labels, reference and licence
@@ -72,3 +75,38 @@ def need_spacing(spacing: float) -> None:
     """
     if not 0 < spacing < float("inf"):
         raise UserError(f"--spacing {spacing:g} is not possible; give millimetres above 0.")
+
+
+def read_h5(path: Path, key: str, spacing: float | tuple[float, ...], axes: str = "xyz") -> Volume:
+    """Read one data set of an h5 file, which has no geometry of its own.
+
+    Args:
+        path: the file.
+        key: name of the data set inside it.
+        spacing: voxel size in millimetres to assume: one number, or one along each of x, y, z.
+        axes: order of the stored axes, ``"xyz"`` or ``"zyx"``.
+
+    Raises:
+        UnreadableFileError: truncated, not HDF5, or without ``key``.
+        ImportError: h5py is not installed.
+    """
+    import h5py
+
+    if path.stat().st_size == 0:
+        raise UnreadableFileError("the file is empty (0 bytes)")
+    try:
+        with h5py.File(path, "r") as file:
+            if key not in file:
+                raise UnreadableFileError(f"has no data set '{key}', only {sorted(file)}")
+            stored = np.asarray(file[key])
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # on damaged files h5py raises many kinds
+        raise UnreadableFileError(f"damaged or not an HDF5 file ({error})") from error
+    if stored.dtype.kind not in "biuf":
+        raise UnreadableFileError(f"the data set '{key}' does not hold numbers")
+    array = np.ascontiguousarray(stored if axes == "zyx" else stored.T)
+    ndim = array.ndim
+    steps = spacing if isinstance(spacing, tuple) else (spacing,) * ndim
+    direction = tuple(float(v) for v in np.eye(ndim).ravel())
+    return Volume(array, Geometry(array.shape[::-1], steps, (0.0,) * ndim, direction))

@@ -26,7 +26,7 @@ import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
 from nnunet_semisup.dataset_conversion.reading.dicom import is_dicom
 from nnunet_semisup.dataset_conversion.reading.dicom_seg import segment_names
-from nnunet_semisup.dataset_conversion.reading.volume import UnusableFileError, Volume
+from nnunet_semisup.dataset_conversion.volume import UnusableFileError, Volume
 
 LAYERED = 1001
 """First value of a file whose segments lie in layers, where values do not tell them apart."""
@@ -129,7 +129,7 @@ def _are_layered(segments: Sequence[_Segment]) -> bool:
 
 
 def _segments(path: Path) -> list[_Segment]:
-    """The named segments of a file; none where it has no names or no readable header."""
+    """Return the named segments of a file; none without names or a readable header."""
     name = path.name.lower()
     try:
         if not path.is_file():
@@ -146,7 +146,7 @@ def _segments(path: Path) -> list[_Segment]:
 
 
 def _of_nifti(path: Path) -> list[_Segment]:
-    """The label table in an extension of any code, since the programs disagree about it."""
+    """Read the label table in an extension of any code, since programs disagree about it."""
     image: Any = nibabel.load(path)
     segments = []
     for extension in image.header.extensions:
@@ -173,7 +173,7 @@ def _of_nrrd(path: Path) -> list[_Segment]:
 
 
 def _of_slicer(keys: Mapping[str, str]) -> list[_Segment]:
-    """Slicer before 4.11 wrote a layer a segment, with the value 1 and without saying so."""
+    """Read Slicer's segments; before 4.11 it wrote a layer each, value 1, without saying so."""
     numbers = sorted(
         int(match[1]) for key in keys if (match := re.fullmatch(r"Segment(\d+)_Name", key))
     )
@@ -189,7 +189,7 @@ def _of_slicer(keys: Mapping[str, str]) -> list[_Segment]:
 
 
 def _text(value: str) -> str:
-    """A header's value as text: bytes that are no UTF-8 arrive as surrogates."""
+    """Return a header's value as text: bytes that are no UTF-8 arrive as surrogates."""
     raw = value.encode("utf-8", "surrogateescape")
     try:
         return raw.decode("utf-8")

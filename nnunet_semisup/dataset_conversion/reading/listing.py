@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisup.dataset_conversion.cases import Case, Subset
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.preparation.raw import (
     ImageFolder,
     composed,
@@ -17,14 +17,17 @@ from nnunet_semisup.preparation.raw import (
     list_images,
     training_images,
 )
-from nnunet_semisup.preparation.unlabeled_images import channel_faults, identifier_faults
+from nnunet_semisup.preparation.rules import (
+    channel_faults,
+    identifier_faults,
+)
 
 SUBSETS = (Subset.LABELED, Subset.UNLABELED, Subset.TEST)
 
 
 @dataclass
 class RawListing:
-    """What is in the folders of a raw data set.
+    """Hold what is in the folders of a raw data set.
 
     ``channels`` has, by folder and case, the files by channel number.
     """
@@ -37,16 +40,16 @@ class RawListing:
 
     @property
     def training_ids(self) -> list[str]:
-        """The cases of ``imagesTr``."""
+        """Return the cases of ``imagesTr``."""
         return [case.id for case in self.cases if case.subset.image_folder == "imagesTr"]
 
     @property
     def has_test_labels(self) -> bool:
-        """Whether the data set says anything about the labels of its test cases."""
+        """Return whether the data set says anything about the labels of its test cases."""
         return (self.folder / Subset.TEST.label_folder).is_dir()
 
     def channel_faults(self, expected: int) -> list[str]:
-        """Missing and unexpected channels of all cases, for ``expected`` files a case."""
+        """Return missing and unexpected channels of all cases, for ``expected`` files a case."""
         return [
             f"{folder}: {fault}"
             for folder, cases in self.channels.items()
@@ -87,7 +90,7 @@ def list_raw(
 def _list_entries(
     listing: RawListing, content: Mapping[str, Any], validation: Collection[str]
 ) -> None:
-    """The training cases that ``dataset.json`` names one by one, wherever their files are."""
+    """List the training cases that ``dataset.json`` names, wherever their files are."""
     for case, files in training_images(listing.folder, dict(content)).items():
         label = listing.folder / content["dataset"][case]["label"]
         for path in (*files, label):
@@ -100,7 +103,7 @@ def _list_entries(
 
 
 def _list_subset(listing: RawListing, subset: Subset, validation: Collection[str]) -> None:
-    """One folder of images and the folder of its labels."""
+    """List one folder of images and the folder of its labels."""
     images = list_images(listing.folder / subset.image_folder, listing.file_ending)
     labels = _list_labels(listing, subset, images)
     listing.channels[subset.image_folder] = images.cases
@@ -129,7 +132,7 @@ def _list_subset(listing: RawListing, subset: Subset, validation: Collection[str
 
 
 def _list_labels(listing: RawListing, subset: Subset, images: ImageFolder) -> dict[str, Path]:
-    """The labels of a folder by case."""
+    """List the labels of a folder by case."""
     folder = listing.folder / subset.label_folder
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -146,7 +149,7 @@ def _list_labels(listing: RawListing, subset: Subset, images: ImageFolder) -> di
 
 
 def _check_identifiers(listing: RawListing) -> None:
-    """Ids must be used once; those of unlabeled cases follow nnU-Net's naming, too."""
+    """Check that ids are used once; unlabeled cases' ids follow nnU-Net's naming, too."""
     test = {case.id for case in listing.cases if case.subset is Subset.TEST}
     training = set(listing.training_ids)
     for case in listing.cases:

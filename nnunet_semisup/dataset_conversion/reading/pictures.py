@@ -9,23 +9,19 @@ than nnU-Net would, because they are always written again with one value a pixel
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from nnunet_semisup.atomic import publish
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.reading.scans import check_content
+from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     UnusableFileError,
     Volume,
-    check_content,
 )
-from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers import misreading
 from nnunet_semisup.headers.picture import (
     TIF_ENDINGS,
@@ -36,6 +32,7 @@ from nnunet_semisup.headers.picture import (
     too_many_bits,
 )
 from nnunet_semisup.headers.tif_size import size_in_metadata
+from nnunet_semisup.preparation.image_files import last_line
 
 NNUNET_ENDINGS = (".png", ".bmp", ".tif")
 ENDINGS = (*NNUNET_ENDINGS, ".tiff", ".jpg", ".jpeg", ".gif")
@@ -86,7 +83,7 @@ def picture_components(path: Path) -> int:
 
 
 def _whole_header(path: Path) -> PictureHeader:
-    """The header of a picture that need not be turned and loses no bits."""
+    """Read the header of a picture that need not be turned and loses no bits."""
     check_content(path)
     try:
         header = read_picture_header(path)
@@ -98,7 +95,7 @@ def _whole_header(path: Path) -> PictureHeader:
 
 
 def _inverted(array: np.ndarray, header: PictureHeader) -> np.ndarray:
-    """The brightness that a picture with white as zero shows.
+    """Return the brightness that a picture with white as zero shows.
 
     TIFF 6.0 defines it for samples without sign alone.
     """
@@ -187,7 +184,7 @@ def _read_mask_pillow(path: Path) -> np.ndarray:
 
 
 def _single_value(array: np.ndarray) -> np.ndarray:
-    """The one value of a mask that was saved in colour."""
+    """Return the one value of a mask that was saved in colour."""
     colours = array[..., : 1 if array.shape[-1] == 2 else 3]
     if (colours != colours[..., :1]).any():
         number = len(np.unique(colours.reshape(-1, colours.shape[-1]), axis=0))
@@ -228,7 +225,7 @@ def read_tif_stack(path: Path) -> Volume:
 
 
 def _stack_spacing(path: Path) -> tuple[float, ...]:
-    """Voxel size in mm, order z, y, x, from ``CASE.json`` beside ``CASE.tif`` or its channels."""
+    """Read the voxel size in mm (z, y, x): ``CASE.json`` beside ``CASE.tif`` or its channels."""
     stem = path.name[: -len(path.suffix)]
     names = [f"{stem}.json", f"{stem[:-5]}.json"]
     for file in (path.with_name(name) for name in names):
@@ -257,33 +254,8 @@ def _stack_spacing(path: Path) -> tuple[float, ...]:
 
 
 def picture_geometry(array: np.ndarray) -> Geometry:
-    """Pictures have no voxel size: 1 for both axes."""
+    """Return the geometry of a picture, which has no voxel size: 1 for both axes."""
     return Geometry((array.shape[1], array.shape[0]), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
-
-
-def write_picture(volume: Volume, path: Path) -> None:
-    """Write ``path`` (``.png``, ``.bmp`` or ``.tif``) atomically and without loss.
-
-    Raises:
-        UserError: the format cannot hold these values, or the disk refuses.
-    """
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        if path.suffix == ".tif":
-            colours = "rgb" if volume.array.ndim == 3 else "minisblack"
-            tifffile.imwrite(temporary, volume.array, photometric=colours, compression="zlib")
-        else:
-            Image.fromarray(volume.array).save(temporary)
-        publish(temporary, path)
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be written ({error}). Check the free space and the permissions; the "
-            "same command continues where it stopped."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_single(picture: Image.Image) -> None:
@@ -293,5 +265,4 @@ def _check_single(picture: Image.Image) -> None:
 
 
 def _damaged(error: Exception) -> UnreadableFileError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return UnreadableFileError(f"damaged or not a picture ({lines[-1] if lines else error!r})")
+    return UnreadableFileError(f"damaged or not a picture ({last_line(error) or repr(error)})")

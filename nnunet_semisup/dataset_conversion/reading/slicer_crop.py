@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.reading.volume import Geometry, Volume
+from nnunet_semisup.dataset_conversion.volume import Geometry, Volume
 
 _ENDING = ".seg.nrrd"
 _WHOLE = 0.01

@@ -1,4 +1,4 @@
-"""Finding the files of a download by name, at any depth and in whatever folder they are."""
+"""Search for the files of a download by name, at any depth and in whatever folder they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
+from nnunet_semisup.dataset_conversion.findings import Findings
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import is_junk
 
@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 def files_below(folder: Path, findings: Findings) -> list[Path]:
-    """Every file below ``folder`` in a fixed order.
+    """List every file below ``folder`` in a fixed order.
 
     What systems leave behind (``._name``, ``.DS_Store``, ``desktop.ini``, ``__MACOSX`` ...) is
     passed over; ``findings`` is told.
@@ -36,7 +36,7 @@ def files_below(folder: Path, findings: Findings) -> list[Path]:
 
 
 def named_like(files: Iterable[Path], pattern: str) -> list[tuple[Path, re.Match[str]]]:
-    """Files whose whole name matches ``pattern``, with the match."""
+    """Return the files whose whole name matches ``pattern``, with the match."""
     expression = re.compile(pattern)
     return [(file, match) for file in files if (match := expression.fullmatch(file.name))]
 
@@ -44,7 +44,7 @@ def named_like(files: Iterable[Path], pattern: str) -> list[tuple[Path, re.Match
 def by_case(
     found: Iterable[tuple[str, Path]], findings: Findings, what: str = "file"
 ) -> dict[str, Path]:
-    """The one path of every case; a second one is a fault and is left out."""
+    """Return the one path of every case; a second one is a fault and is left out."""
     paths: dict[str, Path] = {}
     for case, path in found:
         if case in paths:
@@ -57,7 +57,7 @@ def by_case(
 
 
 def choose_source(folder: Path, source: str, present: Mapping[str, bool], expected: str) -> str:
-    """The form of the files: the one asked for, or under ``auto`` the only one that is there.
+    """Return the form of the files: the one asked for, or under ``auto`` the only one there.
 
     Args:
         folder: the download.

@@ -8,11 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisup.dataset_conversion.cases import DatasetForm, Subset
-from nnunet_semisup.dataset_conversion.checking.one_case import CaseFacts, FileFacts
+from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, FileFacts, Subset
 from nnunet_semisup.dataset_conversion.subsets import Split
+from nnunet_semisup.dataset_conversion.writing.dataset_writer import output_paths
 from nnunet_semisup.dataset_conversion.writing.target import MARKER
-from nnunet_semisup.dataset_conversion.writing.write import output_paths
 
 
 def build_report(
@@ -21,7 +20,7 @@ def build_report(
     facts: Sequence[CaseFacts],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report as json-ready data: equal for equal inputs, so it holds no time."""
+    """Build the report, json-ready: equal for equal inputs, so it holds no time."""
     count = {s.value: sum(f.case.subset is s for f in facts) for s in Subset}
     return {
         "written_by": MARKER,
@@ -53,7 +52,7 @@ def _voxels(facts: CaseFacts) -> int:
 
 
 def _case(facts: CaseFacts, form: DatasetForm) -> dict[str, Any]:
-    """One case of the report."""
+    """Return one case of the report."""
     geometry = facts.geometry
     images, label = output_paths(facts.case, form.file_ending)
     return {
@@ -74,7 +73,7 @@ def _case(facts: CaseFacts, form: DatasetForm) -> dict[str, Any]:
 
 
 def _names(facts: CaseFacts) -> dict[str, Any]:
-    """The names in a label file that has some, and the value that each became."""
+    """Return the names in a label file that has some, and the value that each became."""
     if not facts.label_names or facts.meaning is None:
         return {}
     became = facts.meaning.label_map
@@ -99,7 +98,7 @@ def _file(file: FileFacts) -> dict[str, Any]:
 
 
 def summary(report: Mapping[str, Any], folder: Path, dry_run: bool) -> str:
-    """What the user reads at the end."""
+    """Return what the user reads at the end."""
     totals = report["totals"]
     parts = ", ".join(f"{totals[s.value]} {s.value}" for s in Subset if totals[s.value])
     lines = [f"warning: {text}" for text in report["warnings"]]

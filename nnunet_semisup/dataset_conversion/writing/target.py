@@ -1,4 +1,4 @@
-"""Where a conversion goes: nnU-Net's raw folder, ids in use, unfinished and finished conversions.
+"""Place of a conversion: nnU-Net's raw folder, ids in use, unfinished and finished ones.
 
 A data set is built in a hidden folder beside its final place and renamed when it is complete, so
 nnU-Net never sees half of one.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 
-from nnunet_semisup.dataset_conversion.reading.volume import write_text
+from nnunet_semisup.dataset_conversion.writing.volume_files import write_text
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.environment import require_set
 from nnunet_semisup.preparation.layout import CONVERSION_REPORT
@@ -26,7 +26,7 @@ _ROOTS = (nnUNet_raw, nnUNet_preprocessed, nnUNet_results)
 
 
 class Target:
-    """The folder ``nnUNet_raw/DatasetXXX_Name`` of one conversion.
+    """Keep the folder ``nnUNet_raw/DatasetXXX_Name`` of one conversion.
 
     Args:
         dataset_id: 1 to 999.
@@ -49,7 +49,7 @@ class Target:
         self._replaced = self.folder.with_name(f".{self.dataset_name}.replaced")
 
     def faults(self, overwrite: bool) -> list[str]:
-        """Why this command must not write here: the id is in use, or the folder is.
+        """Return why this command must not write here: the id is in use, or the folder is.
 
         ``overwrite`` allows to replace what this converter has written, and nothing else.
         """
@@ -59,7 +59,7 @@ class Target:
         return faults
 
     def _faults_of_place(self) -> list[str]:
-        """Why nothing can be created below nnUNet_raw."""
+        """Return why nothing can be created below nnUNet_raw."""
         place = next(p for p in self.folder.parents if p.exists())
         if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
             return []
@@ -82,7 +82,7 @@ class Target:
             raise UserError(f"cannot write {self.folder}, nothing was changed: {faults[0]}")
 
     def _faults_of_ids(self) -> list[str]:
-        """Folders of nnU-Net that use the id already, apart from this target itself."""
+        """Return the folders of nnU-Net that use the id already, apart from this target itself."""
         prefix = f"Dataset{self.dataset_id:03d}_"
         faults = []
         for variable in _ROOTS:
@@ -98,7 +98,7 @@ class Target:
         return faults
 
     def _faults_of_folder(self, overwrite: bool) -> list[str]:
-        """Why the finished folder cannot be replaced."""
+        """Return why the finished folder cannot be replaced."""
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             return []
         report = read_json(self.folder / REPORT)
@@ -118,7 +118,7 @@ class Target:
         ]
 
     def _faults_of_staging(self, fingerprint: str, overwrite: bool) -> list[str]:
-        """Why the unfinished folder can be neither resumed nor replaced."""
+        """Return why the unfinished folder can be neither resumed nor replaced."""
         if all(entry.name.startswith(".tmp-") for entry in self.staging.iterdir()):
             return []
         state = read_json(self.staging / STATE)
@@ -171,12 +171,12 @@ class Target:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every file below ``folder``, relative to it, sorted."""
+    """List every file below ``folder``, relative to it, sorted."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
 
 
 def read_json(path: Path) -> dict:
-    """The object in ``path``, empty if there is none."""
+    """Read the object in ``path``, empty if there is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from nnunet_semisup import _discovery
 from nnunet_semisup.cli import _lookup, info
 from nnunet_semisup.cli._hyperparameters import attribute_docstrings, hyperparameters
-from nnunet_semisup.registry import METHODS, find_method
+from nnunet_semisup.registry import FAMILIES, METHODS, find_method
 
 
 def run(*arguments):
@@ -32,7 +33,19 @@ def test_markdown_links_the_papers(capsys):
     assert run("--markdown") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(METHODS)
-    assert all(f"({method.url})" in line for method, line in zip(METHODS, lines[2:], strict=True))
+    for method in METHODS:
+        (line,) = (line for line in lines if f" {method.trainer} " in line)
+        assert f"({method.url})" in line
+
+
+@pytest.mark.parametrize("form", ["", "--markdown"])
+def test_methods_stand_by_family(capsys, form):
+    assert run(*filter(None, [form])) == 0
+    printed = capsys.readouterr().out
+    order = sorted(METHODS, key=lambda m: (list(FAMILIES).index(m.family), METHODS.index(m)))
+    places = [re.search(rf"\b{m.trainer}\b", printed).start() for m in order]
+    assert places == sorted(places)
+    assert all((text[1:] in printed) == (form == "") for text in FAMILIES.values())
 
 
 def test_json_is_the_registry(capsys):
@@ -56,10 +69,12 @@ def test_listing_imports_no_torch():
 def test_hyperparameters_come_with_type_default_and_meaning():
     found = {h.name: h for h in hyperparameters(find_method("nnUNetTrainerVQSeg"))}
     epsilon = found["qpm_epsilon"]
-    assert (epsilon.kind, epsilon.default) == ("float", "0.7")
+    assert (epsilon.kind, epsilon.default) == ("float (0 to 1)", "0.7")
+    assert found["qpm_view"].kind == "strong | weak"
+    assert found["num_epochs"].kind == "int (at least 1)"
     assert epsilon.declared_by == "nnUNetTrainerVQSeg"
     assert "code is swapped" in epsilon.description
-    assert found["ema_decay"].declared_by == "SemiSupervisedTrainer"
+    assert found["ema_decay"].declared_by == "TeacherTrainer"
     assert found["num_epochs"].default == "1000"
     assert found["num_epochs"].declared_by == "nnUNetTrainer"
 

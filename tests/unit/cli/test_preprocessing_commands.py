@@ -1,6 +1,7 @@
 import argparse
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import SimpleITK
@@ -102,6 +103,30 @@ def test_plan_and_preprocess_then_preprocess_again(made, capsys):
     arguments = ("-d", "Dataset504_Cli", "-c", "2d", "-np", "0", "--no_pbar")
     assert run(preprocess, *arguments) == 0
     assert "0 cases to preprocess, 2 already done" in capsys.readouterr().out
+
+
+def test_unlabeled_images_are_listed_and_told_of_once(made, capsys, monkeypatch):
+    """The check before planning is what preprocessing works from; nothing is looked up again."""
+    _, raw = made
+    (raw.folder / "imagesTs").mkdir()
+    listed = []
+    iterdir = Path.iterdir
+
+    def counting(folder):
+        listed.append(folder.name)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", counting)
+    path = str(raw.folder / "imagesUn" / "unl_001_0000.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(SimpleITK.ReadImage(path), "RAS"), path)
+    assert plan("-c", "2d") == 0
+    assert (listed.count("imagesUn"), listed.count("imagesTs")) == (1, 1)
+    told = capsys.readouterr().out
+    assert told.count("are in another orientation than those of most") == 1
+    assert told.count("2 unlabeled cases passed the checks.") == 1
+    listed.clear()
+    assert run(preprocess, "-d", "504", "-c", "2d", "-np", "0", "--no_pbar") == 0
+    assert (listed.count("imagesUn"), listed.count("imagesTs")) == (1, 1)
 
 
 def test_scans_with_other_axes_are_named_before_anything_is_planned(made, capsys):

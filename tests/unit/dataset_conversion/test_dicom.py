@@ -11,7 +11,7 @@ from nnunet_semisup.dataset_conversion.reading.dicom import (
     read_dicom_folder,
     read_series,
 )
-from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 from tests.unit.dataset_conversion.trees_dicom import (
     FLIPPED_ROWS,
     HEAD_FIRST,

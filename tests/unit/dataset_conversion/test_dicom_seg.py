@@ -13,7 +13,7 @@ import pytest
 from nnunet_semisup.dataset_conversion.reading.dicom import read_series
 from nnunet_semisup.dataset_conversion.reading.dicom_seg import read_seg, segment_names
 from nnunet_semisup.dataset_conversion.reading.label_names import named_values
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.volume import (
     UnreadableFileError,
     UnusableFileError,
     Volume,

@@ -8,15 +8,8 @@ import pytest
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
-from nnunet_semisup.dataset_conversion.reading.volume import read_itk
-from tests.unit.dataset_conversion.trees import (
-    SHAPE,
-    ball,
-    convert,
-    snapshot,
-    texture,
-    write_nrrd,
-)
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk
+from tests.unit.dataset_conversion.trees import SHAPE, ball, convert, snapshot, texture, write_nrrd
 
 
 def truncate(d):

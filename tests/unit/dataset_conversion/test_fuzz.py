@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nnunet_semisup.cli import verify
 from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder
 from nnunet_semisup.dataset_conversion.reading.formats import read_image, read_label
-from nnunet_semisup.dataset_conversion.reading.volume import UnreadableFileError, read_h5
+from nnunet_semisup.dataset_conversion.reading.h5 import read_h5
+from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 from tests.unit.dataset_conversion import trees
 from tests.unit.dataset_conversion.trees_dicom import write_series
 from tests.unit.dataset_conversion.trees_generic import (

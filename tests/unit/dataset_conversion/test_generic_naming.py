@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from nnunet_semisup.dataset_conversion.checking.one_case import Findings
-from nnunet_semisup.dataset_conversion.generic.files import Digits, Naming, list_images
+from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.generic.files import Digits, Naming, images_in
 from tests.unit.dataset_conversion.trees import texture
 from tests.unit.dataset_conversion.trees_generic import (
     WHAT,
@@ -102,7 +102,7 @@ def test_folder_without_labels_follows_the_training_images(tmp_path, name):
     for stem in stems:
         (tmp_path / f"{stem}.nii.gz").touch()
     findings = Findings()
-    images = list_images(tmp_path, Naming(digits=digits), (), findings)
+    images = images_in(tmp_path, Naming(digits=digits), (), findings)
     assert {case: len(files) for case, files in images.items()} == expected
     assert findings == Findings()
 

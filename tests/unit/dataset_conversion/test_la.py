@@ -8,7 +8,7 @@ import SimpleITK
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_semisup.dataset_conversion.datasets import la
-from nnunet_semisup.dataset_conversion.writing import write
+from nnunet_semisup.dataset_conversion.writing import dataset_writer
 from tests.unit.dataset_conversion.trees import (
     IDS,
     ORIGIN,
@@ -184,13 +184,15 @@ def test_junk_and_test_set_are_left_out_and_named(roots, download, capsys):
 
 
 def test_source_that_changes_meanwhile_is_noticed(roots, download, capsys, monkeypatch):
-    write_cases = write.write_cases
+    write_cases = dataset_writer.write_cases
 
     def change_and_write(*arguments, **keywords):
         write_nrrd(texture(77), download.image("BBBB"))
         write_cases(*arguments, **keywords)
 
-    monkeypatch.setattr("nnunet_semisup.dataset_conversion.convert.write_cases", change_and_write)
+    monkeypatch.setattr(
+        "nnunet_semisup.dataset_conversion.conversion.write_cases", change_and_write
+    )
     assert convert(download) == 2
     assert "BBBB" in (error := capsys.readouterr().err)
     assert "changed while it was converted" in error

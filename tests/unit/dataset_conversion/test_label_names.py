@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_semisup.dataset_conversion.reading.formats import read_label
 from nnunet_semisup.dataset_conversion.reading.label_names import LAYERED, named_values, plain
-from nnunet_semisup.dataset_conversion.reading.volume import UnusableFileError
+from nnunet_semisup.dataset_conversion.volume import UnusableFileError
 from tests.unit.dataset_conversion.trees import SPACING as LA_SPACING
 from tests.unit.dataset_conversion.trees import ball, read
 from tests.unit.dataset_conversion.trees import convert as convert_la

@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_semisup.cli.convert import build_parser
 from nnunet_semisup.dataset_conversion.checking import all_cases as consistency
-from nnunet_semisup.dataset_conversion.reading.volume import source_sha256
+from nnunet_semisup.dataset_conversion.reading.scans import source_sha256
 from tests.unit.dataset_conversion.forms import make
 from tests.unit.dataset_conversion.trees_common import names, report_of
 from tests.unit.dataset_conversion.trees_generic import (

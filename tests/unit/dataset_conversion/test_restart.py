@@ -8,22 +8,21 @@ import sys
 
 import pytest
 
-from nnunet_semisup.dataset_conversion.reading import volume
-from nnunet_semisup.dataset_conversion.writing import target
+from nnunet_semisup.dataset_conversion.writing import target, volume_files
 from tests.unit.dataset_conversion.trees import convert, snapshot, texture, write_nrrd
 
 KILLED_AT_PUBLISH = """
 import os, sys
-from nnunet_semisup.dataset_conversion.reading import volume
+from nnunet_semisup.dataset_conversion.writing import volume_files
 from nnunet_semisup.cli.convert import main
 left = [int(sys.argv[1])]
-publish = volume.publish
+publish = volume_files.publish
 def publish_or_die(temporary, path):
     if left[0] == 0:
         os._exit(9)
     left[0] -= 1
     publish(temporary, path)
-volume.publish = publish_or_die
+volume_files.publish = publish_or_die
 main(sys.argv[2:])
 """
 
@@ -46,7 +45,7 @@ def complete(roots, download):
 
 
 def test_killed_before_any_file_and_restarted(roots, download, complete, monkeypatch):
-    publish = volume.publish
+    publish = volume_files.publish
     for number in range(len(complete) + 1):
 
         def publish_or_die(temporary, path, left=[number]):  # noqa: B006 - counts the calls
@@ -56,7 +55,7 @@ def test_killed_before_any_file_and_restarted(roots, download, complete, monkeyp
             publish(temporary, path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(volume, "publish", publish_or_die)
+            patch.setattr(volume_files, "publish", publish_or_die)
             with pytest.raises(Killed):
                 convert(download)
         assert not name_of(roots).exists()
@@ -99,7 +98,7 @@ def test_complete_files_are_not_written_again(roots, download, monkeypatch):
             convert(download)
     written = []
     monkeypatch.setattr(
-        "nnunet_semisup.dataset_conversion.writing.write.write_volume",
+        "nnunet_semisup.dataset_conversion.writing.dataset_writer.write_volume",
         lambda image, path: written.append(path.name),
     )
     assert convert(download) == 0

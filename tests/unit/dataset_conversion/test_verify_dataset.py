@@ -15,8 +15,9 @@ from PIL import Image
 
 from nnunet_semisup.cli.verify import main
 from nnunet_semisup.dataset_conversion.checking import raw_dataset as module
-from nnunet_semisup.dataset_conversion.reading.pictures import picture_geometry, write_picture
-from nnunet_semisup.dataset_conversion.reading.volume import Volume
+from nnunet_semisup.dataset_conversion.reading.pictures import picture_geometry
+from nnunet_semisup.dataset_conversion.volume import Volume
+from nnunet_semisup.dataset_conversion.writing.volume_files import write_picture
 from tests.helpers import make_raw_dataset, nnunet_folders, nnunet_in_process
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.verify_faults import (

@@ -9,18 +9,19 @@ import SimpleITK
 
 from nnunet_semisup.dataset_conversion.cases import Case, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
-from nnunet_semisup.dataset_conversion.reading.formats import holds_written
-from nnunet_semisup.dataset_conversion.reading.volume import (
+from nnunet_semisup.dataset_conversion.reading.scans import read_itk, source_sha256
+from nnunet_semisup.dataset_conversion.volume import (
     Geometry,
     UnreadableFileError,
     Volume,
     array_sha256,
-    read_itk,
-    source_sha256,
+)
+from nnunet_semisup.dataset_conversion.writing.dataset_writer import write_cases
+from nnunet_semisup.dataset_conversion.writing.volume_files import (
+    holds_written,
     write_nifti,
     write_text,
 )
-from nnunet_semisup.dataset_conversion.writing.write import write_cases
 from nnunet_semisup.errors import UserError
 from tests.unit.dataset_conversion.trees import texture
 

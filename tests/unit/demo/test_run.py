@@ -14,7 +14,7 @@ from nnunet_semisup.demo.settings import Layout, Settings, claim
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
-from nnunet_semisup.training.hyperparameters import read_overrides
+from nnunet_semisup.training.settings import Settings as OfTraining
 
 
 def test_channels_and_batch_of_the_plan_are_set_and_nothing_else(tmp_path):
@@ -84,7 +84,7 @@ def test_trainers_accept_the_budget():
     name = "nnUNetTrainerVQSeg"
     overrides = (run.assignments(f"{name}:ema_decay=0.5"), ("nnUNetTrainerOther", "wrong=1"))
     settings = Settings(steps=60, steps_per_epoch=20, seed=5, overrides=overrides)
-    values = read_overrides(nnUNetTrainerVQSeg, run.training_settings(settings, name))
+    values = OfTraining.of(nnUNetTrainerVQSeg, run.training_settings(settings, name)).given
     assert values["ema_decay"] == 0.5
     assert "ema_decay" not in run.training_settings(settings, "nnUNetTrainerSupervised")
     assert values["num_epochs"] * values["num_iterations_per_epoch"] == 60
@@ -96,7 +96,7 @@ def test_trainers_accept_the_budget():
 def test_every_trainer_takes_what_the_demo_sets(method, device):
     """Budget, seed and, on a CPU, speed: the method's own values stay its defaults."""
     text = run.training_settings(Settings(device=device), method.trainer)
-    values = read_overrides(getattr(trainers, method.trainer), text)
+    values = OfTraining.of(getattr(trainers, method.trainer), text).given
     budget = {
         "num_epochs",
         "num_iterations_per_epoch",

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.consistency import (
-    PseudoLabel,
-    pseudo_label,
+    mean_square,
+    mutual_distance,
     squared_difference,
     weighted_cross_entropy,
     weighted_soft_dice,
 )
+from nnunet_semisup.losses.targets import PseudoLabel, pseudo_label
 
 BOTH = pytest.mark.parametrize("regions", [False, True], ids=["labels", "regions"])
 SHAPES = pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)], ids=["2D", "3D"])
@@ -192,43 +194,82 @@ class TestDegenerate:
             assert torch.equal(loss(logits, label, regions), loss(logits.float(), label, regions))
 
 
-class TestPseudoLabel:
-    def test_below_the_threshold_is_left_out_not_background(self):
-        logits = torch.tensor([[[0.0, 5.0, 0.4], [0.1, 0.0, 4.0]]])[..., None]
-        label = pseudo_label(logits, False, 0.95)
-        assert label.target.flatten().tolist() == [1, 0, 1]
-        assert label.weight.flatten().tolist() == [0, 1, 1]
-
-    def test_regions_are_decided_one_by_one(self):
-        logits = torch.tensor([[[5.0, -5.0, 0.1], [0.2, 5.0, -5.0]]])[..., None]
-        label = pseudo_label(logits, True, 0.95)
-        assert label.target[0, :, :, 0].tolist() == [[1, 0, 1], [1, 1, 0]]
-        assert label.weight[0, :, :, 0].tolist() == [[1, 1, 0], [0, 1, 1]]
-
-    @BOTH
-    def test_threshold_and_padding(self, regions):
-        logits = random_logits()
-        everything = pseudo_label(logits, regions, None)
-        assert everything.weight.min() == 1
-        previous = everything.weight.sum()
-        for threshold in (0.5, 0.8, 0.99):
-            count = pseudo_label(logits, regions, threshold).weight.sum()
-            assert count <= previous
-            previous = count
-        valid = torch.rand(2, 1, 3, 4, 2) < 0.5
-        padded = pseudo_label(logits, regions, None, valid)
-        assert torch.equal(padded.weight, valid.expand_as(padded.weight).float())
-
-    @BOTH
-    def test_has_no_gradient(self, regions):
-        label = pseudo_label(random_logits().requires_grad_(), regions, 0.9)
-        assert not label.target.requires_grad
-        assert not label.weight.requires_grad
-
-
 @BOTH
 def test_teacher_gets_no_gradient(regions):
     student, teacher = random_logits().requires_grad_(), random_logits(seed=5).requires_grad_()
     squared_difference(student, teacher, regions).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
+
+
+def masks_of(regions, seed=3):
+    """One for all channels and, for regions, one for each."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.rand(2, n, 3, 4, 2, generator=generator) < 0.5 for n in ((1, 3) if regions else (1,))
+    ]
+
+
+@BOTH
+def test_mean_square_against_numpy(regions):
+    one, other = (probabilities(random_logits(seed=s), regions) for s in (0, 5))
+    squares = (one.double() - other.double()).square().numpy()
+    assert mean_square(one, other).item() == pytest.approx(squares.mean(), rel=1e-5)
+    for valid in masks_of(regions):
+        counted = valid.expand_as(one).numpy()
+        assert mean_square(one, other, valid).item() == pytest.approx(
+            squares[counted].mean(), rel=1e-5
+        )
+        assert mean_square(one, other, torch.zeros_like(valid)).item() == 0
+
+
+def test_mean_square_has_opposite_gradients():
+    one, other = (probabilities(random_logits(seed=s), False).requires_grad_() for s in (0, 5))
+    mean_square(one, other).backward()
+    assert one.grad.abs().sum() > 0
+    assert torch.equal(one.grad, -other.grad)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_mutual_distance_is_over_ordered_pairs(members):
+    """Nothing between a member and its own target; the other way round is another term."""
+    probs = [probabilities(random_logits(seed=s), False) for s in range(members)]
+    targets = [probabilities(random_logits(seed=s + 9), False) for s in range(members)]
+    expected = sum(
+        (p - t).square().mean()
+        for i, p in enumerate(probs)
+        for j, t in enumerate(targets)
+        if i != j
+    )
+    torch.testing.assert_close(mutual_distance(probs, targets), expected)
+
+
+@BOTH
+@pytest.mark.parametrize("background", [False, True])
+def test_dice_of_each_image_is_the_mean_of_theirs(regions, background):
+    logits = random_logits()
+    label = random_label(logits, regions)
+    alone = [
+        weighted_soft_dice(
+            logits[i : i + 1],
+            PseudoLabel(*(part[i : i + 1] for part in label)),
+            regions,
+            background=background,
+        )
+        for i in range(2)
+    ]
+    together = weighted_soft_dice(logits, label, regions, per_image=True, background=background)
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+def test_dice_with_background_is_that_of_one_channel_more():
+    logits = random_logits()
+    label = random_label(logits, False)
+    first = weighted_soft_dice(logits, label, False)
+    with_background = weighted_soft_dice(logits, label, False, background=True)
+    probs = probabilities(logits, False)[:, 0]
+    truth = (label.target[:, 0] == 0).float()
+    weight = label.weight[:, 0]
+    overlap = 2 * (weight * probs * truth).sum() + 1e-5
+    own = 1 - overlap / ((weight * (probs + truth)).sum() + 1e-5)
+    torch.testing.assert_close(3 * with_background, 2 * first + own)

@@ -191,47 +191,42 @@ class TestReconstructionDecoder:
 
     def test_sees_nothing_but_the_quantized_maps(self):
         """No skip: images with the same codes have the same reconstruction."""
-        network = make()
-        training = VQTrainingNetwork(
-            network, ReconstructionDecoder(network.encoder, (1, 2), 2), None
-        )
+        training = VQTrainingNetwork(make(), 2, None)
         x = image()
-        one, two = (training(part, details=True) for part in (x, x + 1e-5 * image(seed=3)))
+        one, two = (training(part).parts for part in (x, x + 1e-5 * image(seed=3)))
         same = all(
             torch.equal(a.indices, b.indices)
-            for a, b in zip(one[0].quantized, two[0].quantized, strict=True)
+            for a, b in zip(one.quantized, two.quantized, strict=True)
         )
         assert same
-        torch.testing.assert_close(one[1], two[1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(one.image, two.image, atol=1e-5, rtol=0)
 
 
 class TestVQTrainingNetwork:
     @pytest.fixture
     def network(self):
-        predictor = make()
-        decoder = ReconstructionDecoder(predictor.encoder, (1, 2), 2)
-        return VQTrainingNetwork(predictor, decoder, nn.Conv3d(8, 5, 1))
+        return VQTrainingNetwork(make(), 2, 5)
 
     def test_parts(self, network):
-        output, reconstruction, adapted = network(image(), epsilon=0.5, details=True)
-        assert output.logits.shape == (2, 2, 8, 8, 8)
-        assert reconstruction.shape == (2, 2, 4, 4, 4)
-        assert adapted.shape == (2, 5, 4, 4, 4)
-        assert torch.equal(network.eval()(image()), network.predictor(image()))
+        seen = network(image(), epsilon=0.5)
+        assert seen.logits.shape == (2, 2, 8, 8, 8)
+        assert seen.parts.image.shape == (2, 2, 4, 4, 4)
+        assert seen.parts.adapted.shape == (2, 5, 4, 4, 4)
+        assert torch.equal(network.eval()(image()).logits, network.predictor(image()))
 
     def test_parts_are_optional(self):
-        _, reconstruction, adapted = VQTrainingNetwork(make(), None, None)(image(), details=True)
-        assert reconstruction is None
-        assert adapted is None
+        parts = VQTrainingNetwork(make(), None, None)(image()).parts
+        assert parts.image is None
+        assert parts.adapted is None
 
     def test_reconstruction_is_from_the_unperturbed_codes(self, network):
-        clean = network(image(), details=True)[1]
-        assert torch.equal(network(image(), epsilon=1.0, details=True)[1], clean)
+        clean = network(image()).parts.image
+        assert torch.equal(network(image(), epsilon=1.0).parts.image, clean)
 
     def test_every_parameter_gets_a_gradient(self, network):
-        output, reconstruction, adapted = network(image(), epsilon=0.5, details=True)
-        loss = output.logits.square().mean() + reconstruction.square().mean()
-        loss = loss + adapted.square().mean() + sum(q.commitment for q in output.quantized)
+        logits, parts, _ = network(image(), epsilon=0.5)
+        loss = logits.square().mean() + parts.image.square().mean()
+        loss = loss + parts.adapted.square().mean() + sum(q.commitment for q in parts.quantized)
         loss.backward()
         without = [n for n, p in network.named_parameters() if p.grad is None]
         assert [n for n in without if "seg_layers.0" not in n] == []
@@ -253,15 +248,15 @@ def test_learns_a_tiny_volume():
     volume = (blobs[0] * 2.0 - blobs[1] * 1.5).expand(2, 2, 16, 16, 16).clone()
     volume += 0.05 * torch.randn_like(volume)
     predictor = VQUNet(small_unet(), (1,), (64,), code_dim=16)
-    network = VQTrainingNetwork(predictor, ReconstructionDecoder(predictor.encoder, (1,), 2), None)
+    network = VQTrainingNetwork(predictor, 2, None)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     target = F.avg_pool3d(volume, 2)
     errors, commitments = [], []
     used = torch.zeros(64, dtype=torch.bool)
     for step in range(100):
-        output, image_out, _ = network(volume, details=True)
-        quantized = output.quantized[0]
-        error = F.l1_loss(image_out, target)
+        parts = network(volume).parts
+        quantized = parts.quantized[0]
+        error = F.l1_loss(parts.image, target)
         usage = usage_entropy(quantized.tokens, predictor.quantizers[0].codebook)
         loss = error + 0.1 * quantized.commitment + 0.1 * usage
         optimizer.zero_grad()

@@ -6,18 +6,20 @@ import shutil
 import pytest
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.fold_cases import differences_to_raw, find_unlabeled
-from tests.unit.data.shared import IDS, folder_of, plans_of, run, stamp_of
+from nnunet_semisup.preparation.fold_cases import find_unlabeled, unused_note
+from tests.unit.preparation.shared import IDS, folder_of, plans_of, run, stamp_of
 
 COMMAND = "nnUNetv2_semisup_preprocess -d 501 -c 3d_fullres"
 
 
 def find(planned):
-    return find_unlabeled(str(planned.preprocessed), plans_of(planned), "3d_fullres", 0)
+    return find_unlabeled(str(planned.preprocessed), plans_of(planned), "3d_fullres", 0).folders
 
 
 def notes(planned):
-    return differences_to_raw(find(planned), plans_of(planned), "3d_fullres")
+    plans = plans_of(planned)
+    found = find_unlabeled(str(planned.preprocessed), plans, "3d_fullres", 0)
+    return unused_note(found.unused, plans, "3d_fullres")
 
 
 def remove_images(planned, *identifiers):
@@ -60,11 +62,11 @@ def test_images_not_preprocessed_are_missed_beside_a_fold_that_lists_others(plan
     ):
         find_unlabeled(*arguments)
     run()
-    assert sorted(find_unlabeled(*arguments)) == ["lab_002", *IDS]
+    assert sorted(find_unlabeled(*arguments).folders) == ["lab_002", *IDS]
     shutil.rmtree(planned.images)
     shutil.rmtree(folder_of(planned))
     stamp_of(planned).unlink()
-    assert sorted(find_unlabeled(*arguments)) == ["lab_002"]
+    assert sorted(find_unlabeled(*arguments).folders) == ["lab_002"]
 
 
 def test_a_case_that_is_labeled_by_now_is_refused(planned):
@@ -95,19 +97,19 @@ def test_preprocessed_images_are_used_without_the_raw_data(planned, monkeypatch)
     run()
     shutil.rmtree(planned.raw.folder)
     assert sorted(find(planned)) == IDS
-    assert notes(planned) == []
+    assert notes(planned) is None
     monkeypatch.delenv("nnUNet_raw")
     assert sorted(find(planned)) == IDS
 
 
 def test_new_images_are_told(planned):
     run()
-    assert notes(planned) == []
+    assert notes(planned) is None
     for number in range(12):
         for channel in range(2):
             old = planned.images / f"unl_000_{channel:04d}.nii.gz"
             shutil.copy(old, planned.images / f"new_{number:02d}_{channel:04d}.nii.gz")
-    (note,) = notes(planned)
+    note = notes(planned)
     assert "not used (new_00, new_01, " in note
     assert "new_09 and 2 more). To use them: " in note
     assert note.endswith(COMMAND)

@@ -8,7 +8,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.fold_checks import check_fold
-from tests.unit.data.shared import change_plans, plans_of
+from tests.unit.preparation.shared import change_plans, plans_of
 
 GOOD = {"train": ["lab_000", "lab_001"], "val": ["lab_002"]}
 

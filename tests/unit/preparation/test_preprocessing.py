@@ -1,6 +1,7 @@
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,16 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.preprocessing import plans_hash, preprocess_unlabeled
+from nnunet_semisup.preparation import preprocessing
+from nnunet_semisup.preparation.preprocessing import (
+    check_before_preprocessing,
+    preprocess_unlabeled,
+)
+from nnunet_semisup.preparation.raw import find_dataset
+from nnunet_semisup.preparation.stamp import plans_hash
+from nnunet_semisup.preparation.unlabeled_images import check_dataset
 from tests.helpers import make_raw_dataset, nnunet_folders, plan_and_preprocess_labeled
-from tests.unit.data.shared import (
+from tests.unit.preparation.shared import (
     IDS,
     change_plans,
     check,
@@ -80,9 +88,10 @@ def test_nothing_but_the_folder_and_its_stamp_is_added(planned):
     assert sorted(planned.raw.folder.rglob("*")) == raw_before
 
 
-def test_verify_only_writes_nothing(planned):
+def test_the_checks_alone_write_nothing(planned):
     before = planned.snapshot()
-    assert run(verify_only=True) == {}
+    work = check_before_preprocessing(501, ["3d_fullres"], num_processes=[0], show_progress=False)
+    assert [case.identifier for case in work.cases] == IDS
     assert planned.snapshot() == before
 
 
@@ -248,3 +257,19 @@ def test_natural_images(tmp_path, monkeypatch):
     data, _, _, properties = nnUNetDatasetBlosc2(str(folder)).load_case("unl_001")
     assert data.shape == (1, 1, 24, 28)
     assert properties["class_locations"] == {}
+
+
+def test_check_passed_on_counts_for_the_reader_that_it_was_made_with(planned, monkeypatch):
+    """Another reader, which a planner may choose, may refuse what the first one took."""
+    checked = check_dataset(find_dataset(501), show_progress=False)
+    again = []
+
+    def check(folders, *arguments):
+        again.append(folders.name)
+        return check_dataset(folders, *arguments)
+
+    monkeypatch.setattr(preprocessing, "check_dataset", check)
+    assert run(checked=checked) == {"3d_fullres": IDS}
+    assert again == []
+    assert run(checked=replace(checked, reader="NibabelIO")) == {"3d_fullres": IDS}
+    assert again == [planned.raw.name]

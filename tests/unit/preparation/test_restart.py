@@ -13,10 +13,10 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.lock import alone_in
-from nnunet_semisup.preparation.preprocessing import check_unlabeled, preprocess_checked
+from nnunet_semisup.preparation.lock import exclusive_lock
+from nnunet_semisup.preparation.preprocessing import check_before_preprocessing, preprocess_checked
 from tests.helpers import write_image
-from tests.unit.data.shared import IDS, check, folder_of, run, stamp_of
+from tests.unit.preparation.shared import IDS, check, folder_of, run, stamp_of
 
 
 def test_second_run_changes_nothing(planned, preprocessed_ids):
@@ -185,7 +185,7 @@ def test_sigkill_leaves_a_folder_that_the_next_run_completes(planned, preprocess
 
 
 def test_two_commands_do_not_work_in_one_folder(planned):
-    with alone_in(folder_of(planned)):
+    with exclusive_lock(folder_of(planned)):
         before = planned.snapshot()
         with pytest.raises(UserError, match="Another command is writing to") as caught:
             run()
@@ -203,14 +203,16 @@ def test_a_lock_file_that_cannot_be_removed_is_released(planned, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
-        with alone_in(folder_of(planned)):
+        with exclusive_lock(folder_of(planned)):
             pass
-    with alone_in(folder_of(planned)):
+    with exclusive_lock(folder_of(planned)):
         pass
 
 
 def test_what_another_command_made_meanwhile_is_kept(planned, preprocessed_ids):
-    checked = check_unlabeled(501, ["3d_fullres"], num_processes=[0], show_progress=False)
+    checked = check_before_preprocessing(
+        501, ["3d_fullres"], num_processes=[0], show_progress=False
+    )
     run()
     assert preprocessed_ids == IDS
     preprocess_checked(checked, show_progress=False)

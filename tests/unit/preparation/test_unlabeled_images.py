@@ -246,7 +246,7 @@ def test_known_unchanged_cases_are_not_read_again(planned, monkeypatch):
     known = {case.identifier: case.sources for case in checked.cases}
     read = []
     monkeypatch.setattr(
-        "nnunet_semisup.preparation.unlabeled_images.inspect_case",
+        "nnunet_semisup.preparation.unlabeled_images.inspect_unlabeled",
         lambda name, *_: read.append(name),
     )
     again = check_dataset(find_dataset(501), known=known, show_progress=False)

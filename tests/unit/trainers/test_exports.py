@@ -1,4 +1,4 @@
-"""What ``nnunet_semisup.trainers`` gives, to people, to type checkers and to nnU-Net's search."""
+"""Names that ``nnunet_semisup.trainers`` has for people, type checkers and nnU-Net's search."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nnunet_semisup import trainers
-from nnunet_semisup.registry import METHODS
+import pytest
 
-FOR_OWN_TRAINERS = {"Labeled", "SemiSupervisedTrainer", "Terms", "TextGuidance", "Unlabeled"}
+from nnunet_semisup import trainers
+from nnunet_semisup.registry import FAMILIES, METHODS
+
+FOR_OWN_TRAINERS = {
+    "Labeled",
+    "SemiSupervisedTrainer",
+    "TeacherTrainer",
+    "Terms",
+    "TextGuidance",
+    "Unlabeled",
+}
 OPTIONAL = {"h5py", "huggingface_hub", "open_clip", "timm", "transformers"}
 
 
@@ -25,6 +34,20 @@ def test_the_trainers_are_those_of_the_registry():
     for method in METHODS:
         found = getattr(trainers, method.trainer)
         assert found.__module__ == f"nnunet_semisup.trainers.{method.module}"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
+def test_a_row_of_the_registry_says_what_its_class_is(method):
+    """It cannot ask the class: the table is read without torch."""
+    found = getattr(trainers, method.trainer)
+    assert method.uses_unlabeled == issubclass(found, trainers.SemiSupervisedTrainer)
+    assert method.has_teacher == issubclass(found, trainers.TeacherTrainer)
+    own = method.predicts_as == method.trainer
+    assert own or method.predicts_as == "nnUNetTrainer"
+    assert own != found.predicts_with_plan_network()
+    assert (method.family == "text") == issubclass(found, trainers.TextGuidance)
+    assert method.family in FAMILIES
+    assert set(method.dims) <= {2, 3}
 
 
 def test_a_type_checker_sees_every_name():

@@ -9,8 +9,8 @@ import pytest
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunet_semisup.cli.info import main
-from nnunet_semisup.training.hyperparameters import forced_patches
 from nnunet_semisup.training.run_record import oversampling_note
+from nnunet_semisup.training.settings import forced_patches
 
 
 @pytest.mark.parametrize(

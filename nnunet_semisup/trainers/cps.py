@@ -1,0 +1,55 @@
+"""CPS: two networks that start differently supervise each other.
+
+[0] Chen et al., Semi-supervised semantic segmentation with cross pseudo supervision, CVPR 2021,
+    arXiv 2106.01226.
+
+Per step, with f1, f2 the networks and yk = argmax fk(x_u):
+    labeled    x_l:  L_sup(f1(x_l), y) + L_sup(f2(x_l), y)
+    unlabeled  x_u:  lambda(t) (CE(f1(x_u), y2) + CE(f2(x_u), y1))
+
+Deviates from [0] as its medical ports do: lambda rises to 0.1 (1.5 in [0], constant), here over 0.4
+of the training (ports: all of it); no CutMix.
+The first network predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from nnunet_semisup.losses.consistency import weighted_cross_entropy
+from nnunet_semisup.losses.targets import pseudo_label
+from nnunet_semisup.networks.members import Members
+from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.ranges import Weight
+from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
+
+
+class nnUNetTrainerCPS(SemiSupervisedTrainer):
+    """Train two networks of the plan with each other's hard labels ([0], eq. 3)."""
+
+    unlabeled_weight: Weight = 0.1
+    """Greatest weight of the cross supervision (the value of SSL4MIS's port)."""
+
+    def build_training_network(self, predictor: Any) -> nn.Module:
+        """Add a second network, of other initial weights."""
+        return Members(predictor, [self.another_network()], shared_encoder=False)
+
+    def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
+        yield self.labeled_terms(labeled)
+
+        weight = self.current_unlabeled_weight
+        if weight == 0:
+            return
+        seen = self.student_pass(unlabeled.image, "unlabeled", unlabeled.valid)
+        first, second = (self.full_resolution(member.logits) for member in seen.members)
+        label_1, label_2 = (
+            pseudo_label(logits, self.regions, None, unlabeled.valid) for logits in (first, second)
+        )
+        yield {
+            "consistency_1": weight * weighted_cross_entropy(first, label_2, self.regions),
+            "consistency_2": weight * weighted_cross_entropy(second, label_1, self.regions),
+            **seen.terms,
+        }

@@ -1,0 +1,131 @@
+"""Start of a training, checked before nnU-Net's constructor makes the first folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os.path import isfile, join
+from typing import Any
+
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_semisup.preparation.environment import check_environment, require_set
+from nnunet_semisup.preparation.fold_checks import check_fold
+from nnunet_semisup.training.settings import Settings, read_recorded
+
+
+def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> str:
+    """Return the folder where nnU-Net puts a training's results; empty without ``nnUNet_results``.
+
+    Args:
+        trainer: name of the class.
+        plans: as nnU-Net's constructor gets them, like the others.
+        configuration: its name.
+        fold: number or ``"all"``.
+    """
+    if not nnUNet_results.is_set():
+        return ""
+    name = f"{trainer}__{plans['plans_name']}__{configuration}"
+    return join(str(nnUNet_results), plans["dataset_name"], name, f"fold_{fold}")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Hold what nnU-Net's constructor gets, and the hyper-parameters.
+
+    Attributes:
+        trainer: name of the class.
+        settings: hyper-parameters, those of the run before where it is continued.
+        plans: content of the plans.
+        configuration: its name.
+        fold: number or ``"all"``.
+        dataset_json: content of ``dataset.json``.
+        continues: whether a run is continued (``--c``).
+        trained: whether a training has finished in the fold's folder.
+    """
+
+    trainer: str
+    settings: Settings
+    plans: dict[str, Any]
+    configuration: str
+    fold: int | str
+    dataset_json: dict[str, Any]
+    continues: bool
+    trained: bool
+
+    @classmethod
+    def of(
+        cls,
+        trainer: type,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+    ) -> Inputs:
+        """Read the hyper-parameters and look where the run stands.
+
+        Raises:
+            UserError: unknown, unreadable or impossible hyper-parameters, or folders of nnU-Net
+                that are not set or cannot be used.
+        """
+        settings = Settings.of(trainer)
+        check_environment()
+        require_set("nnUNet_preprocessed", "nnUNet_results")
+        folder = fold_folder(trainer.__name__, plans, configuration, fold)
+        continues = bool(plans.get("continue_training"))
+        if continues:
+            settings = settings.continuing(read_recorded(folder))
+        trained = bool(folder) and isfile(join(folder, "checkpoint_final.pth"))
+        content = {key: value for key, value in plans.items() if key != "continue_training"}
+        return cls(
+            trainer.__name__,
+            settings,
+            content,
+            configuration,
+            fold,
+            dataset_json,
+            continues,
+            trained,
+        )
+
+    @property
+    def validates_only(self) -> bool:
+        """Whether a finished training is, most likely, only looked at again (``--val``).
+
+        A training that starts anew in its folder looks the same; it meets its checks later.
+        """
+        return self.trained and not self.continues
+
+    @property
+    def plans_manager(self) -> PlansManager:
+        """The plans."""
+        return PlansManager(self.plans)
+
+    @property
+    def configuration_manager(self) -> ConfigurationManager:
+        """The configuration of the plans."""
+        return self.plans_manager.get_configuration(self.configuration)
+
+    @property
+    def dataset_folder(self) -> str:
+        """The data set's folder in ``nnUNet_preprocessed``."""
+        return join(str(nnUNet_preprocessed), self.plans["dataset_name"])
+
+    def check(self) -> None:
+        """Refuse a fold or a plan with which nnU-Net could not train.
+
+        A fold that is already trained is only looked at again by nnU-Net itself (``--val``).
+
+        Raises:
+            UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`.
+        """
+        if self.validates_only:
+            return
+        check_fold(
+            self.dataset_folder,
+            self.plans_manager,
+            self.configuration,
+            self.fold,
+            self.dataset_json["file_ending"],
+            self.settings.values.get("enable_deep_supervision", True),
+        )

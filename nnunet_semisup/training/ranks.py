@@ -1,0 +1,61 @@
+"""Agreement between the processes of a distributed training, without waiting for a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class Ranks:
+    """Connect the processes of a training; all of them call each method equally often.
+
+    Args:
+        distributed: whether there are several.
+    """
+
+    def __init__(self, distributed: bool) -> None:
+        self._distributed = distributed
+        self._hosts: Any = None
+
+    def greatest(self, value: int) -> int:
+        """Return the greatest ``value`` of all processes, exchanged on the host."""
+        if not self._distributed:
+            return value
+        if self._hosts is None:
+            self._hosts = dist.new_group(backend="gloo")
+        shared = torch.tensor(value)
+        dist.all_reduce(shared, dist.ReduceOp.MAX, group=self._hosts)
+        return int(shared)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their mean over all processes; without one it counts as 0."""
+        if not self._distributed:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= dist.get_world_size()
+
+    def share_first(self, module: nn.Module) -> None:
+        """Give every process the first one's values of a module's parameters and buffers."""
+        if self._distributed:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def sum_of(self, counts: torch.Tensor) -> torch.Tensor:
+        """Return the sum of ``counts``, a tensor on the host, over all processes."""
+        if not self._distributed:
+            return counts
+        gathered: list[torch.Tensor] = [counts] * dist.get_world_size()
+        dist.all_gather_object(gathered, counts)
+        return torch.stack(gathered).sum(0)
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        if self._distributed:
+            dist.barrier()

@@ -1,0 +1,137 @@
+"""The labeled, the unlabeled and the validation stream of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+from nnunet_semisup.data.labeled_views import LabeledViews
+from nnunet_semisup.data.two_stream import (
+    LABELED,
+    VALIDATION,
+    NumberedLoader,
+    augmenter,
+    weak_transforms,
+    without_timed_choices,
+)
+from nnunet_semisup.data.unlabeled import UnlabeledDataset
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.training.inputs import Inputs
+
+
+def refuse_cascade(inputs: Inputs) -> None:
+    """Refuse the second stage of a cascade.
+
+    Raises:
+        UserError: it is one.
+    """
+    previous = inputs.configuration_manager.previous_stage_name
+    if previous is not None:
+        raise UserError(
+            f"{inputs.trainer} cannot train {inputs.configuration}: it is the second stage of a "
+            f"cascade and takes predictions of {previous}, which unlabeled cases do not have. "
+            "Train 2d, 3d_lowres or 3d_fullres instead."
+        )
+
+
+class Streams:
+    """Make the loaders of a trainer, of which only what nnU-Net's own loader reads is read.
+
+    Args:
+        trainer: whose patches, batches and augmentation they have.
+    """
+
+    def __init__(self, trainer: nnUNetTrainer) -> None:
+        self._trainer = trainer
+        self.patch_size = trainer.configuration_manager.patch_size
+        rotation, dummy_2d, initial_size, mirror_axes = (
+            trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        self.initial_size = initial_size
+        scales = trainer._get_deep_supervision_scales()
+        manager = trainer.label_manager
+        targets = {
+            "is_cascaded": trainer.is_cascaded,
+            "foreground_labels": manager.foreground_labels,
+            "regions": manager.foreground_regions if manager.has_regions else None,
+            "ignore_label": manager.ignore_label,
+        }
+        self.training_transforms = without_timed_choices(
+            trainer.get_training_transforms(
+                self.patch_size,
+                rotation,
+                scales,
+                mirror_axes,
+                dummy_2d,
+                use_mask_for_norm=trainer.configuration_manager.use_mask_for_norm,
+                **targets,
+            )
+        )
+        self.validation_transforms = trainer.get_validation_transforms(scales, **targets)
+
+    def loader(self, cases: Any, batch: int, size: Any, transforms: Any) -> nnUNetDataLoader:
+        """Return nnU-Net's loader of random patches.
+
+        Args:
+            cases: a data set of nnU-Net.
+            batch: patches in a batch.
+            size: of a patch before augmentation, in voxels.
+            transforms: nnU-Net's augmentation, or a part of it.
+        """
+        trainer = self._trainer
+        return nnUNetDataLoader(
+            cases,
+            batch,
+            size,
+            self.patch_size,
+            trainer.label_manager,
+            oversample_foreground_percent=trainer.oversample_foreground_percent,
+            probabilistic_oversampling=trainer.probabilistic_oversampling,
+            transforms=transforms,
+        )
+
+    def unlabeled(self, folders: dict[str, str], batch: int) -> nnUNetDataLoader:
+        """Return the loader of unlabeled patches, which begin as large as the labeled ones.
+
+        Args:
+            folders: case id to the folder of the preprocessed case.
+            batch: patches in a batch.
+        """
+        weak = weak_transforms(self.training_transforms)
+        loader = self.loader(UnlabeledDataset(folders), batch, self.initial_size, weak)
+        loader.oversample_foreground_percent = 0.0
+        loader.has_ignore = False
+        return loader
+
+    def start(
+        self, views: LabeledViews, unlabeled_loader: Callable[[Any, Streams], Any]
+    ) -> tuple[Any, Any]:
+        """Return the training and the validation stream, with their worker processes.
+
+        Args:
+            views: what is made beside nnU-Net's view of labeled patches.
+            unlabeled_loader: makes the loader of the second stream, or gives ``None``.
+        """
+        trainer = self._trainer
+        labeled_cases, validation_cases = trainer.get_tr_and_val_datasets()
+        transforms = views.added_to(self.training_transforms)
+        labeled = self.loader(labeled_cases, trainer.batch_size, self.initial_size, transforms)
+        validation = self.loader(
+            validation_cases, trainer.batch_size, self.patch_size, self.validation_transforms
+        )
+        unlabeled = unlabeled_loader(labeled, self)
+        workers = get_allowed_n_proc_DA()
+        for_validation = 0 if workers == 0 else max(1, workers // 2)
+        seed = (trainer.seed or 0) + trainer.local_rank
+        first = trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.iteration
+        first_validation = trainer.current_epoch * trainer.num_val_iterations_per_epoch
+        pin = trainer.device.type == "cuda"
+        training = NumberedLoader(labeled, unlabeled, seed, LABELED, first, workers, views)
+        checked = NumberedLoader(
+            validation, None, seed, VALIDATION, first_validation, for_validation
+        )
+        return augmenter(training, workers, pin), augmenter(checked, for_validation, pin)
