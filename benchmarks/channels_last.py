@@ -20,8 +20,8 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.networks.bfloat16 import use_bfloat16
 from nnunet_semisup.networks.memory_format import use_channels_last
-from nnunet_semisup.networks.precision import use_bfloat16
 
 HEADER = ("precision", "what", "usual order (ms)", "channels-last (ms)", "ratio")
 

@@ -11,14 +11,22 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(
+    target: Path, prefix: str | None = None, suffix: str | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that replaces it when the block ends without error.
 
-    The content is on the disk before the name is, so that a power cut leaves one or the other. The
-    temporary name, ``.stem_*.suffix``, keeps the suffix, from which some writers take the format.
+    The content is on the disk before the name is, so that a power cut leaves one or the other.
+
+    Args:
+        target: path of the file.
+        prefix: of the temporary name; ``None``: ``.stem_``.
+        suffix: of it, from which some writers take the format; ``None``: the target's.
     """
     handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}_", suffix=target.suffix, dir=target.parent
+        prefix=f".{target.stem}_" if prefix is None else prefix,
+        suffix=target.suffix if suffix is None else suffix,
+        dir=target.parent,
     )
     os.close(handle)
     temporary = Path(name)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nnunet_semisup.networks.decode import Decoded, decode, encode
-from nnunet_semisup.networks.training import Outputs, TrainingNetwork
+from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
 
 
 class Members(TrainingNetwork):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nnunet_semisup.networks.multiplanar import READINGS, MultiplanarTextInteraction
 from nnunet_semisup.networks.seeding import draw_seed, seeded
-from nnunet_semisup.networks.training import Outputs, TrainingNetwork
+from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
 
 TEXT_DIM = 512
 """Width of CLIP's and BiomedCLIP's text features; a checkpoint's own width is taken from it."""

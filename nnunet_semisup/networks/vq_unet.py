@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.quantizer import Quantized, VectorQuantizer
-from nnunet_semisup.networks.training import Outputs, TrainingNetwork
+from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
 
 TOKENS = (50, 2048)
 """A stage is quantized if its feature map has between these many tokens a patch."""

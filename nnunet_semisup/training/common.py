@@ -23,8 +23,8 @@ from nnunet_semisup.data.copy_on_write import dataset_class
 from nnunet_semisup.data.labeled_views import LabeledViews
 from nnunet_semisup.errors import DivergedError, exit_code_two_in_commands
 from nnunet_semisup.inference.float32 import changed_voxels_note, float32_validation
+from nnunet_semisup.networks.bfloat16 import use_bfloat16
 from nnunet_semisup.networks.memory_format import use_channels_last
-from nnunet_semisup.networks.precision import use_bfloat16
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.checkpoint import (
     KEY,
@@ -96,6 +96,10 @@ class CommonTrainer(nnUNetTrainer):
         if self.cpu_threads is not None and self.device.type == "cpu":
             torch.set_num_threads(self.cpu_threads)
         self.settle_seed()
+        self.start_records()
+
+    def start_records(self) -> None:
+        """Make what a run keeps beside nnU-Net's own; called last by the constructor."""
 
     # What a trainer adds to the checks before anything is written.
 
@@ -109,11 +113,7 @@ class CommonTrainer(nnUNetTrainer):
         """
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse what training could not use; a method extends it.
-
-        Raises:
-            UserError: what is missing and how to provide it.
-        """
+        """Refuse by a UserError what training could not use; a method extends it."""
 
     # Hyper-parameters.
 
@@ -369,9 +369,9 @@ class CommonTrainer(nnUNetTrainer):
         self.check_checkpoint(checkpoint)
         state = checkpoint.get(KEY, {})
         recorded = state.get("configuration", {})
-        self.settings = self.settings.continuing(recorded)
         for name, value in self.settings.taken_from(recorded).items():
             setattr(self, name, value)
+        self.settings = self.settings.continuing(recorded)
         for change in self.settings.changes(recorded):
             self.print_to_log_file(change)
         self.trained_on = list(state.get("trained_on", ()))

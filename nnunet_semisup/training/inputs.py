@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from os.path import isfile, join
 from typing import Any
 
@@ -96,7 +97,7 @@ class Inputs:
         """
         return self.trained and not self.continues
 
-    @property
+    @cached_property
     def plans_manager(self) -> PlansManager:
         """The plans."""
         return PlansManager(self.plans)

@@ -28,15 +28,9 @@ from nnunet_semisup.training.monitor import Monitor
 class LoopTrainer(CommonTrainer):
     """Let a run be stopped and go on as if it had not been, to the last bit."""
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def start_records(self) -> None:
+        """Start without an epoch, a signal and a loss."""
+        super().start_records()
         self.monitor = Monitor()
         self.interruption = Interruption()
         self._train_losses: list[Tensor] = []

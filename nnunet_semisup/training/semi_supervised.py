@@ -23,9 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_semisup.data.labeled_views import LabeledViews, MakeMap
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.losses.schedules import sigmoid_rampup
-from nnunet_semisup.networks.deep_supervision import has_deep_supervision, switch_deep_supervision
 from nnunet_semisup.networks.planned import PlannedNetwork
-from nnunet_semisup.networks.training import Outputs, TrainingNetwork
+from nnunet_semisup.networks.supervision_switch import has_deep_supervision, switch_deep_supervision
+from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
 from nnunet_semisup.preparation.fold_cases import UnlabeledOfFold, find_unlabeled, unused_note
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled, to_device, unwrap
 from nnunet_semisup.training.checkpoint import refuse_other_optimizer
@@ -67,12 +67,10 @@ class SemiSupervisedTrainer(LoopTrainer):
     _trained: Any = None
     _predicting: Any = None
     _outside: nn.ModuleDict
+    _clipped: list[list[nn.Parameter]] | None = None
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse a cascade's second stage, and unlabeled cases that do not fit.
-
-        A fold that is already trained needs no unlabeled cases any more (``--val``).
-        """
+        """Refuse a cascade's second stage and, unless for ``--val``, unfit unlabeled cases."""
         super().check_inputs(inputs)
         refuse_cascade(inputs)
         if not inputs.validates_only:
@@ -356,7 +354,9 @@ class SemiSupervisedTrainer(LoopTrainer):
         total, terms = propagate(groups, self._autocast, self.grad_scaler, zero)
         self.after_backward()
         self.ranks.average_gradients(self._outside.parameters())
-        clip_and_step(self.optimizer, self.grad_scaler, self.clipped_apart())
+        if self._clipped is None:
+            self._clipped = self.clipped_apart()
+        clip_and_step(self.optimizer, self.grad_scaler, self._clipped)
         self.follow()
         self.after_step()
         self.monitor.add({"loss": total, **terms})

@@ -142,27 +142,21 @@ class Settings:
         Raises:
             UserError: a value is out of its range.
         """
-        kept = {}
-        for name, value in recorded.items():
-            if name not in self.kinds or name in OF_THE_MACHINE:
-                continue
-            result, fits = coerce(value, self.kinds[name])
-            if fits and (name not in self.given or name == "seed"):
-                kept[name] = result
-        settings = replace(self, values={**self.values, **kept})
+        settings = replace(self, values={**self.values, **self.taken_from(recorded)})
         if faults := settings.faults():
             raise UserError("\n".join(faults))
         return settings
 
     def taken_from(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that came from a recorded run, by :meth:`continuing`."""
-        return {
-            name: value
-            for name, value in self.values.items()
-            if name in recorded
-            and name not in OF_THE_MACHINE
-            and (name not in self.given or name == "seed")
-        }
+        """Return the recorded values that count in a run that goes on, as :meth:`continuing`."""
+        taken = {}
+        for name, value in recorded.items():
+            known = name in self.kinds and name not in OF_THE_MACHINE
+            if known and (name not in self.given or name == "seed"):
+                result, fits = coerce(value, self.kinds[name])
+                if fits:
+                    taken[name] = result
+        return taken
 
     def with_defaults(self, values: Mapping[str, Any]) -> Settings:
         """Return the settings with ``values`` where neither the class nor the run has any."""

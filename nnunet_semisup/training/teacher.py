@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_semisup.networks.deep_supervision import switch_deep_supervision
+from nnunet_semisup.networks.supervision_switch import switch_deep_supervision
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.ema import EMATeacher
 from nnunet_semisup.training.ranges import Fraction

@@ -25,12 +25,12 @@ from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.networks.text_unet import TextUNet, WithText, text_readers
 from nnunet_semisup.training.batches import Unlabeled
 from nnunet_semisup.training.checkpoint import KEY
-from nnunet_semisup.training.class_text import ClassText, Wanted, check_text, class_text
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Between, Weight
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 from nnunet_semisup.training.settings import Settings
+from nnunet_semisup.training.training_texts import ClassText, Wanted, check_text, class_text
 
 
 class TextGuidance(SemiSupervisedTrainer):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.networks.decode import Decoded
 from nnunet_semisup.networks.dropout import _dropouts
-from nnunet_semisup.networks.training import Outputs
+from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.trainers import bcp
 from nnunet_semisup.training import batches

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation import fold_cases
 from nnunet_semisup.trainers import nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised
 
 TRAINERS = [nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised]
@@ -27,6 +28,19 @@ def edit(datasets: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> An
     yield change
     for path, text in originals.items():
         path.write_text(text)
+
+
+def test_unlabeled_images_are_listed_once(build, monkeypatch):
+    """By the check before the training, whose result the streams and the notes take."""
+    listed = []
+    unlabeled_ids = fold_cases.unlabeled_ids
+    monkeypatch.setattr(
+        fold_cases, "unlabeled_ids", lambda name: listed.append(name) or unlabeled_ids(name)
+    )
+    trainer = build(nnUNetTrainerPseudoLabel, "labels3d")
+    next(trainer.dataloader_train)
+    assert len(listed) == 1
+    assert len(trainer.configuration()["unlabeled_cases"]) == 3
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

@@ -21,7 +21,10 @@ from nnunet_semisup.dataset_conversion.generic.files import (
     match,
 )
 from nnunet_semisup.dataset_conversion.generic.layouts import suggestion
-from nnunet_semisup.dataset_conversion.generic.masks import folders_of_structures, mask_files
+from nnunet_semisup.dataset_conversion.generic.structure_masks import (
+    folders_of_structures,
+    mask_files,
+)
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.shared_options import add_extra_unlabeled
 from nnunet_semisup.errors import UserError

@@ -17,7 +17,6 @@ from nnunet_semisup.dataset_conversion.generic.channels import (
 )
 from nnunet_semisup.dataset_conversion.generic.collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic.labels import Labels, read_channels, read_labels
-from nnunet_semisup.dataset_conversion.generic.masks import Masks, names_of_masks
 from nnunet_semisup.dataset_conversion.generic.options import SPLIT_OPTION, add_arguments
 from nnunet_semisup.dataset_conversion.generic.readers import (
     LabelReader,
@@ -25,6 +24,7 @@ from nnunet_semisup.dataset_conversion.generic.readers import (
     read_any_image,
 )
 from nnunet_semisup.dataset_conversion.generic.split import Request, choose, group_cases
+from nnunet_semisup.dataset_conversion.generic.structure_masks import Masks, names_of_masks
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.reading.label_names import plain
 from nnunet_semisup.dataset_conversion.reading.pictures import ENDINGS as PICTURE_ENDINGS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.generic.masks import OVERLAPS
 from nnunet_semisup.dataset_conversion.generic.split import BY_LABELS
+from nnunet_semisup.dataset_conversion.generic.structure_masks import OVERLAPS
 
 SPLIT_OPTION = (
     "labels|seed:N|FILE.json",

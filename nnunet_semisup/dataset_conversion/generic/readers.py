@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.generic.channels import is_channel, read_channel
-from nnunet_semisup.dataset_conversion.generic.masks import Masks, mask_files
+from nnunet_semisup.dataset_conversion.generic.structure_masks import Masks, mask_files
 from nnunet_semisup.dataset_conversion.reading import formats, slicer_crop
 from nnunet_semisup.dataset_conversion.reading.dicom import is_dicom, read_dicom_folder
 from nnunet_semisup.dataset_conversion.reading.dicom_seg import read_seg

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 import tifffile
 from PIL import Image
 
-from nnunet_semisup.atomic import publish
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.dataset_conversion.reading.formats import VOLUME_ENDINGS, ending_of
 from nnunet_semisup.dataset_conversion.reading.pictures import read_picture
 from nnunet_semisup.dataset_conversion.reading.scans import load_nifti, quiet_itk, read_itk
@@ -21,18 +17,8 @@ from nnunet_semisup.dataset_conversion.volume import Geometry, UnreadableFileErr
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.image_files import itk_header
 
-
-@contextmanager
-def _appearing(path: Path, suffix: str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block has ended well."""
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+TEMPORARY = ".tmp-"
+"""How names of unfinished files begin, which a conversion that goes on removes."""
 
 
 def holds_copy(path: Path, volume: Volume) -> bool:
@@ -99,7 +85,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
         UserError: the disk refuses.
     """
     try:
-        with _appearing(path, ".nii.gz") as temporary:
+        with atomic_path(path, TEMPORARY, ".nii.gz") as temporary:
             sitk.WriteImage(volume.to_itk(), str(temporary), useCompression=True)
     except (RuntimeError, OSError) as error:
         raise _unwritable(path, error) from error
@@ -112,7 +98,7 @@ def write_picture(volume: Volume, path: Path) -> None:
         UserError: the format cannot hold these values, or the disk refuses.
     """
     try:
-        with _appearing(path, path.suffix) as temporary:
+        with atomic_path(path, TEMPORARY) as temporary:
             if path.suffix == ".tif":
                 colours = "rgb" if volume.array.ndim == 3 else "minisblack"
                 tifffile.imwrite(temporary, volume.array, photometric=colours, compression="zlib")
@@ -131,5 +117,5 @@ def _unwritable(path: Path, error: Exception) -> UserError:
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file atomically."""
-    with _appearing(path, path.suffix) as temporary:
+    with atomic_path(path, TEMPORARY) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from nnunetv2.experiment_planning import verify_dataset_integrity as verifier
 
+from nnunet_semisup import atomic
 from nnunet_semisup.cli.convert import DATASETS, build_parser
-from nnunet_semisup.dataset_conversion.writing import volume_files
 from tests.unit.dataset_conversion.forms import VARIANTS, make
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.trees_brats2019 import CASES
@@ -62,7 +62,7 @@ def test_dry_run_writes_nothing(roots, tmp_path, dataset, variant):
 @pytest.mark.parametrize(("dataset", "variant"), [("pancreas", "raw"), ("brats2019", "regions")])
 def test_killed_and_restarted_gives_the_same_bytes(roots, tmp_path, monkeypatch, dataset, variant):
     tree = make(dataset, variant, tmp_path / "download")
-    publish = volume_files.publish
+    publish = atomic.publish
     calls = [0]
     last = float("inf")
 
@@ -72,7 +72,7 @@ def test_killed_and_restarted_gives_the_same_bytes(roots, tmp_path, monkeypatch,
         calls[0] += 1
         publish(temporary, path)
 
-    monkeypatch.setattr(volume_files, "publish", publish_until_last)
+    monkeypatch.setattr(atomic, "publish", publish_until_last)
     assert tree.convert() == 0
     number, complete = calls[0], snapshot(folder_of(roots))
     for last in (0, 3, number // 2, number - 1):

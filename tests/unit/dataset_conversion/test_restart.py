@@ -8,21 +8,22 @@ import sys
 
 import pytest
 
-from nnunet_semisup.dataset_conversion.writing import target, volume_files
+from nnunet_semisup import atomic
+from nnunet_semisup.dataset_conversion.writing import target
 from tests.unit.dataset_conversion.trees import convert, snapshot, texture, write_nrrd
 
 KILLED_AT_PUBLISH = """
 import os, sys
-from nnunet_semisup.dataset_conversion.writing import volume_files
+from nnunet_semisup import atomic
 from nnunet_semisup.cli.convert import main
 left = [int(sys.argv[1])]
-publish = volume_files.publish
+publish = atomic.publish
 def publish_or_die(temporary, path):
     if left[0] == 0:
         os._exit(9)
     left[0] -= 1
     publish(temporary, path)
-volume_files.publish = publish_or_die
+atomic.publish = publish_or_die
 main(sys.argv[2:])
 """
 
@@ -45,7 +46,7 @@ def complete(roots, download):
 
 
 def test_killed_before_any_file_and_restarted(roots, download, complete, monkeypatch):
-    publish = volume_files.publish
+    publish = atomic.publish
     for number in range(len(complete) + 1):
 
         def publish_or_die(temporary, path, left=[number]):  # noqa: B006 - counts the calls
@@ -55,7 +56,7 @@ def test_killed_before_any_file_and_restarted(roots, download, complete, monkeyp
             publish(temporary, path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(volume_files, "publish", publish_or_die)
+            patch.setattr(atomic, "publish", publish_or_die)
             with pytest.raises(Killed):
                 convert(download)
         assert not name_of(roots).exists()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from nnunet_semisup.networks.decoders import decoder_like
-from nnunet_semisup.networks.deep_supervision import has_deep_supervision, switch_deep_supervision
 from nnunet_semisup.networks.heads import WithHeads
 from nnunet_semisup.networks.members import Members
+from nnunet_semisup.networks.supervision_switch import has_deep_supervision, switch_deep_supervision
 from nnunet_semisup.networks.text_unet import TextUNet, WithText
 from nnunet_semisup.networks.vq_unet import VQTrainingNetwork, VQUNet
 from tests.unit.networks.shared import small_unet

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from nnunet_semisup.networks.precision import use_bfloat16
+from nnunet_semisup.networks.bfloat16 import use_bfloat16
 
 
 class Result(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_semisup.networks.training import Outputs
+from nnunet_semisup.networks.training_network import Outputs
 
 
 class Guesting(nn.Module):
