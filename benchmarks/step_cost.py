@@ -138,9 +138,9 @@ def trainer_class(name: str) -> Any:
 
 
 def build(name: str, options: argparse.Namespace) -> Any:
-    """Return an initialized, silent trainer at 60 % of its training; text is random vectors."""
+    """Return an initialized, silent trainer at 60 % of its training; texts are random."""
     with_text = name != STOCK and find_method(name).family == "text"
-    os.environ[VARIABLE] = "text_model=random" if with_text else ""
+    os.environ[VARIABLE] = "seed=0,text_model=random" if with_text else "seed=0"
     plans = make_plans(options.patch, options.features, options.batch)
     given = plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
     with open(os.devnull, "w", encoding="utf-8") as silence, redirect_stdout(silence):
