@@ -11,8 +11,9 @@ from dataclasses import dataclass
 FAMILIES = {
     "control": "Labeled cases alone, the lower bound",
     "teacher": "A teacher, the student's moving average, and consistency",
-    "pseudo-labels": "A teacher's confident labels on strong views",
-    "members": "Several decoders or networks that teach each other",
+    "pseudo-labels": "Confident labels of weak views on strong views",
+    "members": "Several outputs, decoders or networks that teach each other",
+    "tasks": "A second task, or a property, that one network is trained for",
     "mixing": "Labeled and unlabeled patches mixed",
     "text": "Class texts in the network",
 }
@@ -41,6 +42,7 @@ class Method:
         labels_alone: whether the first group of a step's losses is nnU-Net's own of the labeled
             patches, so that a step without unlabeled weight is nnUNetTrainer's.
         ramp: whether unlabeled terms start near 0 and rise.
+        without_deep_supervision: whether it can be trained with a single output.
         trial: settings, as ``nnUNet_semisup_set`` takes them, under which every term acts from the
             first step on an untrained network, without downloads and without waiting for a device.
     """
@@ -59,6 +61,7 @@ class Method:
     has_teacher: bool = True
     labels_alone: bool = True
     ramp: bool = True
+    without_deep_supervision: bool = True
     trial: str = ""
 
 
@@ -105,6 +108,29 @@ METHODS: tuple[Method, ...] = (
         trial="confidence_threshold=None",
     ),
     Method(
+        trainer="nnUNetTrainerFixMatch",
+        module="fixmatch",
+        family="pseudo-labels",
+        title="the student's own confident pseudo-labels, no teacher",
+        paper="FixMatch, Sohn et al., NeurIPS 2020",
+        url="https://arxiv.org/abs/2001.07685",
+        cost="?",
+        has_teacher=False,
+        ramp=False,
+        trial="confidence_threshold=None",
+    ),
+    Method(
+        trainer="nnUNetTrainerUniMatch",
+        module="unimatch",
+        family="pseudo-labels",
+        title="EMA teacher, two CutMixed strong views, complementary channel dropout",
+        paper="UniMatch V2, Yang et al., TPAMI 2025",
+        url="https://arxiv.org/abs/2410.10777",
+        cost="?",
+        ramp=False,
+        trial="confidence_threshold=None",
+    ),
+    Method(
         trainer="nnUNetTrainerVQSeg",
         module="vqseg",
         family="pseudo-labels",
@@ -127,6 +153,17 @@ METHODS: tuple[Method, ...] = (
         has_teacher=False,
     ),
     Method(
+        trainer="nnUNetTrainerABD",
+        module="abd",
+        family="members",
+        title="two networks with each other's labels, cells moved between their views",
+        paper="ABD, Chi et al., CVPR 2024",
+        url="https://arxiv.org/abs/2405.00378",
+        cost="?",
+        has_teacher=False,
+        trial="displaced_until=1",
+    ),
+    Method(
         trainer="nnUNetTrainerMCNet",
         module="mcnet",
         family="members",
@@ -144,6 +181,47 @@ METHODS: tuple[Method, ...] = (
         paper="MC-Net+, Wu et al., Medical Image Analysis 2022",
         url="https://arxiv.org/abs/2109.09960",
         cost="6.5",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerDTC",
+        module="dtc",
+        family="tasks",
+        title="segmentation and a signed distance map that agree",
+        paper="DTC, Luo et al., AAAI 2021",
+        url="https://arxiv.org/abs/2009.04448",
+        cost="?",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerSSNet",
+        module="ssnet",
+        family="tasks",
+        title="smoothness against adversarial noise, attraction to prototypes of classes",
+        paper="SS-Net, Wu et al., MICCAI 2022",
+        url="https://arxiv.org/abs/2203.01324",
+        cost="?",
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerURPC",
+        module="urpc",
+        family="members",
+        title="outputs at several resolutions that agree where they are sure",
+        paper="URPC, Luo et al., MICCAI 2021",
+        url="https://arxiv.org/abs/2012.07042",
+        cost="?",
+        has_teacher=False,
+        without_deep_supervision=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerMCF",
+        module="mcf",
+        family="members",
+        title="a plain and a residual network, of which the better one teaches the other",
+        paper="MCF, Wang et al., CVPR 2023",
+        url="https://openaccess.thecvf.com/content/CVPR2023/html/Wang_MCF_Mutual_Correction_Framework_for_Semi-Supervised_Medical_Image_Segmentation_CVPR_2023_paper.html",
+        cost="?",
         has_teacher=False,
     ),
     Method(
@@ -193,6 +271,19 @@ METHODS: tuple[Method, ...] = (
         cost="5.4",
         predicts_as="nnUNetTrainerUAMTText",
         needs=TEXT_WEIGHTS,
+        trial="text_model=random",
+    ),
+    Method(
+        trainer="nnUNetTrainerDTCText",
+        module="dtc_text",
+        family="text",
+        title="DTC with Text-SemiSeg's class texts",
+        paper="after Text-SemiSeg, MICCAI 2025, table 4",
+        url="https://arxiv.org/abs/2507.12382",
+        cost="?",
+        predicts_as="nnUNetTrainerDTCText",
+        needs=TEXT_WEIGHTS,
+        has_teacher=False,
         trial="text_model=random",
     ),
 )

@@ -21,10 +21,11 @@ from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
 )
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor
 
-MakeMap = Callable[[Tensor, bool], Tensor]
-"""From a segmentation and whether it has regions, to a map whose first axis is its channels.
+MakeMap = Callable[[Tensor, LabelManager], Tensor]
+"""From a segmentation and what its labels mean, to a map whose first axis is its channels.
 
 The segmentation is nnU-Net's target of one patch at full resolution, not to be changed: class
 numbers ``(1, *spatial)``, or 0/1 ``(R, *spatial)`` for regions; an ignore label is a class number
@@ -44,13 +45,13 @@ class LabeledViews:
     Args:
         weak: make the weak view.
         maps: name to function.
-        regions: whether the targets are regions.
+        labels: of the data set, given to those functions.
     """
 
-    def __init__(self, weak: bool, maps: Mapping[str, MakeMap], regions: bool) -> None:
+    def __init__(self, weak: bool, maps: Mapping[str, MakeMap], labels: LabelManager) -> None:
         self.weak = weak
         self.maps = dict(maps)
-        self.regions = regions
+        self.labels = labels
         self.samples: list[dict[str, Tensor]] = []
 
     def added_to(self, training: ComposeTransforms) -> ComposeTransforms:
@@ -103,7 +104,7 @@ class _SetAside(BasicTransform):
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
         sample = {WEAK: data_dict.pop(SLOT)} if self.views.weak else {}
         for name, make in self.views.maps.items():
-            sample[MAP + name] = make(data_dict["segmentation"], self.views.regions)
+            sample[MAP + name] = make(data_dict["segmentation"], self.views.labels)
         self.views.samples.append(sample)
         return data_dict
 

@@ -12,6 +12,12 @@ def probabilities(logits: Tensor, regions: bool) -> Tensor:
     return torch.sigmoid(logits) if regions else torch.softmax(logits, 1)
 
 
+def foreground_probabilities(logits: Tensor, regions: bool) -> Tensor:
+    """Return the float32 probabilities of classes or regions alone, without the background's."""
+    probs = probabilities(logits, regions)
+    return probs if regions else probs[:, 1:]
+
+
 def hard_labels(probs: Tensor, regions: bool) -> Tensor:
     """Return the predicted labels.
 

@@ -11,23 +11,28 @@ from torch.nn import functional as F
 
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.precision import float32
-from nnunet_semisup.losses.targets import PseudoLabel
+from nnunet_semisup.losses.targets import PseudoLabel, one_hot
 
 
 @float32
-def weighted_cross_entropy(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, label: PseudoLabel, regions: bool, among: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy (binary for regions) averaged over the weights; 0 where all are 0.
 
     Args:
         logits: ``(B, C, *spatial)``.
         label: targets and weights.
         regions: sigmoid channels instead of softmax.
+        among: ``(B, 1, *spatial)`` bool, the voxels over whose number the weighted sum is averaged
+            in place of the weights; 0 where there are none.
     """
     if regions:
         loss = F.binary_cross_entropy_with_logits(logits, label.target.float(), reduction="none")
     else:
         loss = F.cross_entropy(logits, label.target[:, 0], reduction="none")[:, None]
-    return (loss * label.weight).sum() / label.weight.sum().clamp_min(1.0)
+    counted = label.weight if among is None else among.expand_as(label.weight)
+    return (loss * label.weight).sum() / counted.sum().clamp_min(1)
 
 
 @float32
@@ -52,12 +57,9 @@ def weighted_soft_dice(
         background: count channel 0 as well (BCP's rule); regions have none.
     """
     probs = probabilities(logits, regions)
-    if regions:
-        target = label.target.float()
-    else:
-        first = 0 if background else 1
-        target = torch.zeros_like(probs).scatter_(1, label.target, 1.0)[:, first:]
-        probs = probs[:, first:]
+    target = one_hot(label.target, probs.shape[1], regions)
+    if not (regions or background):
+        probs, target = probs[:, 1:], target[:, 1:]
     axes = list(range(2, probs.ndim)) if per_image else [0, *range(2, probs.ndim)]
     overlap = (probs * target * label.weight).sum(axes)
     total = ((probs + target) * label.weight).sum(axes)
@@ -65,22 +67,37 @@ def weighted_soft_dice(
     return (1.0 - (2.0 * overlap + smooth) / (total + smooth)).mean()
 
 
+def segmentation_loss(logits: Tensor, label: PseudoLabel, regions: bool) -> Tensor:
+    """Return cross entropy plus soft Dice on the voxels with weight, as nnU-Net's own loss."""
+    cross_entropy = weighted_cross_entropy(logits, label, regions)
+    return cross_entropy + weighted_soft_dice(logits, label, regions)
+
+
 @float32
 def mean_square(one: Tensor, other: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return the mean squared difference of two probability maps; gradient flows into both.
+    """Return the mean squared difference of two maps; gradient flows into both.
 
     Args:
-        one: ``(B, C, *spatial)`` probabilities.
+        one: ``(B, C, *spatial)``, probabilities for instance.
         other: the same.
+        valid: as of :func:`masked_mean`.
+    """
+    return masked_mean((one - other).square(), valid)
+
+
+def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean of a map over voxels and channels.
+
+    Args:
+        values: ``(B, C, *spatial)``.
         valid: bool, ``(B, 1, *spatial)`` or one a channel; where it is false nothing counts. 0
             where it is false everywhere.
     """
-    square = (one - other).square()
     if valid is None or valid.shape[1] == 1:
-        square = square.mean(1, keepdim=True)
+        values = values.mean(1, keepdim=True)
     if valid is None:
-        return square.mean()
-    return (square * valid).sum() / valid.sum().clamp_min(1)
+        return values.mean()
+    return (values * valid).sum() / valid.sum().clamp_min(1)
 
 
 @float32
@@ -97,6 +114,26 @@ def squared_difference(
     """
     target = probabilities(teacher.detach(), regions)
     return mean_square(probabilities(student, regions), target, valid)
+
+
+@float32
+def dice_distance(one: Tensor, other: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return 1 minus the Dice of two soft masks, averaged over the channels; 0 for equal ones.
+
+    ``1 - (2 sum p q + s) / (sum p^2 + sum q^2 + s)``, s 1e-5, with sums over the batch: the squares
+    (V-Net's Dice, Milletari et al., 3DV 2016) make it a distance, unlike the sums of nnU-Net's.
+
+    Args:
+        one: ``(B, C, *spatial)`` probabilities, without the background's.
+        other: the same.
+        valid: ``(B, 1, *spatial)`` bool, false in padding.
+    """
+    if valid is not None:
+        one, other = one * valid, other * valid
+    axes = [0, *range(2, one.ndim)]
+    overlap, total = (one * other).sum(axes), (one.square() + other.square()).sum(axes)
+    smooth = 1e-5
+    return (1.0 - (2.0 * overlap + smooth) / (total + smooth)).mean()
 
 
 def mutual_distance(

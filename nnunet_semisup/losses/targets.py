@@ -65,6 +65,20 @@ def repeated(batch: Tensor, number: int) -> Tensor:
     return batch[torch.arange(number, device=batch.device) % len(batch)]
 
 
+def one_hot(target: Tensor, classes: int, regions: bool) -> Tensor:
+    """Return hard labels as probabilities ``(B, C, *spatial)``, 0 or 1.
+
+    Args:
+        target: as of :class:`PseudoLabel`.
+        classes: number of channels of the result.
+        regions: ``target`` has them already.
+    """
+    if regions:
+        return target.float()
+    shape = (target.shape[0], classes, *target.shape[2:])
+    return torch.zeros(shape, device=target.device).scatter_(1, target, 1.0)
+
+
 @torch.no_grad()
 def pseudo_label(
     logits: Tensor, regions: bool, threshold: float | None, valid: Tensor | None = None
@@ -153,6 +167,20 @@ def normalised_entropy(probs: Tensor, regions: bool) -> Tensor:
         return (entropy / math.log(2)).clamp_min(0.0)
     entropy = _surprise(probs).sum(1, keepdim=True)
     return (entropy / math.log(probs.shape[1])).clamp_min(0.0)
+
+
+@float32
+def distance_to_mask(distance: Tensor, steepness: float) -> Tensor:
+    """Return the probabilities of being inside that signed distances stand for.
+
+    DTC (Luo et al., AAAI 2021, arXiv 2009.04448): ``sigmoid(-k z)``, a smooth step at the
+    boundary. Its argument is kept within 30: beyond, a float32 sigmoid is 0 or 1 all the same.
+
+    Args:
+        distance: ``(B, C, *spatial)`` in [-1, 1], negative inside.
+        steepness: ``k``.
+    """
+    return torch.sigmoid((-steepness * distance).clamp(-30.0, 30.0))
 
 
 def _surprise(probs: Tensor) -> Tensor:

@@ -33,6 +33,11 @@ def encode(network: Any, x: Tensor) -> Sequence[Tensor]:
     return network.encode(x) if hasattr(network, "encode") else network.encoder(x)
 
 
+def feature_width(decoder: Any) -> int:
+    """Return the number of channels of a decoder's features at full resolution."""
+    return int(decoder.seg_layers[-1].in_channels)
+
+
 def decode(decoder: Any, skips: Sequence[Tensor]) -> Decoded:
     """Return what a decoder makes of ``skips``, bit-equal to its own forward, and its features.
 

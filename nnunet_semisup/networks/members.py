@@ -38,7 +38,11 @@ class Members(TrainingNetwork):
         return [self.predictor, *self.others]
 
     def forward(
-        self, x: Tensor, which: Sequence[int] | None = None, features: bool = False
+        self,
+        x: Tensor,
+        which: Sequence[int] | None = None,
+        features: bool = False,
+        apart: bool = False,
     ) -> Outputs:
         """Return the logits of the first member asked for, and as ``parts`` a tuple of Decoded.
 
@@ -48,7 +52,14 @@ class Members(TrainingNetwork):
                 runs all. The others' own layers take no time and get no gradient.
             features: give the decoders' features as well, else ``()``: distributed training that
                 looks for unused parameters copies every tensor it returns (torch 2.14).
+            apart: the batch holds images of their own for each of the networks, in the order of
+                ``parts``, as many for each; not for decoders on one encoder.
+
+        Raises:
+            TypeError: ``apart``, and the members share an encoder.
         """
+        if apart and self.shared_encoder:
+            raise TypeError("decoders on one encoder see the same images")
         asked = range(1 + len(self.others)) if which is None else which
         members: list[Any] = [self.predictor, *self.others]
         if self.shared_encoder:
@@ -56,7 +67,9 @@ class Members(TrainingNetwork):
             skips = encode(self.predictor, x)
             parts = tuple(decode(decoders[number], skips) for number in asked)
         else:
-            parts = tuple(_pass(members[number], x) for number in asked)
+            images = x.chunk(len(asked)) if apart else [x] * len(asked)
+            pairs = zip(asked, images, strict=True)
+            parts = tuple(_pass(members[number], image) for number, image in pairs)
         if not features:
             parts = tuple(Decoded(part.logits, ()) for part in parts)
         return Outputs(parts[0].logits, parts)

@@ -37,7 +37,7 @@ def partner_of(plan: PlannedNetwork, residual: bool) -> nn.Module:
     configuration = plan.configuration_manager
     kind = configuration.network_arch_class_name
     return get_network_from_plans(
-        _other_kind(kind),
+        other_kind(kind),
         _other_arguments(kind, configuration.network_arch_init_kwargs),
         configuration.network_arch_init_kwargs_req_import,
         plan.input_channels,
@@ -46,7 +46,12 @@ def partner_of(plan: PlannedNetwork, residual: bool) -> nn.Module:
     )
 
 
-def _other_kind(kind: str) -> str:
+def other_kind(kind: str) -> str:
+    """Return the class name of networks that are residual where ``kind`` is plain, or plain.
+
+    Raises:
+        UserError: it is of neither kind.
+    """
     others = {PLAIN: RESIDUAL, RESIDUAL: PLAIN}
     if kind not in others:
         raise UserError(

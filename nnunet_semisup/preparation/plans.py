@@ -117,7 +117,8 @@ def single_output_fault(plans_manager: PlansManager, configuration: str) -> str 
     return (
         f"{what} and one output (patch {size}), whose weight under deep supervision nnU-Net "
         "computes as 0/0, so that the loss is NaN from the first step. Train without deep "
-        'supervision: nnUNet_semisup_set="enable_deep_supervision=False"'
+        'supervision: nnUNet_semisup_set="enable_deep_supervision=False"; nnUNetTrainerURPC, which '
+        "compares outputs, cannot be trained on it"
     )
 
 

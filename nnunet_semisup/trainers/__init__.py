@@ -1,15 +1,23 @@
 """The trainers, one method a file, and what a trainer of one's own is made from."""
 
+from nnunet_semisup.trainers.abd import nnUNetTrainerABD
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
+from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
+from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
+from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
+from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_semisup.trainers.mean_teacher_text import nnUNetTrainerMeanTeacherText
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
+from nnunet_semisup.trainers.ssnet import nnUNetTrainerSSNet
 from nnunet_semisup.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.text_semiseg import nnUNetTrainerTextSemiSeg
 from nnunet_semisup.trainers.uamt import nnUNetTrainerUAMT
 from nnunet_semisup.trainers.uamt_text import nnUNetTrainerUAMTText
+from nnunet_semisup.trainers.unimatch import nnUNetTrainerUniMatch
+from nnunet_semisup.trainers.urpc import nnUNetTrainerURPC
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
@@ -23,16 +31,24 @@ __all__ = [
     "Terms",
     "TextGuidance",
     "Unlabeled",
+    "nnUNetTrainerABD",
     "nnUNetTrainerBCP",
     "nnUNetTrainerCPS",
+    "nnUNetTrainerDTC",
+    "nnUNetTrainerDTCText",
+    "nnUNetTrainerFixMatch",
+    "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",
     "nnUNetTrainerMCNetPlus",
     "nnUNetTrainerMeanTeacher",
     "nnUNetTrainerMeanTeacherText",
     "nnUNetTrainerPseudoLabel",
+    "nnUNetTrainerSSNet",
     "nnUNetTrainerSupervised",
     "nnUNetTrainerTextSemiSeg",
     "nnUNetTrainerUAMT",
     "nnUNetTrainerUAMTText",
+    "nnUNetTrainerURPC",
+    "nnUNetTrainerUniMatch",
     "nnUNetTrainerVQSeg",
 ]

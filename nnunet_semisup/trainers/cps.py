@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nnunet_semisup.losses.consistency import weighted_cross_entropy
-from nnunet_semisup.losses.targets import pseudo_label
+from nnunet_semisup.losses.targets import PseudoLabel, pseudo_label
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Weight
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 
@@ -44,12 +45,20 @@ class nnUNetTrainerCPS(SemiSupervisedTrainer):
         if weight == 0:
             return
         seen = self.student_pass(unlabeled.image, "unlabeled", unlabeled.valid)
-        first, second = (self.full_resolution(member.logits) for member in seen.members)
-        label_1, label_2 = (
-            pseudo_label(logits, self.regions, None, unlabeled.valid) for logits in (first, second)
-        )
-        yield {
-            "consistency_1": weight * weighted_cross_entropy(first, label_2, self.regions),
-            "consistency_2": weight * weighted_cross_entropy(second, label_1, self.regions),
-            **seen.terms,
-        }
+        losses = [
+            weighted_cross_entropy(logits, label, self.regions)
+            for logits, label in self.labeled_by_each_other(seen, unlabeled.valid)
+        ]
+        named = {f"consistency_{number}": weight * loss for number, loss in enumerate(losses, 1)}
+        yield {**named, **seen.terms}
+
+    def labeled_by_each_other(self, seen: Pass, valid: Tensor) -> list[tuple[Tensor, PseudoLabel]]:
+        """Return the logits of each network with the other one's hard labels.
+
+        Args:
+            seen: of both networks.
+            valid: ``(B, 1, *spatial)`` bool, false in padding.
+        """
+        outputs = [self.full_resolution(member.logits) for member in seen.members]
+        labels = [pseudo_label(logits, self.regions, None, valid) for logits in outputs]
+        return list(zip(outputs, reversed(labels), strict=True))

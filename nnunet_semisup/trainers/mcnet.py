@@ -17,7 +17,6 @@ flows into both sides, as in the released code. The first decoder, the plan's, p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
@@ -27,13 +26,12 @@ from nnunet_semisup.losses.consistency import mutual_distance
 from nnunet_semisup.losses.targets import sharpen
 from nnunet_semisup.networks.decoders import Upsampling, decoder_like
 from nnunet_semisup.networks.members import Members
-from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
+from nnunet_semisup.training.agreement import AgreementTrainer
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Between, Weight
-from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 
 
-class nnUNetTrainerMCNet(SemiSupervisedTrainer):
+class nnUNetTrainerMCNet(AgreementTrainer):
     """Train two decoders on one encoder with mutual consistency ([0], eq. 3)."""
 
     further_decoders: ClassVar[tuple[Upsampling, ...]] = ("linear",)
@@ -48,29 +46,8 @@ class nnUNetTrainerMCNet(SemiSupervisedTrainer):
         decoders = [decoder_like(predictor.decoder, kind) for kind in self.further_decoders]
         return Members(predictor, decoders, shared_encoder=True)
 
-    def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
-        weight = self.current_unlabeled_weight
-        share = len(labeled.image) / (len(labeled.image) + len(unlabeled.image))
-        seen = self.student_pass(labeled.image, "labeled")
-        terms = self.supervised_terms(seen, labeled)
-        if weight > 0:
-            terms["agreement_labeled"] = weight * share * self.disagreement(seen)
-        yield terms
-        del seen, terms  # Memory for the next pass.
-        if weight == 0:
-            return
-
-        seen = self.student_pass(unlabeled.image, "unlabeled", unlabeled.valid)
-        distance = self.disagreement(seen, unlabeled.valid)
-        yield {"consistency": weight * (1 - share) * distance, **seen.terms}
-
     def disagreement(self, seen: Pass, valid: Tensor | None = None) -> Tensor:
-        """Return the distance of the decoders from each other's sharpened outputs, summed.
-
-        Args:
-            seen: of all decoders.
-            valid: ``(B, 1, *spatial)`` bool, false in padding.
-        """
+        """Return the distance of the decoders from each other's sharpened outputs, summed."""
         logits = [self.full_resolution(member.logits) for member in seen.members]
         probs = [probabilities(one, self.regions) for one in logits]
         sharp = [sharpen(one, self.temperature, self.regions) for one in probs]

@@ -12,6 +12,7 @@ spatial augmentation as the weak view.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ from nnunet_semisup.training.teacher import TeacherTrainer
 
 class nnUNetTrainerPseudoLabel(TeacherTrainer):
     """Train the student's strong view with the teacher's confident hard labels."""
+
+    cutmix_volume: ClassVar[tuple[float, float]] = (0.1, 0.5)
 
     confidence_threshold: Fraction | None = 0.95
     """Least confidence of a pseudo-label (UniMatch V2 and VQ-Seg's code); ``None``: all (paper)."""
@@ -79,13 +82,27 @@ class nnUNetTrainerPseudoLabel(TeacherTrainer):
             ``(B, C, *spatial)``, the label, and ``(B, 1, *spatial)`` bool.
         """
         image = unlabeled.strong_view(self.strong_probability)
-        boxes = sample_boxes(image.shape[0], image.shape[2:], image.device, self.cutmix_probability)
+        boxes = self.boxes(image)
         valid = torch.where(boxes, unlabeled.valid.roll(1, 0), unlabeled.valid)
         return *exchange_with_previous(image, label, boxes), valid
 
-    def pseudo_label_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
-        """Return cross entropy plus soft Dice on the voxels with weight."""
-        loss = weighted_cross_entropy(logits, label, self.regions)
+    def boxes(self, image: Tensor) -> Tensor:
+        """Draw where each image is pasted into from another, ``(B, 1, *spatial)`` bool."""
+        batch, spatial = image.shape[0], image.shape[2:]
+        probability, volume = self.cutmix_probability, self.cutmix_volume
+        return sample_boxes(batch, spatial, image.device, probability, volume)
+
+    def pseudo_label_loss(
+        self, logits: Tensor, label: PseudoLabel, among: Tensor | None = None
+    ) -> Tensor:
+        """Return cross entropy plus soft Dice on the voxels with weight.
+
+        Args:
+            logits: ``(B, C, *spatial)``.
+            label: of the images.
+            among: as of :func:`~nnunet_semisup.losses.consistency.weighted_cross_entropy`.
+        """
+        loss = weighted_cross_entropy(logits, label, self.regions, among)
         if self.dice_weight > 0:
             loss = loss + self.dice_weight * weighted_soft_dice(logits, label, self.regions)
         return loss

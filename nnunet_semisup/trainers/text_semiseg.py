@@ -22,10 +22,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
-from nnunet_semisup.losses.consistency import weighted_cross_entropy, weighted_soft_dice
+from nnunet_semisup.losses.consistency import segmentation_loss
 from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target, pseudo_label, repeated
 from nnunet_semisup.mixing.exchange import exchange_foreground
 from nnunet_semisup.mixing.masks import foreground
@@ -99,10 +98,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
         Args:
             losses: ``(2,)`` of the two decoders, without gradient; a tie goes to the first.
         """
-        if self.is_ddp:
-            losses = losses.clone()
-            torch.distributed.all_reduce(losses)
-        return losses[1] < losses[0]
+        return self.ranks.second_is_lower(losses)
 
     def mixed(
         self, labeled: Labeled, unlabeled: Unlabeled, pseudo: PseudoLabel
@@ -140,6 +136,4 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
 
     def segmentation_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
         """Return cross entropy plus soft Dice at full resolution, on the voxels with weight."""
-        return weighted_cross_entropy(logits, label, self.regions) + weighted_soft_dice(
-            logits, label, self.regions
-        )
+        return segmentation_loss(logits, label, self.regions)

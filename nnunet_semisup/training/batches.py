@@ -49,13 +49,15 @@ class Unlabeled(NamedTuple):
 
     def strong_view(self, probability: float = 0.8) -> Tensor:
         """Return :func:`~nnunet_semisup.data.views.strong_view` of the image, of its shape."""
-        strong = strong_view(self.image, probability)
-        return strong if self.masked is None else strong.masked_fill(self.masked, 0.0)
+        return self.masked_like_image(strong_view(self.image, probability))
 
     def noisy_view(self) -> Tensor:
         """Return :func:`~nnunet_semisup.data.views.noisy_view` of the image, of its shape."""
-        noisy = noisy_view(self.image)
-        return noisy if self.masked is None else noisy.masked_fill(self.masked, 0.0)
+        return self.masked_like_image(noisy_view(self.image))
+
+    def masked_like_image(self, view: Tensor) -> Tensor:
+        """Return a view of the image with 0 where nnU-Net sets the image to 0."""
+        return view if self.masked is None else view.masked_fill(self.masked, 0.0)
 
 
 def unwrap(network: nn.Module) -> nn.Module:

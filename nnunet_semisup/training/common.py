@@ -190,7 +190,7 @@ class CommonTrainer(nnUNetTrainer):
 
     def labeled_views(self) -> LabeledViews:
         """Return what the workers make beside nnU-Net's view of labeled patches; here nothing."""
-        return LabeledViews(False, {}, self.label_manager.has_regions)
+        return LabeledViews(False, {}, self.label_manager)
 
     def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:
         """Return the loader of a second stream; default none.

@@ -31,6 +31,17 @@ class Ranks:
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self._hosts)
         return int(shared)
 
+    def second_is_lower(self, losses: torch.Tensor) -> torch.Tensor:
+        """Tell whether the second of two losses is the lower one, over all processes; 0-d bool.
+
+        Args:
+            losses: ``(2,)`` of this process, without gradient; a tie goes to the first.
+        """
+        if self._distributed:
+            losses = losses.clone()
+            dist.all_reduce(losses)
+        return losses[1] < losses[0]
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their mean over all processes; without one it counts as 0."""
         if not self._distributed:

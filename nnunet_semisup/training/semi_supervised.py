@@ -62,7 +62,7 @@ class SemiSupervisedTrainer(LoopTrainer):
     labeled_weak: ClassVar[bool] = False
     """Whether labeled patches also come without nnU-Net's intensity augmentation."""
     labeled_maps: ClassVar[Mapping[str, MakeMap]] = {}
-    """Maps that the workers make from labeled patches: name to function of target and regions."""
+    """Maps that the workers make from labeled patches: name to function of target and labels."""
 
     _trained: Any = None
     _predicting: Any = None
@@ -322,7 +322,7 @@ class SemiSupervisedTrainer(LoopTrainer):
 
     def labeled_views(self) -> LabeledViews:
         """Return what the workers make beside nnU-Net's view, as the class says."""
-        return LabeledViews(self.labeled_weak, self.labeled_maps, self.regions)
+        return LabeledViews(self.labeled_weak, self.labeled_maps, self.label_manager)
 
     def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:
         """Return the loader of the unlabeled patches, which begin as large as the labeled ones."""

@@ -24,10 +24,11 @@ from tests.contract.conftest import (
 from tests.contract.course import networks_of
 
 NETWORKS = ("build_training_network", "extend_network", "initialize", "finish_networks")
+WITHOUT_DEEP_SUPERVISION = [m for m in SEMI_SUPERVISED if m.without_deep_supervision]
 STREAMS = ("get_dataloaders", "unlabeled_loader", "to_device", "labeled_weak", "labeled_maps")
 
 
-@each_pair(product(SEMI_SUPERVISED, ("labels3d", "regions2d")))
+@each_pair(product(WITHOUT_DEEP_SUPERVISION, ("labels3d", "regions2d")))
 def test_a_step_without_deep_supervision(build, method, kind):
     trainer = build(method, kind, enable_deep_supervision=False)
     trainer.current_epoch = 1

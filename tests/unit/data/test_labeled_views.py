@@ -19,6 +19,8 @@ from nnunet_semisup.data.two_stream import (
 )
 
 PATCH = {2: (12, 14), 3: (8, 12, 10)}
+LABELS = LabelManager({"background": 0, "one": 1, "two": 2}, None)
+REGIONS = LabelManager({"background": 0, "whole": (1, 2), "core": 2}, (1, 2))
 
 
 class Cases:
@@ -54,19 +56,20 @@ def transforms(dims, **options):
 
 
 def batches(training, dims, views=None, count=6):
-    manager = LabelManager({"background": 0, "one": 1, "two": 2}, None)
     patch = PATCH[dims]
-    loader = nnUNetDataLoader(Cases(), 2, patch, patch, manager, 0.3, transforms=training)
+    loader = nnUNetDataLoader(Cases(), 2, patch, patch, LABELS, 0.3, transforms=training)
     numbered = NumberedLoader(loader, None, 5, LABELED, 0, 1, views)
     return [next(numbered) for _ in range(count)]
 
 
-def what_was_seen(segmentation, regions):
+def what_was_seen(segmentation, labels):
     """Return a map of two channels that shows what it was given."""
-    return torch.cat([segmentation[:1].float(), torch.full_like(segmentation[:1], regions).float()])
+    return torch.cat(
+        [segmentation[:1].float(), torch.full_like(segmentation[:1], labels.has_regions).float()]
+    )
 
 
-def shape_of(segmentation, regions):
+def shape_of(segmentation, labels):
     return torch.tensor(segmentation.shape)
 
 
@@ -86,7 +89,8 @@ OPTIONS = {
 def drawn(request):
     """Batches with nnU-Net's transforms alone, and with the views."""
     dims, options = OPTIONS[request.param]
-    views = LabeledViews(True, {"seen": what_was_seen, "shape": shape_of}, "regions" in options)
+    labels = REGIONS if "regions" in options else LABELS
+    views = LabeledViews(True, {"seen": what_was_seen, "shape": shape_of}, labels)
     return (
         batches(transforms(dims, **options), dims),
         batches(views.added_to(transforms(dims, **options)), dims, views),
@@ -123,7 +127,7 @@ def test_without_intensities_both_views_are_equal(name):
     dims, options = OPTIONS[name]
     training = transforms(dims, **options)
     training.transforms = [t for t in training.transforms if type(t).__name__ != "RandomTransform"]
-    views = LabeledViews(True, {}, False)
+    views = LabeledViews(True, {}, LABELS)
     for batch in batches(views.added_to(training), dims, views):
         assert torch.equal(batch["weak"], batch["data"])
         if "use_mask_for_norm" in options:
@@ -143,7 +147,7 @@ def test_maps_see_the_target_at_full_resolution(drawn):
 
 def test_without_any_wish_nothing_is_changed():
     training = transforms(2)
-    views = LabeledViews(False, {}, False)
+    views = LabeledViews(False, {}, LABELS)
     assert views.added_to(training) is training
     assert views.take() == {}
     assert set(batches(training, 2, views, 1)[0]) == {"data", "target", "keys"}
@@ -151,10 +155,9 @@ def test_without_any_wish_nothing_is_changed():
 
 def test_a_worker_started_elsewhere_collects_its_own():
     """Sent to another process, transforms and loader still share what is set aside."""
-    views = LabeledViews(True, {"shape": shape_of}, False)
-    manager = LabelManager({"background": 0, "one": 1, "two": 2}, None)
+    views = LabeledViews(True, {"shape": shape_of}, LABELS)
     training = views.added_to(transforms(2))
-    loader = nnUNetDataLoader(Cases(), 2, PATCH[2], PATCH[2], manager, transforms=training)
+    loader = nnUNetDataLoader(Cases(), 2, PATCH[2], PATCH[2], LABELS, transforms=training)
     sent = pickle.loads(pickle.dumps(NumberedLoader(loader, None, 5, LABELED, 0, 1, views)))
     here, there = next(NumberedLoader(loader, None, 5, LABELED, 0, 1, views)), next(sent)
     for key in ("data", "weak", "map: shape"):

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_semisup.losses.activation import confidence, hard_labels, probabilities
+from nnunet_semisup.losses.activation import (
+    confidence,
+    foreground_probabilities,
+    hard_labels,
+    probabilities,
+)
 
 LOGITS = torch.tensor([[[[0.0, 3.0]], [[1.0, -2.0]], [[-1.0, 4.0]]]])
 
@@ -28,3 +33,8 @@ def test_regions_use_sigmoid_channel_by_channel():
 @pytest.mark.parametrize("regions", [False, True])
 def test_half_precision_becomes_float32(regions):
     assert probabilities(LOGITS.half(), regions).dtype == torch.float32
+
+
+def test_the_background_is_no_foreground():
+    assert torch.equal(foreground_probabilities(LOGITS, False), LOGITS.softmax(1)[:, 1:])
+    assert torch.equal(foreground_probabilities(LOGITS, True), LOGITS.sigmoid())

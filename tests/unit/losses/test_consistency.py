@@ -6,8 +6,10 @@ import torch
 
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.consistency import (
+    dice_distance,
     mean_square,
     mutual_distance,
+    segmentation_loss,
     squared_difference,
     weighted_cross_entropy,
     weighted_soft_dice,
@@ -105,6 +107,25 @@ class TestByHand:
         label = PseudoLabel(torch.tensor([[[[1], [0]]]]), torch.tensor([[[[1.0], [0.5]]]]))
         wanted = -(np.log(0.75) + 0.5 * np.log(0.25)) / 1.5
         assert weighted_cross_entropy(logits, label, False).item() == pytest.approx(wanted)
+
+    def test_cross_entropy_over_all_voxels_that_are_there(self):
+        """Probability 3/4 of the right class; the second voxel is not used, the third not there."""
+        logits = torch.tensor([[[0.0] * 3, [np.log(3.0)] * 3]])[..., None]
+        label = PseudoLabel(torch.ones(1, 1, 3, 1).long(), torch.tensor([[[[1.0], [0.0], [0.0]]]]))
+        there = torch.tensor([[[[True], [True], [False]]]])
+        got = weighted_cross_entropy(logits, label, False, among=there).item()
+        assert got == pytest.approx(-np.log(0.75) / 2)
+        nowhere = torch.zeros_like(there)
+        assert weighted_cross_entropy(logits, label.within(nowhere), False, nowhere).item() == 0
+
+    def test_cross_entropy_over_all_voxels_and_regions(self):
+        """Two regions, one of them used in one of two voxels: a quarter of its surprise."""
+        logits = torch.full((1, 2, 2, 1), float(np.log(3.0)))
+        label = PseudoLabel(torch.ones_like(logits), torch.zeros_like(logits))
+        label.weight[0, 0, 0] = 1
+        there = torch.ones(1, 1, 2, 1, dtype=torch.bool)
+        got = weighted_cross_entropy(logits, label, True, among=there).item()
+        assert got == pytest.approx(-np.log(0.75) / 4)
 
     def test_soft_dice(self):
         """Foreground 3/4 on both voxels, one of them right: 1 - 2 * 0.75 / (1.5 + 1)."""
@@ -273,3 +294,32 @@ def test_dice_with_background_is_that_of_one_channel_more():
     overlap = 2 * (weight * probs * truth).sum() + 1e-5
     own = 1 - overlap / ((weight * (probs + truth)).sum() + 1e-5)
     torch.testing.assert_close(3 * with_background, 2 * first + own)
+
+
+@SHAPES
+def test_dice_distance_against_numpy(spatial):
+    one, other = (random_logits(spatial, seed=seed).sigmoid() for seed in (0, 1))
+    valid = torch.rand(2, 1, *spatial, generator=torch.Generator().manual_seed(2)) < 0.7
+    p, q = (np.moveaxis(x.double().numpy(), 1, -1)[valid[:, 0].numpy()] for x in (one, other))
+    dice = (2 * (p * q).sum(0) + 1e-5) / ((p**2).sum(0) + (q**2).sum(0) + 1e-5)
+    assert float(dice_distance(one, other, valid)) == pytest.approx((1 - dice).mean(), abs=1e-6)
+
+
+def test_dice_distance_of_equal_masks_is_0_also_of_soft_and_empty_ones():
+    """The usual soft Dice of a soft mask with itself is not 1: its gradient would sharpen it."""
+    soft = random_logits().sigmoid().requires_grad_()
+    distance = dice_distance(soft, soft.detach())
+    distance.backward()
+    assert float(distance.detach()) == pytest.approx(0, abs=1e-6)
+    assert soft.grad.abs().max() < 1e-6
+    nothing = torch.zeros(2, 1, 3, 4, 2, dtype=torch.bool)
+    assert float(dice_distance(soft.detach(), 1 - soft.detach(), nothing)) == 0
+
+
+@BOTH
+def test_segmentation_loss_is_cross_entropy_plus_dice(regions):
+    logits = random_logits()
+    label = random_label(logits, regions)
+    expected = weighted_cross_entropy(logits, label, regions)
+    expected = expected + weighted_soft_dice(logits, label, regions)
+    assert torch.equal(segmentation_loss(logits, label, regions), expected)

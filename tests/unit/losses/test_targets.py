@@ -12,9 +12,11 @@ from scipy import ndimage
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.targets import (
     PseudoLabel,
+    distance_to_mask,
     labels_of_target,
     largest_component,
     normalised_entropy,
+    one_hot,
     pseudo_label,
     sharpen,
 )
@@ -243,3 +245,31 @@ def test_voxels_that_any_channel_uses():
     weight = torch.tensor([[[[0.0, 0.5, 0.0]], [[0.0, 0.0, 1.0]]]])
     used = PseudoLabel(torch.zeros_like(weight), weight).used
     assert used.tolist() == [[[[False, True, True]]]]
+
+
+class TestDistanceToMask:
+    def test_is_a_step_at_the_boundary(self):
+        distance = torch.tensor([[-1.0, -0.01, 0.0, 0.01, 1.0]])
+        mask = distance_to_mask(distance, 1500.0)
+        torch.testing.assert_close(mask, torch.tensor([[1.0, 1.0, 0.5, 0.0, 0.0]]))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+    def test_is_finite_in_half_precision_with_its_gradient(self, dtype):
+        """1500 squared, or exp(1500), is more than float16 holds."""
+        distance = torch.linspace(-1, 1, 2001).to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            mask = distance_to_mask(distance, 1500.0)
+        assert mask.dtype == torch.float32
+        mask.sum().backward()
+        assert torch.isfinite(mask).all()
+        assert torch.isfinite(distance.grad).all()
+        assert distance.grad.abs().max() > 100
+
+
+def test_hard_labels_as_probabilities():
+    target = torch.tensor([[[[0, 2], [1, 1]]]])
+    got = one_hot(target, 3, False)
+    assert got.argmax(1, keepdim=True).tolist() == target.tolist()
+    assert torch.equal(got.sum(1), torch.ones(1, 2, 2))
+    regions = torch.tensor([[[[0, 1]], [[1, 1]]]])
+    assert torch.equal(one_hot(regions, 2, True), regions.float())

@@ -7,7 +7,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import ResidualUNet
 from torch import nn
 
-from nnunet_semisup.networks.decode import decode, encode
+from nnunet_semisup.networks.decode import decode, encode, feature_width
 from nnunet_semisup.networks.decoders import decoder_like
 from tests.unit.networks.shared import small_unet
 
@@ -36,6 +36,13 @@ def test_equals_the_decoders_forward(dims, residual, deep_supervision, upsamplin
     ]
     first = decoded.logits[0] if deep_supervision else decoded.logits
     assert torch.equal(decoder.seg_layers[-1](decoded.features[0]), first)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_width_of_the_features_is_known(residual):
+    network = small_unet(2, residual)
+    decoded = decode(network.decoder, encode(network, torch.randn(1, 2, 8, 8)))
+    assert feature_width(network.decoder) == decoded.features[0].shape[1]
 
 
 def test_equals_the_forward_of_residual_decoders():

@@ -60,6 +60,20 @@ def test_members_are_those_asked_for_in_that_order(shared, dims, residual, deep_
     assert torch.equal(full(some.logits), full(theirs))
 
 
+@pytest.mark.parametrize("deep_supervision", [False, True])
+def test_networks_can_see_images_of_their_own(deep_supervision):
+    members = made(shared=False, deep_supervision=deep_supervision)
+    one, other = image(), image()
+    parts = members(torch.cat([one, other]), (2, 0), apart=True).parts
+    for part, number, seen in zip(parts, (2, 0), (one, other), strict=True):
+        assert torch.equal(full(part.logits), full(members.networks()[number](seen)))
+
+
+def test_decoders_on_one_encoder_see_the_same_images():
+    with pytest.raises(TypeError, match="the same images"):
+        made(shared=True)(image(), apart=True)
+
+
 def test_features_are_given_when_asked_for():
     members = made(shared=True)
     assert [part.features for part in members(image()).parts] == [(), (), ()]

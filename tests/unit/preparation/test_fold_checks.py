@@ -161,6 +161,7 @@ def test_a_plan_with_a_single_output(planned):
     text = message(planned)
     assert "nnUNetPlans, 3d_fullres: the network has 2 stage(s) and one output (patch " in text
     assert 'Train without deep supervision: nnUNet_semisup_set="enable_deep_supervision=F' in text
+    assert "nnUNetTrainerURPC, which compares outputs, cannot" in text
     check(planned, deep_supervision=False)
 
 

@@ -20,6 +20,16 @@ def test_the_greatest_of_one_is_its_own(ranks):
     assert [ranks.greatest(value) for value in (0, 7, -3, 2**40)] == [0, 7, -3, 2**40]
 
 
+@pytest.mark.parametrize(
+    ("losses", "second"), [([1, 0.5], True), ([0.5, 1], False), ([1, 1], False)]
+)
+def test_the_lower_of_two_losses(ranks, losses, second):
+    own = torch.tensor(losses, dtype=torch.float32)
+    lower = ranks.second_is_lower(own)
+    assert (lower.dtype, lower.shape, bool(lower)) == (torch.bool, (), second)
+    assert own.tolist() == losses
+
+
 def test_gradients_stay_as_they_are(ranks):
     layer = nn.Linear(3, 2)
     layer(torch.randn(4, 3)).sum().backward()
