@@ -6,6 +6,7 @@ here is documented and tested, and one that is not does not exist.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 FAMILIES = {
@@ -31,12 +32,19 @@ class Method:
         title: what the method does, in a few words.
         paper: authors, venue and year; ``-`` for a control that no paper stands for.
         url: where to read the paper.
+        page: page below ``docs/methods``, without its ending; empty: named for the module.
+        forwards: passes of a labeled batch through an encoder in a step, unlabeled batches being
+            as large: those propagated back and those without gradient.
+        decoder_forwards: the same of the decoders; ``None``: as the encoders.
+        parameters: trained ones and others kept beside them, over the stock trainer's, as
+            ``benchmarks/step_cost.py`` counts them.
         cost: floating-point operations of a step over the stock trainer's at the same labeled
             batch, as ``benchmarks/step_cost.py`` counts them.
         predicts_as: trainer name in the checkpoint; ``nnUNetTrainer`` where stock nnU-Net without
             this package can predict.
         needs: what training takes besides the images.
         dims: spatial dimensions that it trains in.
+        labels: kinds of labels that it trains with.
         uses_unlabeled: whether unlabeled cases are drawn at all.
         has_teacher: whether a moving average of the student teaches it.
         labels_alone: whether the first group of a step's losses is nnU-Net's own of the labeled
@@ -54,15 +62,25 @@ class Method:
     paper: str
     url: str
     cost: str
+    forwards: tuple[float, float]
+    parameters: tuple[str, str]
+    decoder_forwards: tuple[float, float] | None = None
+    page: str = ""
     predicts_as: str = "nnUNetTrainer"
     needs: str = "-"
     dims: tuple[int, ...] = (2, 3)
+    labels: tuple[str, ...] = ("classes", "regions", "ignore label")
     uses_unlabeled: bool = True
     has_teacher: bool = True
     labels_alone: bool = True
     ramp: bool = True
     without_deep_supervision: bool = True
     trial: str = ""
+
+    @property
+    def year(self) -> int:
+        """The year of the paper."""
+        return int(re.findall(r"\b(?:19|20)\d\d\b", self.paper)[0])
 
 
 TEXT_WEIGHTS = "CLIP or BiomedCLIP text weights, or a file of their features"
@@ -76,6 +94,8 @@ METHODS: tuple[Method, ...] = (
         paper="Isensee et al., Nature Methods 2021",
         url="https://doi.org/10.1038/s41592-020-01008-z",
         cost="1",
+        forwards=(1, 0),
+        parameters=("?", "?"),
         uses_unlabeled=False,
         has_teacher=False,
     ),
@@ -87,6 +107,8 @@ METHODS: tuple[Method, ...] = (
         paper="Tarvainen and Valpola, NeurIPS 2017",
         url="https://arxiv.org/abs/1703.01780",
         cost="2.3",
+        forwards=(2, 1),
+        parameters=("?", "?"),
     ),
     Method(
         trainer="nnUNetTrainerUAMT",
@@ -96,6 +118,8 @@ METHODS: tuple[Method, ...] = (
         paper="UA-MT, Yu et al., MICCAI 2019",
         url="https://arxiv.org/abs/1907.07034",
         cost="5",
+        forwards=(2, 9),
+        parameters=("?", "?"),
     ),
     Method(
         trainer="nnUNetTrainerPseudoLabel",
@@ -105,6 +129,8 @@ METHODS: tuple[Method, ...] = (
         paper="after UniMatch V2, Yang et al., TPAMI 2025",
         url="https://arxiv.org/abs/2410.10777",
         cost="2.3",
+        forwards=(2, 1),
+        parameters=("?", "?"),
         trial="confidence_threshold=None",
     ),
     Method(
@@ -115,6 +141,8 @@ METHODS: tuple[Method, ...] = (
         paper="FixMatch, Sohn et al., NeurIPS 2020",
         url="https://arxiv.org/abs/2001.07685",
         cost="?",
+        forwards=(2, 1),
+        parameters=("?", "?"),
         has_teacher=False,
         ramp=False,
         trial="confidence_threshold=None",
@@ -127,6 +155,8 @@ METHODS: tuple[Method, ...] = (
         paper="UniMatch V2, Yang et al., TPAMI 2025",
         url="https://arxiv.org/abs/2410.10777",
         cost="?",
+        forwards=(3, 1),
+        parameters=("?", "?"),
         ramp=False,
         trial="confidence_threshold=None",
     ),
@@ -138,6 +168,8 @@ METHODS: tuple[Method, ...] = (
         paper="VQ-Seg, NeurIPS 2025",
         url="https://arxiv.org/abs/2601.10124",
         cost="2.4",
+        forwards=(2, 1),
+        parameters=("?", "?"),
         predicts_as="nnUNetTrainerVQSeg",
         needs="DINOv2 weights for the alignment (optional, off by default)",
         trial="confidence_threshold=None",
@@ -150,6 +182,8 @@ METHODS: tuple[Method, ...] = (
         paper="CPS, Chen et al., CVPR 2021",
         url="https://arxiv.org/abs/2106.01226",
         cost="4",
+        forwards=(4, 0),
+        parameters=("?", "?"),
         has_teacher=False,
     ),
     Method(
@@ -160,6 +194,8 @@ METHODS: tuple[Method, ...] = (
         paper="ABD, Chi et al., CVPR 2024",
         url="https://arxiv.org/abs/2405.00378",
         cost="?",
+        forwards=(12, 0),
+        parameters=("?", "?"),
         has_teacher=False,
         trial="displaced_until=1",
     ),
@@ -171,6 +207,9 @@ METHODS: tuple[Method, ...] = (
         paper="MC-Net, Wu et al., MICCAI 2021",
         url="https://arxiv.org/abs/2103.02911",
         cost="4.3",
+        forwards=(2, 0),
+        parameters=("?", "?"),
+        decoder_forwards=(4, 0),
         has_teacher=False,
     ),
     Method(
@@ -181,6 +220,9 @@ METHODS: tuple[Method, ...] = (
         paper="MC-Net+, Wu et al., Medical Image Analysis 2022",
         url="https://arxiv.org/abs/2109.09960",
         cost="6.5",
+        forwards=(2, 0),
+        parameters=("?", "?"),
+        decoder_forwards=(6, 0),
         has_teacher=False,
     ),
     Method(
@@ -191,6 +233,8 @@ METHODS: tuple[Method, ...] = (
         paper="DTC, Luo et al., AAAI 2021",
         url="https://arxiv.org/abs/2009.04448",
         cost="?",
+        forwards=(2, 0),
+        parameters=("?", "?"),
         has_teacher=False,
     ),
     Method(
@@ -201,6 +245,8 @@ METHODS: tuple[Method, ...] = (
         paper="SS-Net, Wu et al., MICCAI 2022",
         url="https://arxiv.org/abs/2203.01324",
         cost="?",
+        forwards=(4, 0),
+        parameters=("?", "?"),
         has_teacher=False,
     ),
     Method(
@@ -211,6 +257,8 @@ METHODS: tuple[Method, ...] = (
         paper="URPC, Luo et al., MICCAI 2021",
         url="https://arxiv.org/abs/2012.07042",
         cost="?",
+        forwards=(2, 0),
+        parameters=("?", "?"),
         has_teacher=False,
         without_deep_supervision=False,
     ),
@@ -222,6 +270,8 @@ METHODS: tuple[Method, ...] = (
         paper="MCF, Wang et al., CVPR 2023",
         url="https://openaccess.thecvf.com/content/CVPR2023/html/Wang_MCF_Mutual_Correction_Framework_for_Semi-Supervised_Medical_Image_Segmentation_CVPR_2023_paper.html",
         cost="?",
+        forwards=(3, 1),
+        parameters=("?", "?"),
         has_teacher=False,
     ),
     Method(
@@ -232,6 +282,8 @@ METHODS: tuple[Method, ...] = (
         paper="BCP, Bai et al., CVPR 2023",
         url="https://arxiv.org/abs/2305.00673",
         cost="2.3",
+        forwards=(2, 1),
+        parameters=("?", "?"),
         labels_alone=False,
         ramp=False,
         trial="mix_start=0,largest_component=False",
@@ -244,6 +296,9 @@ METHODS: tuple[Method, ...] = (
         paper="Text-SemiSeg, MICCAI 2025",
         url="https://arxiv.org/abs/2507.12382",
         cost="6.6",
+        forwards=(4, 0),
+        parameters=("?", "?"),
+        decoder_forwards=(6, 0),
         predicts_as="nnUNetTrainerTextSemiSeg",
         needs=TEXT_WEIGHTS,
         has_teacher=False,
@@ -257,6 +312,9 @@ METHODS: tuple[Method, ...] = (
         paper="after Text-SemiSeg, MICCAI 2025, table 4",
         url="https://arxiv.org/abs/2507.12382",
         cost="2.5",
+        forwards=(2, 1),
+        parameters=("?", "?"),
+        page="mean_teacher",
         predicts_as="nnUNetTrainerMeanTeacherText",
         needs=TEXT_WEIGHTS,
         trial="text_model=random",
@@ -269,6 +327,9 @@ METHODS: tuple[Method, ...] = (
         paper="after Text-SemiSeg, MICCAI 2025, table 4",
         url="https://arxiv.org/abs/2507.12382",
         cost="5.4",
+        forwards=(2, 9),
+        parameters=("?", "?"),
+        page="uamt",
         predicts_as="nnUNetTrainerUAMTText",
         needs=TEXT_WEIGHTS,
         trial="text_model=random",
@@ -281,6 +342,9 @@ METHODS: tuple[Method, ...] = (
         paper="after Text-SemiSeg, MICCAI 2025, table 4",
         url="https://arxiv.org/abs/2507.12382",
         cost="?",
+        forwards=(2, 0),
+        parameters=("?", "?"),
+        page="dtc",
         predicts_as="nnUNetTrainerDTCText",
         needs=TEXT_WEIGHTS,
         has_teacher=False,
