@@ -1,4 +1,4 @@
-"""``nnUNetv2_semisup_info``: the methods, their hyper-parameters, whether nnU-Net finds them."""
+"""``nnUNetv2_semisup_info``: the methods, their pages, whether nnU-Net finds them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_info",
-        description="List the trainers of nnunet-semisup, or the hyper-parameters of one of them.",
+        description="List the trainers of nnunet-semisup, or print the page of one of them.",
     )
     parser.add_argument(
         "trainer",
         nargs="?",
         metavar="TRAINER",
-        help="print this trainer's hyper-parameters, as nnUNet_semisup_set takes them",
+        help="print this trainer's page and its hyper-parameters, as nnUNet_semisup_set takes them",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -53,7 +53,9 @@ def methods_table(markdown: bool = False) -> str:
     rows = [
         (
             method.family,
-            method.trainer,
+            f"[{method.trainer}](docs/methods/{method.page or method.module}.md)"
+            if markdown
+            else method.trainer,
             method.title,
             f"[{method.paper}]({method.url})" if markdown else method.paper,
             ", ".join(f"{d}D" for d in method.dims),
@@ -68,12 +70,17 @@ def methods_table(markdown: bool = False) -> str:
 
 def _methods(arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps([asdict(method) for method in METHODS], indent=2))
+        print(json.dumps([described(method) for method in METHODS], indent=2))
         return
     print(methods_table(arguments.markdown))
     if not arguments.markdown:
         meaning = "; ".join(f"{key}: {text[0].lower()}{text[1:]}" for key, text in FAMILIES.items())
-        print(f"\n{meaning}.\n{FOOTNOTE}\nHyper-parameters of one: nnUNetv2_semisup_info TRAINER")
+        print(f"\n{meaning}.\n{FOOTNOTE}\nThe page of one: nnUNetv2_semisup_info TRAINER")
+
+
+def described(method: Method) -> dict[str, object]:
+    """Return a row of the registry as JSON takes it."""
+    return {**asdict(method), "year": method.year}
 
 
 def find_trainer(name: str) -> Method:
@@ -95,7 +102,7 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
 
     found = hyperparameters(method)
     if arguments.json:
-        content = {**asdict(method), "hyperparameters": [asdict(h) for h in found]}
+        content = {**described(method), "hyperparameters": [asdict(h) for h in found]}
         print(json.dumps(content, indent=2))
         return
     mark = "``" if arguments.markdown else ""
@@ -105,7 +112,10 @@ def _hyperparameters(arguments: argparse.Namespace) -> None:
     table = format_table(
         ("name", "type", "default", "meaning", "declared by"), rows, arguments.markdown
     )
-    print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n\n{table}")
+    from nnunet_semisup.cli._pages import facts, prose
+
+    print(f"{method.trainer}: {method.title}\n{method.paper}, {method.url}\n")
+    print(f"{prose(method)}\n\n{facts([method], arguments.markdown)}\n\n{table}")
     from nnunet_semisup.training.settings import forced_patches
 
     fraction = float(next(h.default for h in found if h.name == "oversample_foreground_percent"))

@@ -1,0 +1,97 @@
+"""Pages of methods: their text, and the part that the registry and the classes give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nnunet_semisup
+from nnunet_semisup.cli._hyperparameters import Hyperparameter, hyperparameters
+from nnunet_semisup.evaluation.tables import format_table
+from nnunet_semisup.registry import FAMILIES, METHODS, Method
+
+BEGIN, END = "<!-- from the registry -->\n", "<!-- /from the registry -->\n"
+
+
+def pages_folder() -> Path:
+    """Return where the pages are: in the installed package, or in the repository's docs."""
+    package = Path(nnunet_semisup.__file__).parent
+    installed = package / "pages"
+    return installed if installed.is_dir() else package.parent / "docs" / "methods"
+
+
+def page_of(method: Method) -> Path:
+    """Return the file of a method's page."""
+    return pages_folder() / f"{method.page or method.module}.md"
+
+
+def methods_on(page: Path) -> list[Method]:
+    """Return the methods that a page describes, in the registry's order."""
+    return [method for method in METHODS if page_of(method).name == page.name]
+
+
+def passes(method: Method) -> str:
+    """Return the passes of a step in words."""
+    back, alone = method.forwards
+    text = f"{back:g} back and forth, {alone:g} without gradient"
+    if method.decoder_forwards is not None:
+        text += f"; {method.decoder_forwards[0]:g} and {method.decoder_forwards[1]:g} of decoders"
+    return text
+
+
+def facts(methods: Sequence[Method], markdown: bool = True) -> str:
+    """Return what the registry says of methods as a table, a column each."""
+    rows = {
+        "paper": [f"[{m.paper}]({m.url})" if markdown else m.paper for m in methods],
+        "family": [f"{method.family}: {FAMILIES[method.family]}" for method in methods],
+        "dimensions": [", ".join(f"{d}D" for d in method.dims) for method in methods],
+        "labels": [", ".join(method.labels) for method in methods],
+        "passes of a step, in batches": [passes(method) for method in methods],
+        "operations of a step, nnUNetTrainer's being 1": [method.cost for method in methods],
+        "parameters trained, nnUNetTrainer's being 1": [m.parameters[0] for m in methods],
+        "parameters kept beside them": [method.parameters[1] for method in methods],
+        "needs, besides images": [method.needs for method in methods],
+        "predicts as": [method.predicts_as for method in methods],
+    }
+    table = [(name, *values) for name, values in rows.items()]
+    return format_table(("", *(method.trainer for method in methods)), table, markdown)
+
+
+def own_hyperparameters(methods: Sequence[Method]) -> list[Hyperparameter]:
+    """Return what the methods' own classes declare, not what every trainer has."""
+    found: dict[str, Hyperparameter] = {}
+    for method in methods:
+        guided = method.module == "text_semiseg"
+        for one in hyperparameters(method):
+            declared = one.declared_by
+            own = declared.startswith("nnUNetTrainer") and declared != "nnUNetTrainer"
+            if own or (guided and declared == "TextGuidance"):
+                found.setdefault(one.name, one)
+    return list(found.values())
+
+
+def generated(page: Path) -> str:
+    """Return the part of a page that comes from the registry and the classes, in Markdown."""
+    methods = methods_on(page)
+    text = f"## At a glance\n\n{facts(methods)}\n"
+    own = own_hyperparameters(methods)
+    if own:
+        rows = [(f"`{h.name}`", h.kind, h.default, h.description.replace("``", "`")) for h in own]
+        header = ("hyper-parameter", "type", "default", "meaning")
+        text += f"\n{format_table(header, rows, markdown=True)}\n"
+    return text
+
+
+def with_generated(page: Path) -> str:
+    """Return a page's text with its generated part made anew."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before.rstrip()}\n\n{BEGIN}{generated(page)}{END}{after}"
+
+
+def prose(method: Method) -> str:
+    """Return a method's page without the generated part, for a terminal."""
+    text = page_of(method).read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    return (before + rest.partition(END)[2]).strip()
