@@ -12,6 +12,7 @@ import pytest
 from nnunet_semisup import _discovery
 from nnunet_semisup.cli import _lookup, info
 from nnunet_semisup.cli._hyperparameters import attribute_docstrings, hyperparameters
+from nnunet_semisup.cli._pages import passes, prose
 from nnunet_semisup.registry import FAMILIES, METHODS, find_method
 
 
@@ -34,8 +35,9 @@ def test_markdown_links_the_papers(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(METHODS)
     for method in METHODS:
-        (line,) = (line for line in lines if f" {method.trainer} " in line)
+        (line,) = (line for line in lines if f"[{method.trainer}]" in line)
         assert f"({method.url})" in line
+        assert f"(docs/methods/{method.page or method.module}.md)" in line
 
 
 @pytest.mark.parametrize("form", ["", "--markdown"])
@@ -50,9 +52,16 @@ def test_methods_stand_by_family(capsys, form):
 
 def test_json_is_the_registry(capsys):
     assert run("--json") == 0
-    assert [row["trainer"] for row in json.loads(capsys.readouterr().out)] == [
-        method.trainer for method in METHODS
-    ]
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["trainer"], row["year"]) for row in rows] == [(m.trainer, m.year) for m in METHODS]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.trainer)
+def test_the_page_of_a_trainer_is_printed(capsys, method):
+    assert run(method.trainer) == 0
+    printed = capsys.readouterr().out
+    assert prose(method) in printed
+    assert passes(method) in printed
 
 
 def test_listing_imports_no_torch():
@@ -105,7 +114,7 @@ def test_docstrings_belong_to_the_attribute_above():
 
 def test_code_is_marked_in_markdown_only(capsys):
     assert run("nnUNetTrainerVQSeg") == 0
-    assert "`" not in capsys.readouterr().out
+    assert "``" not in capsys.readouterr().out.replace("```", "")
     assert run("nnUNetTrainerVQSeg", "--markdown") == 0
     assert "``strong``" in capsys.readouterr().out
 

@@ -145,6 +145,6 @@ def test_layers_of_equal_shape_start_equal_for_texts_of_any_width(reading):
 def test_number_of_parameters_is_that_of_the_docs(channels, size, millions):
     made = MultiplanarTextInteraction(channels, 512, [size] * 3)
     assert f"{sum(p.numel() for p in made.parameters()) / 1e6:.2f}" == millions
-    page = Path(__file__).parents[3] / "docs" / "text_semiseg.md"
+    page = Path(__file__).parents[3] / "docs" / "methods" / "text_semiseg.md"
     said = f"{millions} M parameters at {channels} channels and a {size}x{size}x{size} bottleneck"
     assert said in page.read_text(encoding="utf-8")
