@@ -6,14 +6,15 @@
 All trainers of the registry take turns, step by step, on the same random batch, late enough in
 training for every loss term to have its full weight; medians are shown, on the CPU of processor
 time. Peak memory is measured in a process of its own for each trainer: what PyTorch allocated on
-the GPU, or how much the process grew on the CPU. Then the step of VQ-Seg is taken apart. Plan and
-data are made up in a temporary folder; batches are random, so data loading is not part of a step.
+the GPU, or how much the process grew on the CPU. The floor is what the passes of the registry cost
+by themselves: stock's operations for each that is propagated back, a third for one without
+gradient, decoders by their share. Plan and data are made up in a temporary folder; batches are
+random, so data loading is not part of a step.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import pickle
@@ -23,9 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,22 +36,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from nnunet_semisup.data.labeled_views import WEAK
+from nnunet_semisup.data.labeled_views import MAP, WEAK
 from nnunet_semisup.evaluation.tables import format_table
-from nnunet_semisup.networks import quantizer as quantizer_module
-from nnunet_semisup.networks.vq_unet import ReconstructionDecoder
-from nnunet_semisup.registry import METHODS, find_method
-from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
-from nnunet_semisup.trainers import vqseg as vqseg_module
-from nnunet_semisup.training import batches as batches_module
-from nnunet_semisup.training import semi_supervised as semi_supervised_module
-from nnunet_semisup.training.ema import EMATeacher
+from nnunet_semisup.registry import METHODS, Method, find_method
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 from nnunet_semisup.training.settings import VARIABLE
 
 stock_module = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
 
-STOCK, TAKEN_APART = "nnUNetTrainer", "nnUNetTrainerVQSeg"
+STOCK = "nnUNetTrainer"
 DATASET, PLANS, CONFIGURATION, FOLD = "Dataset900_StepCost", "nnUNetPlans", "3d_fullres", 0
 DATASET_JSON = {
     "channel_names": {"0": "MR"},
@@ -161,8 +155,14 @@ def make_batch(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
     image, other = (torch.randn(shape, generator=random) for _ in range(2))
     targets = [torch.rand(options.batch, 1, *s, generator=random).round() for s in sizes]
     valid = torch.ones(shape, dtype=torch.bool)
-    batch = {"data": image, "target": targets, "unlabeled": other, "unlabeled_valid": valid}
-    return {**batch, WEAK: image} if getattr(trainer, "labeled_weak", False) else batch
+    batch: dict[str, Any] = {"data": image, "target": targets}
+    batch |= {"unlabeled": other, "unlabeled_valid": valid}
+    if getattr(trainer, "labeled_weak", False):
+        batch[WEAK] = image
+    for name, make in getattr(trainer, "labeled_maps", {}).items():
+        made = [make(target, trainer.label_manager) for target in targets[0]]
+        batch[MAP + name] = torch.stack(made)
+    return batch
 
 
 def step(trainer: Any, batch: dict[str, Any]) -> float:
@@ -214,14 +214,38 @@ def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, fl
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def operations(name: str, options: argparse.Namespace) -> int:
-    """Count the floating-point operations of a step's convolutions and matrix products."""
+@dataclass(frozen=True)
+class Counted:
+    """Hold the operations of a step, those of its decoder's passes, and the parameters."""
+
+    operations: int
+    of_decoder: int
+    trained: int
+    kept: int
+
+
+def count(name: str, options: argparse.Namespace) -> Counted:
+    """Count the operations of a step's convolutions and matrix products, and the parameters."""
     with mock.patch.dict(os.environ, nnUNet_compile="false"):
         trainer = build(name, options)
     batch = make_batch(trainer, options)
     with FlopCounterMode(display=False) as counter:
         step(trainer, batch)
-    return counter.get_total_flops()
+    decoders = (c for module, c in counter.get_flop_counts().items() if module.endswith(".decoder"))
+    of_decoder = sum(sum(counts.values()) for counts in decoders)
+    optimized = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    teacher = getattr(trainer, "teacher", None)
+    kept = sum(p.numel() for p in teacher.module.parameters()) if teacher is not None else 0
+    trained = sum(p.numel() for p in optimized if p.requires_grad)
+    return Counted(counter.get_total_flops(), of_decoder, trained, kept)
+
+
+def floor(method: Method, decoder_share: float) -> float:
+    """Return the operations of the registry's passes alone, the stock trainer's step being 1."""
+    encoder = method.forwards
+    decoder = method.decoder_forwards or encoder
+    cost = [back + alone / 3 for back, alone in (encoder, decoder)]
+    return cost[0] * (1 - decoder_share) + cost[1] * decoder_share
 
 
 def peak_memory(name: str, options: argparse.Namespace) -> float:
@@ -251,84 +275,6 @@ def peak_memory_elsewhere(name: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
 
 
-class Stopwatch:
-    """Sum milliseconds by part; of nested parts only the innermost runs."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.totals: defaultdict[str, float] = defaultdict(float)
-        self._running: list[str] = []
-        self._since = 0.0
-
-    def _switch(self) -> None:
-        synchronize(self.device)
-        time_now = now(self.device)
-        if self._running:
-            self.totals[self._running[-1]] += time_now - self._since
-        self._since = time_now
-
-    def timed(
-        self, function: Callable[..., Any], part: str | Callable[..., str]
-    ) -> Callable[..., Any]:
-        """Return ``function`` counted to ``part``, which may depend on the arguments."""
-
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            self._switch()
-            self._running.append(part if isinstance(part, str) else part(*args))
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._switch()
-                self._running.pop()
-
-        return wrapped
-
-
-def take_apart(options: argparse.Namespace) -> dict[str, float]:
-    """Return the milliseconds of each part of a step of VQ-Seg, without torch.compile."""
-    with mock.patch.dict(os.environ, nnUNet_compile="false"):
-        trainer = build(TAKEN_APART, options)
-    watch = Stopwatch(trainer.device)
-    passes = ["labeled pass"]
-
-    def of_pass(_: Any, image: Any, name: str, *rest: Any) -> str:
-        passes.append("labeled pass" if name == "labeled" else "student pass")
-        return passes[-1]
-
-    parts: list[tuple[Any, str, str | Callable[..., str]]] = [
-        (SemiSupervisedTrainer, "student_pass", of_pass),
-        (torch.Tensor, "backward", lambda *_: passes[-1]),
-        (trainer, "supervised_loss", "labeled pass"),
-        (trainer, "pseudo_label_loss", "student pass"),
-        (trainer, "teacher_logits", "teacher pass"),
-        (vqseg_module, "usage_entropy", "usage loss (forward)"),
-        (semi_supervised_module, "clip_and_step", "optimizer"),
-        (EMATeacher, "update_parameters", "EMA"),
-        (ReconstructionDecoder, "forward", "reconstruction (forward)"),
-        (quantizer_module.VectorQuantizer, "forward", "quantizer (forward, teacher's too)"),
-        (quantizer_module, "perturb", "QPM"),
-        (batches_module, "strong_view", "strong view and mixing"),
-        (pseudo_label_module, "sample_boxes", "strong view and mixing"),
-        (pseudo_label_module, "exchange_with_previous", "strong view and mixing"),
-    ]
-    batch = make_batch(trainer, options)
-    for _ in range(options.warmup):
-        step(trainer, batch)
-    with ExitStack() as patches:
-        for owner, attribute, part in parts:
-            timed = watch.timed(getattr(owner, attribute), part)
-            patches.enter_context(mock.patch.object(owner, attribute, timed))
-        whole = watch.timed(trainer.train_step, "rest")
-        for _ in range(options.steps):
-            trainer.iteration += 1
-            whole(batch)
-    result = {part: total / options.steps for part, total in watch.totals.items()}
-    watch.timed(lambda: [q.calibrate(32.0) for q in trainer.student.quantizers], "c")()
-    result["QPM calibration, per step"] = watch.totals["c"] / trainer.calibrate_every
-    return result
-
-
 def parse_options() -> argparse.Namespace:
     """Parse the command line, with defaults that depend on the device."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -355,7 +301,10 @@ def parse_options() -> argparse.Namespace:
 def print_tables(options: argparse.Namespace) -> None:
     """Measure and print everything."""
     names = [STOCK, *(m.trainer for m in METHODS)]
-    counted = {name: operations(name, options) for name in names}
+    counted = {name: count(name, options) for name in names}
+    stock = counted[STOCK]
+    share = stock.of_decoder / stock.operations
+    floors = {m.trainer: floor(m, share) for m in METHODS} | {STOCK: 1.0}
     memory = {name: peak_memory_elsewhere(name) for name in names}
     times = time_in_turns(names, options)
     details = f"torch.compile {options.compile}, mixed precision {options.amp}"
@@ -369,19 +318,18 @@ def print_tables(options: argparse.Namespace) -> None:
             name,
             f"{times[name]:.0f}",
             f"{times[name] / times[STOCK]:.2f}",
-            f"{counted[name] / counted[STOCK]:.2f}",
+            f"{counted[name].operations / stock.operations:.2f}",
+            f"{counted[name].operations / stock.operations / floors[name]:.2f}",
             f"{memory[name]:.0f}",
             f"{memory[name] / memory[STOCK]:.2f}",
+            f"{counted[name].trained / stock.trained:.2f}",
+            f"{counted[name].kept / stock.trained:.2f}",
         )
         for name in names
     ]
-    header = ("trainer", "step (ms)", "ratio", "operations, ratio", "peak (MiB)", "ratio")
-    print(format_table(header, rows), end="\n\n")
-    parts = sorted(take_apart(options).items(), key=lambda item: -item[1])
-    total = sum(ms for _, ms in parts)
-    rows = [(part, f"{ms:.1f}", f"{ms / total:.1%}") for part, ms in parts]
-    print(f"{TAKEN_APART}, one step taken apart (passes with their backward):")
-    print(format_table(("part", "ms", "share"), rows))
+    times_of = ("step (ms)", "ratio", "operations, ratio", "over floor")
+    header = ("trainer", *times_of, "peak (MiB)", "ratio", "trained", "kept")
+    print(format_table(header, rows))
 
 
 def main() -> None:

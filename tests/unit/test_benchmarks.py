@@ -14,6 +14,7 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 def load(path, monkeypatch):
+    monkeypatch.syspath_prepend(path.parent)
     spec = spec_from_file_location(f"benchmark_{path.stem}", path)
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
@@ -28,14 +29,28 @@ def test_can_be_imported(path, monkeypatch):
     assert load(path, monkeypatch).main
 
 
-def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
+OPTIONS = argparse.Namespace(
+    device="cpu", patch=[16, 16, 16], features=[4, 8, 8], batch=2, steps=1, warmup=0,
+    compile="off", amp="off",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerDTC", "nnUNetTrainerBCP", "nnUNetTrainerUAMT"])
+def test_a_step_costs_no_more_than_the_passes_of_the_registry(monkeypatch, trainer):
     script = load(ROOT / "benchmarks" / "step_cost.py", monkeypatch)
-    options = argparse.Namespace(
-        device="cpu", patch=[16, 16, 16], features=[4, 8, 8], batch=2, steps=1, warmup=0,
-        compile="off", amp="off",
-    )  # fmt: skip
-    with script.data_folders(), script.precision(options):
-        parts = script.take_apart(options)
+    monkeypatch.setenv(script.VARIABLE, "")
+    with script.data_folders(), script.precision(OPTIONS):
+        stock, counted = (script.count(name, OPTIONS) for name in (script.STOCK, trainer))
+    least = script.floor(script.find_method(trainer), stock.of_decoder / stock.operations)
+    assert 1 <= counted.operations / stock.operations / least < 1.1
+    assert counted.kept == (stock.trained if script.find_method(trainer).has_teacher else 0)
+
+
+def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
+    script = load(ROOT / "benchmarks" / "vqseg_step.py", monkeypatch)
+    monkeypatch.setenv(script.step_cost.VARIABLE, "")
+    with script.step_cost.data_folders(), script.step_cost.precision(OPTIONS):
+        parts = script.take_apart(OPTIONS)
     assert all(time >= 0 for time in parts.values())
     for part in ("labeled pass", "student pass", "teacher pass", "strong view and mixing", "QPM"):
         assert parts[part] > 0, part
