@@ -116,6 +116,8 @@ def predict(arguments: argparse.Namespace) -> None:
     from nnunet_semisup.inference.predict import Run, predict
     from nnunet_semisup.inference.request import Request
 
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("-device cuda, the default: torch sees no such GPU here. Give -device cpu.")
     threads = multiprocessing.cpu_count() if arguments.device == "cpu" else 1
     if arguments.device != "mps":
         torch.set_num_threads(threads)
@@ -145,6 +147,7 @@ def predict(arguments: argparse.Namespace) -> None:
         part=arguments.part_id,
         verbose=arguments.verbose,
         progress_bar=not arguments.disable_progress_bar,
+        overlays=arguments.overlays,
     )
     predict(request, run)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import torch
 
 from nnunet_semisup.inference.calibration import temperature_of
 from nnunet_semisup.inference.output import WholeExport, whole_files
+from nnunet_semisup.inference.overlays import draw_predictions
 from nnunet_semisup.inference.predictor import SemisupPredictor
 from nnunet_semisup.inference.request import Request
-from nnunet_semisup.inference.uncertainty import FOLDER, UncertaintyMap, file_of
+from nnunet_semisup.inference.uncertainty import UncertaintyMap, file_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Run:
         preprocessing, exporting: numbers of processes; both 0: none at all.
         num_parts, part: of commands that share the cases.
         verbose, progress_bar: what is told.
+        overlays: draw the predictions over the images.
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class Run:
     part: int = 0
     verbose: bool = False
     progress_bar: bool = True
+    overlays: bool = False
 
 
 def predict(request: Request, run: Run) -> list[str]:
@@ -71,12 +73,20 @@ def predict(request: Request, run: Run) -> list[str]:
         uncertainty = UncertaintyMap(temperature_of(predictor, request))
     output = Path(request.output)
     output.mkdir(parents=True, exist_ok=True)
-    if not run.continues:
-        shutil.rmtree(output / FOLDER, ignore_errors=True)
     ending = predictor.dataset_json["file_ending"]
     predictor.is_done = _done(output, ending, run, choice.spread is not None)
     with whole_files(WholeExport(uncertainty)):
         _predict_files(predictor, request, run)
+    if run.overlays:
+        draw_predictions(
+            names[run.part :: run.num_parts],
+            Path(request.images),
+            output,
+            predictor.dataset_json,
+            predictor.plans_manager.image_reader_writer_class,
+            choice.spread is not None,
+            run.exporting,
+        )
     return names
 
 

@@ -154,9 +154,7 @@ class Request:
         if number == 1:
             return 0, [f"--members {self.members}: {stored.trainer} trains one network"]
         if self.weights == "teacher":
-            return 0, [
-                f"--members {self.members} is for networks that learned: leave --weights teacher out"
-            ]
+            return 0, [f"--members {self.members} is for what learned: leave --weights teacher out"]
         if self.members == "mean":
             return "mean", []
         if self.members.isdecimal() and 1 <= int(self.members) <= number:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.paths import nnUNet_raw
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 
-from nnunet_semisup.cli.predict import build_parser, predict
+from nnunet_semisup.cli.predict import build_parser, main, predict
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.inference.predictor import Choice, SemisupPredictor
 from nnunet_semisup.inference.stored import Stored
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.registry import METHODS, find_method
 from tests.contract.conftest import each_method, each_once, each_pair
+from tests.contract.predicting import SEQUENTIAL, contents, run, stock
 
 WITH_MEMBERS = {
     "nnUNetTrainerCPS": 2,
@@ -26,60 +27,12 @@ WITH_MEMBERS = {
     "nnUNetTrainerMCNetPlus": 3,
     "nnUNetTrainerTextSemiSeg": 2,
 }
-SEQUENTIAL = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
-
-
-@pytest.fixture
-def model(course, datasets, tmp_path):
-    """Model folder, images and course of a method on a kind, with the course's checkpoint."""
-
-    def get(trainer, kind="labels3d"):
-        method = find_method(trainer) if isinstance(trainer, str) else trainer
-        made = course(method, kind)
-        folder = tmp_path / "model"
-        (folder / "fold_0").mkdir(parents=True)
-        base = Path(made.trainer.output_folder_base)
-        for name in ("plans.json", "dataset.json"):
-            shutil.copy(base / name, folder)
-        shutil.copy(made.file, folder / "fold_0" / "checkpoint_final.pth")
-        images = tmp_path / "images"
-        images.mkdir()
-        raw = Path(str(nnUNet_raw), datasets(kind).name, "imagesUn")
-        for file in sorted(raw.glob("unl_00[01]_*")):
-            shutil.copy(file, images)
-        return folder, images, made
-
-    return get
-
-
-def run(folder, images, output, *more):
-    """Run the command in this process, without processes of nnU-Net's."""
-    own = ("-i", str(images), "-o", str(output), "-m", str(folder), "-f", "0", *SEQUENTIAL)
-    predict(build_parser().parse_args([*own, *more]))
-    return output
-
-
-def stock(folder, images, output, save_probabilities=False, mirroring=True):
-    """Predict as nnUNetv2_predict."""
-    predictor = nnUNetPredictor(
-        use_mirroring=mirroring, device=torch.device("cpu"), allow_tqdm=False
-    )
-    predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
-    output.mkdir()
-    predictor.predict_from_files_sequential(
-        str(images), str(output), save_probabilities=save_probabilities
-    )
-    return output
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @each_pair(each_once(METHODS, ("labels3d", "regions3d", "labels2d")))
 def test_files_are_those_of_nnunet(model, tmp_path, method, kind):
     """Every byte, its records included, from checkpoints of every method."""
-    folder, images, _ = model(method, kind)
+    folder, images = model(method, kind)
     output = tmp_path / "out"
     expected = contents(stock(folder, images, output, save_probabilities=True))
     shutil.rmtree(output)
@@ -105,7 +58,7 @@ IMAGE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)
 
 @each_method([m for m in METHODS if m.has_teacher])
 def test_student_and_teacher_are_those_of_the_training(build, model, method):
-    folder, _, _ = model(method)
+    folder, _ = model(method)
     trainer = build(method, "labels3d", start=False, num_iterations_per_epoch=3)
     trainer.load_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
     teacher = getattr(trainer.teacher.module, "predictor", trainer.teacher.module)
@@ -123,7 +76,7 @@ def test_student_and_teacher_are_those_of_the_training(build, model, method):
 
 @pytest.mark.parametrize("trainer", WITH_MEMBERS)
 def test_members_are_those_of_the_training(build, model, trainer):
-    folder, _, _ = model(trainer)
+    folder, _ = model(trainer)
     stored = Stored.read(folder / "fold_0" / "checkpoint_final.pth")
     assert stored.number_of_members == WITH_MEMBERS[trainer]
     training = build(find_method(trainer), "labels3d", start=False, num_iterations_per_epoch=3)
@@ -144,13 +97,13 @@ def test_members_are_those_of_the_training(build, model, trainer):
 
 @each_method([m for m in METHODS if m.trainer not in WITH_MEMBERS])
 def test_every_method_with_several_members_is_known(model, method):
-    folder, _, _ = model(method)
+    folder, _ = model(method)
     assert Stored.read(folder / "fold_0" / "checkpoint_final.pth").number_of_members == 1
 
 
 def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     """A checkpoint whose student is another network: the files are those of that network."""
-    folder, images, _ = model("nnUNetTrainerMeanTeacher")
+    folder, images = model("nnUNetTrainerMeanTeacher")
     file = folder / "fold_0" / "checkpoint_final.pth"
     content = torch.load(file, weights_only=False)
     default = content["network_weights"]
@@ -180,14 +133,14 @@ def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     ],
 )
 def test_what_the_model_cannot_give_is_refused(model, tmp_path, trainer, more, said):
-    folder, images, _ = model(trainer)
+    folder, images = model(trainer)
     with pytest.raises(UserError, match=said):
         run(folder, images, tmp_path / "out", *more)
     assert not (tmp_path / "out").exists()
 
 
 def test_all_faults_are_told_at_once(model, tmp_path):
-    folder, images, _ = model("nnUNetTrainerCPS", "regions3d")
+    folder, images = model("nnUNetTrainerCPS", "regions3d")
     next(images.glob("unl_000_0001*")).unlink()
     shutil.copy(next(images.glob("unl_001_0000*")), images / "unl_001_0002.nii.gz")
     (tmp_path / "out").write_text("a file")
@@ -204,7 +157,7 @@ def test_all_faults_are_told_at_once(model, tmp_path):
 
 
 def test_images_of_another_kind_and_the_folder_of_the_images_are_refused(model, tmp_path):
-    folder, images, _ = model("nnUNetTrainerCPS")
+    folder, images = model("nnUNetTrainerCPS")
     with pytest.raises(UserError, match="-o is the folder of the images"):
         run(folder, images, images)
     with pytest.raises(UserError, match=r"has no images CASE_0000\.nii\.gz"):
@@ -212,3 +165,74 @@ def test_images_of_another_kind_and_the_folder_of_the_images_are_refused(model, 
     with pytest.raises(UserError, match="there is no model folder"):
         run(folder / "x", images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_background_processes_write_the_same(model, tmp_path):
+    """With nnU-Net's preprocessing and export processes, as the command runs by default."""
+    folder, images = model("nnUNetTrainerCPS")
+    expected = contents(stock(folder, images, tmp_path / "stock"))
+    found = contents(run(folder, images, tmp_path / "out", "-npp", "1", "-nps", "1"))
+    assert set(found) == set(expected)
+    assert all(found[name] == expected[name] for name in found if not name.endswith("args.json"))
+
+
+def test_a_model_is_found_by_its_names_and_after_its_zip_was_installed(
+    model, tmp_path, monkeypatch
+):
+    """``-d -tr -c -f`` in nnUNet_results, which a zip fills that nnU-Net exported."""
+    folder, images = model("nnUNetTrainerCPS")
+    name = "Dataset801_labels3d/nnUNetTrainerCPS__nnUNetPlans__3d_fullres"
+    shutil.copytree(folder, tmp_path / "results" / name)
+    archive = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path / "results")
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    monkeypatch.setenv("nnUNet_results", str(installed))
+    install_model_from_zip_file(archive)
+    expected = contents(run(folder, images, tmp_path / "expected", "--members", "2"))
+    named = ("-d", "801", "-tr", "nnUNetTrainerCPS", "-c", "3d_fullres", "-f", "0")
+    where = ("-i", str(images), "-o", str(tmp_path / "out"), *SEQUENTIAL)
+    predict(build_parser().parse_args([*where, *named, "--members", "2"]))
+    found = contents(tmp_path / "out")
+    assert found["unl_000.nii.gz"] == expected["unl_000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give the model with -m, or with -d"),
+        (("-m", "x", "-d", "1"), "give the model with -m, or with -d"),
+        (("-d", "1"), "-d needs the configuration"),
+        (("-m", "x", "-f", "one"), "-f one: give numbers, or all"),
+        (("-m", "x", "-step_size", "2"), "at most 1"),
+        (("-m", "x", "-num_parts", "2", "-part_id", "2"), "give 0 to num_parts - 1"),
+        (("-m", "x", "-npp", "0"), "0 for both"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["-i", "a", "-o", "b", *arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("entry_point", ["predict_entry_point", "predict_entry_point_modelfolder"])
+def test_every_flag_of_nnunet_is_there_with_its_default(entry_point, monkeypatch):
+    """Of nnU-Net 2.8.1's parsers, which a patched ``parse_args`` gives."""
+    stock_parser = []
+
+    def give(parser, *args):
+        stock_parser.append(parser)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", give)
+        with pytest.raises(InterruptedError):
+            getattr(predict_from_raw_data, entry_point)()
+    ours = {flag: action for action in build_parser()._actions for flag in action.option_strings}
+    for action in stock_parser[0]._actions:
+        for flag in action.option_strings:
+            default = action.default
+            if flag == "-f":
+                default = tuple(str(fold) for fold in default)
+            assert ours[flag].default == default, flag
+            assert ours[flag].nargs == action.nargs, flag
