@@ -1,4 +1,7 @@
-"""The course of a prediction: nnU-Net's own, with whole files, and what was asked for besides."""
+"""The course of a prediction: nnU-Net's own, with whole files, and what was asked for besides.
+
+What only some predictions need is imported there: time and memory are to be nnU-Net's.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,7 @@ from typing import Any
 
 import torch
 
-from nnunet_semisup.inference.calibration import temperature_of
 from nnunet_semisup.inference.output import WholeExport, whole_files
-from nnunet_semisup.inference.overlays import draw_predictions
 from nnunet_semisup.inference.predictor import SemisupPredictor
 from nnunet_semisup.inference.request import Request
 from nnunet_semisup.inference.uncertainty import UncertaintyMap, file_of
@@ -70,6 +71,8 @@ def predict(request: Request, run: Run) -> list[str]:
     )
     uncertainty = None
     if choice.spread is not None:
+        from nnunet_semisup.inference.calibration import temperature_of
+
         uncertainty = UncertaintyMap(temperature_of(predictor, request))
     output = Path(request.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -78,6 +81,8 @@ def predict(request: Request, run: Run) -> list[str]:
     with whole_files(WholeExport(uncertainty)):
         _predict_files(predictor, request, run)
     if run.overlays:
+        from nnunet_semisup.inference.overlays import draw_predictions
+
         draw_predictions(
             names[run.part :: run.num_parts],
             Path(request.images),
