@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,9 +58,15 @@ class Mirrored(nn.Module):
 
 @dataclass(frozen=True)
 class Voter:
-    """Hold one of several predictions: how to build its network, its weights, and its mirroring."""
+    """Hold one of several predictions.
 
-    build: Callable[[], nn.Module]
+    Attributes:
+        network: that predicts.
+        state: its weights.
+        axes: of the image that are mirrored; ``None``: as nnU-Net does.
+    """
+
+    network: Any
     state: State
     axes: tuple[int, ...] | None = None
 
@@ -74,8 +81,8 @@ class SemisupPredictor(nnUNetPredictor):
 
     choice = Choice()
     is_done: Callable[[str], bool] | None = None
+    use_mirroring: bool
     _stored: list[Stored]
-    _voter: nn.Module | None = None
 
     def initialize_from_trained_model_folder(
         self, model_training_output_dir: str, use_folds: Any, checkpoint_name: str
@@ -91,12 +98,13 @@ class SemisupPredictor(nnUNetPredictor):
         if self.choice.weights != "default":
             self.list_of_parameters = [one.weights(self.choice.weights) for one in self._stored]
         if self.choice.member != 0:
-            builder, member = self.builder(), self.choice.member
+            builder, member = self.builder, self.choice.member
             self.list_of_parameters = [builder.state(one, member) for one in self._stored]
             self.network = builder.network(member)
 
+    @functools.cached_property
     def builder(self) -> MemberBuilder:
-        """Return what builds the members of this model."""
+        """What builds the members of this model."""
         labels = self.label_manager
         channels = determine_num_input_channels(
             self.plans_manager, self.configuration_manager, self.dataset_json
@@ -144,38 +152,31 @@ class SemisupPredictor(nnUNetPredictor):
         return mean_of(self._predictions(data), self.label_manager.has_regions)
 
     def _predictions(self, data: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of each prediction, with one network more than nnU-Net's at a time."""
+        """Yield the logits of each prediction; a further network is there for its turn alone."""
         own, mirroring = self.network, self.use_mirroring
         for voter in self._voters():
-            network = voter.build()
-            network.load_state_dict(voter.state)
+            getattr(voter.network, "_orig_mod", voter.network).load_state_dict(voter.state)
+            self.network = voter.network
             if voter.axes is not None:
-                network, self.use_mirroring = Mirrored(network, voter.axes), False
-            self.network = network
+                self.network, self.use_mirroring = Mirrored(voter.network, voter.axes), False
             try:
                 yield self.predict_sliding_window_return_logits(data).to("cpu")
             finally:
                 self.network, self.use_mirroring = own, mirroring
 
     def _voters(self) -> Iterator[Voter]:
-        builder = self.builder()
-        first, spread = self._stored[0], self.choice.spread
-
-        def build_own() -> nn.Module:
-            return builder.network(self.choice.member)
-
+        own, first, spread = self.network, self._stored[0], self.choice.spread
         if spread == "members":
             for number in range(first.number_of_members):
-                state = builder.state(first, number)
-                yield Voter(lambda number=number: builder.network(number), state)  # type: ignore[misc]
+                yield Voter(self.builder.network(number), self.builder.state(first, number))
         elif spread == "folds":
             for state in self.list_of_parameters:
-                yield Voter(build_own, state)
+                yield Voter(own, state)
         elif spread == "weights":
-            yield Voter(build_own, first.weights("student"))
-            yield Voter(build_own, first.weights("teacher"))
+            yield Voter(own, first.weights("student"))
+            yield Voter(own, first.weights("teacher"))
         else:
             axes = [axis + 2 for axis in self.allowed_mirroring_axes or ()]
             for number in range(len(axes) + 1):
                 for chosen in itertools.combinations(axes, number):
-                    yield Voter(build_own, self.list_of_parameters[0], chosen)
+                    yield Voter(own, self.list_of_parameters[0], chosen)

@@ -50,8 +50,8 @@ class Request:
         Raises:
             UserError: the model, the images or the choice do not fit; all is told at once.
         """
-        faults = self._model_faults()
-        if not faults:
+        faults, choice = self._model_faults(), Choice()
+        if not faults and self._asks_for_more:
             stored = [Stored.read(path) for path in self._checkpoints()]
             choice, more = self._choice(stored)
             faults += more
@@ -65,6 +65,11 @@ class Request:
                 f"This cannot be predicted:\n{bullet_list(faults)}\nNothing was written."
             )
         return choice, names
+
+    @property
+    def _asks_for_more(self) -> bool:
+        """Whether the checkpoints have to be looked into; nnU-Net reads them anyway, but later."""
+        return (self.weights, self.members, self.uncertainty) != ("default", "first", None)
 
     def _model_json(self, name: str) -> Path:
         return self.model / name
@@ -107,7 +112,7 @@ class Request:
     def _cases(self, dataset_json: dict[str, Any]) -> tuple[list[str], list[str]]:
         """Return the cases in the folder, and what is wrong with their files."""
         ending = dataset_json["file_ending"]
-        names = dataset_json.get("channel_names", dataset_json.get("modality"))
+        names = dataset_json.get("channel_names") or dataset_json["modality"]
         files = {p.name for p in Path(self.images).iterdir() if p.name.endswith(ending)}
         cut = len(ending) + len("_0000")
         cases = sorted({name[:-cut] for name in files})
