@@ -94,7 +94,17 @@ class Request:
             listed = ", ".join(str(path.relative_to(self.model)) for path in missing)
             have = f"folds with one: {', '.join(there)}" if there else "no fold has one"
             faults.append(f"'{self.model}' lacks {listed} ({have}): choose with -f and -chk")
-        return faults
+        return faults + self._cascade_faults()
+
+    def _cascade_faults(self) -> list[str]:
+        """Say what a second stage lacks; its folder ends with the configuration's name."""
+        plans = self._model_json("plans.json")
+        if self.previous is not None or not plans.is_file():
+            return []
+        configurations = load_json(str(plans))["configurations"]
+        stage = configurations.get(self.model.name.split("__")[-1], {}).get("previous_stage")
+        needs = f"this model continues from predictions of {stage}: give -prev_stage_predictions"
+        return [needs] if stage else []
 
     def _folder_faults(self) -> list[str]:
         faults, output = [], Path(self.output)

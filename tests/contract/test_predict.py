@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 
 import pytest
@@ -236,3 +237,15 @@ def test_every_flag_of_nnunet_is_there_with_its_default(entry_point, monkeypatch
                 default = tuple(str(fold) for fold in default)
             assert ours[flag].default == default, flag
             assert ours[flag].nargs == action.nargs, flag
+
+
+def test_a_second_stage_without_the_first_ones_predictions_is_refused(model, tmp_path):
+    """nnU-Net 2.8.1 writes its records before it says so."""
+    folder, images = model("nnUNetTrainerSupervised")
+    folder = folder.rename(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+    plans["configurations"]["3d_fullres"]["previous_stage"] = "3d_lowres"
+    (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    with pytest.raises(UserError, match="predictions of 3d_lowres: give -prev_stage_predictions"):
+        run(folder, images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
