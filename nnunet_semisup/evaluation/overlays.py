@@ -1,4 +1,4 @@
-"""Draw a case: the image with the contours of reference and prediction, one PNG a case."""
+"""Draw a case: the image with the contours of labels, and how sure they are; one PNG a case."""
 
 from __future__ import annotations
 
@@ -124,31 +124,36 @@ def write_overlays(
 
 def draw_overlay(
     image: Image,
-    reference: LabelMap,
+    reference: LabelMap | None,
     prediction: LabelMap,
     classes: Sequence[SegmentationClass],
     title: str,
+    uncertainty: Image | None = None,
 ) -> Figure:
     """Draw the contours over three slices of a volume, or over a 2D image.
 
-    The slices lie at a quarter, half and three quarters of the reference's extent along the axis of
-    the largest spacing (the first of equal ones). The view is cut to the labels' surroundings.
+    The slices lie at a quarter, half and three quarters of the reference's extent, else of the
+    prediction's, along the axis of the largest spacing (the first of equal ones). The view is cut
+    to the labels' surroundings.
 
     Args:
         image: gray values ``(*spatial)``.
-        reference: label map on the image's grid.
+        reference: label map on the image's grid; ``None``: there is none.
         prediction: label map on the image's grid.
         classes: the classes to draw.
         title: title of the figure.
+        uncertainty: values from 0 to 1 on the image's grid, laid over it.
     """
-    maps = [replace(m, labels=m.labels.reshape(image.shape)) for m in (reference, prediction)]
+    drawn = {"reference": reference, "prediction": prediction}
+    roles = {role: m for role, m in drawn.items() if m is not None}
+    maps = [replace(m, labels=m.labels.reshape(image.shape)) for m in roles.values()]
     # Of all classes at once: a mask of the volume for each class would take much memory.
     any_class = SegmentationClass("", tuple({value for c in classes for value in c.values}))
     masks = [class_mask(m, any_class) for m in maps]
-    axis, indices = _slices(image.shape, reference.spacing, masks)
+    axis, indices = _slices(image.shape, maps[0].spacing, masks)
     box = _view(image.shape, masks)
     in_plane = [a for a in range(image.ndim) if a != axis]
-    pixel = [reference.spacing[a] for a in in_plane]
+    pixel = [maps[0].spacing[a] for a in in_plane]
     sizes = [(box[a][1] - box[a][0]) * s for a, s in zip(in_plane, pixel, strict=True)]
     width = 4.5 * min(max(sizes[1] / sizes[0], 0.4), 2.5)
     figure = Figure(figsize=(max(width * len(indices), 5), 5.6), dpi=110, layout="constrained")
@@ -159,20 +164,25 @@ def draw_overlay(
         ax.imshow(
             image[at], cmap="gray", vmin=window[0], vmax=window[1], aspect=pixel[0] / pixel[1]
         )
+        if uncertainty is not None:
+            _heat(ax, uncertainty.reshape(image.shape)[at], pixel[0] / pixel[1])
         for number, c in enumerate(classes):
-            for m, style in zip(maps, _styles(number, len(classes)), strict=True):
+            styles = _styles(number, len(classes))
+            for m, style in zip(maps, (styles[role] for role in roles), strict=True):
                 _contour(ax, class_mask(replace(m, labels=m.labels[at]), c), *style)
         _frame(ax, [box[a] for a in in_plane], upright=axis in (1, 2))
         ax.set_title("" if index is None else f"slice {index} of axis {axis}", fontsize=9)
     figure.suptitle(title, fontsize=11)
-    figure.legend(handles=_legend(classes), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(
+        handles=_legend(classes, list(roles)), loc="outside lower center", ncols=4, fontsize=9
+    )
     return figure
 
 
 def _write_overlay(job: _Job) -> str | None:
     """Draw and save one case; return the reason if that is not possible."""
     try:
-        image = _read_image(job.image, job.reader)
+        image = read_image(job.image, job.reader)
     # Readers of many formats: each has its own exceptions for broken files.
     except Exception as error:
         return f"{job.pair.name}: '{job.image}' is not readable: {' '.join(str(error).split())}"
@@ -187,7 +197,7 @@ def _write_overlay(job: _Job) -> str | None:
     return None
 
 
-def _read_image(path: Path, reader: Reader) -> Image:
+def read_image(path: Path, reader: Reader) -> Image:
     """Read the gray values ``(*spatial)`` of an image file, the mean of its channels."""
     array, properties = reader().read_images([str(path)])
     gray: Image = array.astype(np.float32).mean(axis=0)
@@ -233,7 +243,7 @@ def _slices(
 
 def _view(shape: tuple[int, ...], masks: Sequence[npt.NDArray[np.bool_]]) -> Box:
     """Return each axis's range to show: all labels with a margin, all of it without labels."""
-    drawn = masks[0] | masks[1]
+    drawn = np.logical_or.reduce(masks)
     box = []
     for axis, size in enumerate(shape):
         hits = np.flatnonzero(drawn.any(axis=tuple(a for a in range(len(shape)) if a != axis)))
@@ -243,12 +253,18 @@ def _view(shape: tuple[int, ...], masks: Sequence[npt.NDArray[np.bool_]]) -> Box
     return tuple(box)
 
 
-def _styles(number: int, count: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Return color and line style of a class in the reference and in the prediction."""
-    if count == 1:
-        return (SINGLE_CLASS_COLORS[0], "solid"), (SINGLE_CLASS_COLORS[1], "dashed")
-    color = PALETTE[number % len(PALETTE)]
-    return (color, "solid"), (color, "dashed")
+def _styles(number: int, count: int) -> dict[str, tuple[str, str]]:
+    """Return color and line style of a class by the role of a label map."""
+    several = PALETTE[number % len(PALETTE)]
+    reference, prediction = SINGLE_CLASS_COLORS if count == 1 else (several, several)
+    return {"reference": (reference, "solid"), "prediction": (prediction, "dashed")}
+
+
+def _heat(ax: Axes, values: Image, aspect: float) -> None:
+    """Lay values from 0, which is clear, to 1 over an image."""
+    ax.imshow(
+        values, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * np.clip(values, 0, 1), aspect=aspect
+    )
 
 
 def _contour(ax: Axes, mask: npt.NDArray[np.bool_], color: str, style: str) -> None:
@@ -268,13 +284,11 @@ def _frame(ax: Axes, ranges: Sequence[tuple[int, int]], upright: bool) -> None:
     ax.set_yticks([])
 
 
-def _legend(classes: Sequence[SegmentationClass]) -> list[Line2D]:
+def _legend(classes: Sequence[SegmentationClass], roles: Sequence[str]) -> list[Line2D]:
     handles = []
     for number, c in enumerate(classes):
-        for source, style in zip(
-            ("reference", "prediction"), _styles(number, len(classes)), strict=True
-        ):
-            handles.append(
-                Line2D([], [], color=style[0], linestyle=style[1], label=f"{c.name}, {source}")
-            )
+        styles = _styles(number, len(classes))
+        for role in roles:
+            color, line = styles[role]
+            handles.append(Line2D([], [], color=color, linestyle=line, label=f"{c.name}, {role}"))
     return handles

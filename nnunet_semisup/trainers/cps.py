@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nnunet_semisup.losses.consistency import weighted_cross_entropy
 from nnunet_semisup.losses.targets import PseudoLabel, pseudo_label
-from nnunet_semisup.networks.members import Members
+from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Weight
@@ -34,9 +34,10 @@ class nnUNetTrainerCPS(SemiSupervisedTrainer):
     unlabeled_weight: Weight = 0.1
     """Greatest weight of the cross supervision (the value of SSL4MIS's port)."""
 
-    def build_training_network(self, predictor: Any) -> nn.Module:
-        """Add a second network, of other initial weights."""
-        return Members(predictor, [self.another_network()], shared_encoder=False)
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build a second network, of other initial weights."""
+        return [cls.build_network_architecture(*plan.arguments)]
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         yield self.labeled_terms(labeled)

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from nnunet_semisup.losses.activation import hard_labels, probabilities
 from nnunet_semisup.losses.consistency import mean_square, weighted_soft_dice
 from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target, one_hot, sharpen
-from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.partners import other_kind, partner_of
+from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.deferred import DeferredBool
 from nnunet_semisup.training.inputs import Inputs
@@ -52,11 +52,10 @@ class nnUNetTrainerMCF(SemiSupervisedTrainer):
         if not inputs.trained:
             other_kind(inputs.configuration_manager.network_arch_class_name)
 
-    def build_training_network(self, predictor: Any) -> nn.Module:
-        """Add a network of the other kind."""
-        plan = self.planned_network
-        partner = self.extend_network(partner_of(plan, residual=True), plan)
-        return Members(predictor, [partner], shared_encoder=False)
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build a network of the other kind."""
+        return [cls.extend_network(partner_of(plan, residual=True), plan)]
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         seen = self.student_pass(labeled.image, "labeled")

@@ -25,7 +25,7 @@ from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.consistency import mutual_distance
 from nnunet_semisup.losses.targets import sharpen
 from nnunet_semisup.networks.decoders import Upsampling, decoder_like
-from nnunet_semisup.networks.members import Members
+from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.agreement import AgreementTrainer
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Between, Weight
@@ -34,6 +34,7 @@ from nnunet_semisup.training.ranges import Between, Weight
 class nnUNetTrainerMCNet(AgreementTrainer):
     """Train two decoders on one encoder with mutual consistency ([0], eq. 3)."""
 
+    members_share_encoder: ClassVar[bool] = True
     further_decoders: ClassVar[tuple[Upsampling, ...]] = ("linear",)
 
     unlabeled_weight: Weight = 1.0
@@ -41,10 +42,10 @@ class nnUNetTrainerMCNet(AgreementTrainer):
     temperature: Annotated[float, Between(0.01, 1)] = 0.1
     """Temperature T of the sharpening ([0], section 3)."""
 
-    def build_training_network(self, predictor: Any) -> nn.Module:
-        """Add decoders that differ from the plan's in their up-sampling."""
-        decoders = [decoder_like(predictor.decoder, kind) for kind in self.further_decoders]
-        return Members(predictor, decoders, shared_encoder=True)
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build decoders that differ from the plan's in their up-sampling."""
+        return [decoder_like(predictor.decoder, kind) for kind in cls.further_decoders]
 
     def disagreement(self, seen: Pass, valid: Tensor | None = None) -> Tensor:
         """Return the distance of the decoders from each other's sharpened outputs, summed."""

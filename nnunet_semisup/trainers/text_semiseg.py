@@ -29,7 +29,7 @@ from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target, pseudo_
 from nnunet_semisup.mixing.exchange import exchange_foreground
 from nnunet_semisup.mixing.masks import foreground
 from nnunet_semisup.networks.decoders import decoder_like
-from nnunet_semisup.networks.members import Members
+from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.deferred import DeferredBool
 from nnunet_semisup.training.ranges import Fraction, Weight
@@ -40,6 +40,7 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     """Train two decoders with each other's labels, guided by text and mixed images ([0], eq. 9)."""
 
     labeled_weak: ClassVar[bool] = True
+    members_share_encoder: ClassVar[bool] = True
 
     unlabeled_weight: Weight = 0.1
     """Greatest weight of the cross supervision, lambda in [0], section 2.4; 0: labels alone."""
@@ -50,10 +51,10 @@ class nnUNetTrainerTextSemiSeg(TextGuidance):
     mix_start: Fraction = 0.2
     """Fraction of training before the mixed pass begins (released code: 6,000 of 30,000 steps)."""
 
-    def build_training_network(self, predictor: Any) -> nn.Module:
-        """Add a second decoder, which differs in its up-sampling, and the texts."""
-        second = decoder_like(predictor.decoder, "linear")
-        return self.with_text(Members(predictor, [second], shared_encoder=True))
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build a second decoder, which differs in its up-sampling."""
+        return [decoder_like(predictor.decoder, "linear")]
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         seen = self.student_pass(labeled.image, "labeled")

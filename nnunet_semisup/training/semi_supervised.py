@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_semisup.data.labeled_views import LabeledViews, MakeMap
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.losses.schedules import sigmoid_rampup
+from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.networks.supervision_switch import has_deep_supervision, switch_deep_supervision
 from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
@@ -32,12 +33,7 @@ from nnunet_semisup.training.checkpoint import refuse_other_optimizer
 from nnunet_semisup.training.common import defining_classes
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.loop import LoopTrainer
-from nnunet_semisup.training.optimizers import (
-    ADAMW,
-    adamw_with_warmup,
-    clip_and_step,
-    clip_groups,
-)
+from nnunet_semisup.training.optimizers import ADAMW, adamw_with_warmup, clip_and_step, clip_groups
 from nnunet_semisup.training.passes import Pass, propagate
 from nnunet_semisup.training.ranges import Count, Fraction, Weight
 from nnunet_semisup.training.settings import Settings
@@ -63,6 +59,8 @@ class SemiSupervisedTrainer(LoopTrainer):
     """Whether labeled patches also come without nnU-Net's intensity augmentation."""
     labeled_maps: ClassVar[Mapping[str, MakeMap]] = {}
     """Maps that the workers make from labeled patches: name to function of target and labels."""
+    members_share_encoder: ClassVar[bool] = False
+    """Whether :meth:`further_members` are decoders on one encoder, or networks of their own."""
 
     _trained: Any = None
     _predicting: Any = None
@@ -99,9 +97,15 @@ class SemiSupervisedTrainer(LoopTrainer):
         """Change the network that predicts; a method calls ``super()``'s first. Default: not."""
         return network
 
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build what learns beside the predicting network, in prediction too; default none."""
+        return []
+
     def build_training_network(self, predictor: nn.Module) -> nn.Module:
         """Wrap the predicting network with what only training needs, as ``.predictor``."""
-        return predictor
+        others = self.further_members(predictor, self.planned_network)
+        return Members(predictor, others, self.members_share_encoder) if others else predictor
 
     def trained_outside(self) -> nn.ModuleDict:
         """Make what is trained beside the network: prompts, weights of losses; default nothing.
@@ -223,10 +227,6 @@ class SemiSupervisedTrainer(LoopTrainer):
         managers = self.plans_manager, self.configuration_manager
         sizes = self.num_input_channels, self.label_manager.num_segmentation_heads
         return PlannedNetwork(*managers, *sizes, self.enable_deep_supervision)
-
-    def another_network(self) -> nn.Module:
-        """Build a second network like the one that predicts, with weights of its own."""
-        return type(self).build_network_architecture(*self.planned_network.arguments)
 
     @exit_code_two_in_commands()
     def initialize(self) -> None:

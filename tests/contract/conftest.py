@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
-from nnunet_semisup.registry import METHODS, Method
+from nnunet_semisup.registry import METHODS, Method, find_method
 from tests.contract.course import Course
+from tests.contract.predicting import make_model
 from tests.helpers import (
     make_raw_dataset,
     nnunet_folders,
@@ -291,6 +292,19 @@ def course(
                     Builder(datasets, folder, patch, itertools.count()), method, kind, folder
                 )
         return made[key]
+
+    return get
+
+
+@pytest.fixture
+def model(
+    course: Callable[[Method, str], Course], datasets: Callable[[str], Path], tmp_path: Path
+) -> Callable[..., tuple[Path, Path]]:
+    """Give a model folder and images of a short training of a method, or of a trainer's name."""
+
+    def get(method: Method | str, kind: str = "labels3d") -> tuple[Path, Path]:
+        method = find_method(method) if isinstance(method, str) else method
+        return make_model(course(method, kind), datasets(kind).name, tmp_path)
 
     return get
 

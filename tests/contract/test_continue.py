@@ -23,7 +23,13 @@ from tests.contract.conftest import SEMI_SUPERVISED, each_method, one_of_each
 
 PSEUDO_LABEL, VQSEG = find_method("nnUNetTrainerPseudoLabel"), find_method("nnUNetTrainerVQSeg")
 LOADING = ("load_checkpoint", "use_settings", "check_checkpoint", "settle_seed", "hyperparameters")
-STATE = ("extra_state", "load_extra_state", "trained_outside", "build_training_network")
+STATE = (
+    "extra_state",
+    "load_extra_state",
+    "trained_outside",
+    "build_training_network",
+    "further_members",
+)
 STEPPING = ("train_step", "_run_epoch", "clipped_apart", "refuse_broken_losses")
 EPOCHS = ("run_training", "on_validation_epoch_end", "on_epoch_end", "on_epoch_start")
 STARTING = ("on_train_start", "initialize", "load_checkpoint", "save_checkpoint")

@@ -23,7 +23,13 @@ from tests.contract.conftest import (
 )
 from tests.contract.course import networks_of
 
-NETWORKS = ("build_training_network", "extend_network", "initialize", "finish_networks")
+NETWORKS = (
+    "further_members",
+    "build_training_network",
+    "extend_network",
+    "initialize",
+    "finish_networks",
+)
 WITHOUT_DEEP_SUPERVISION = [m for m in SEMI_SUPERVISED if m.without_deep_supervision]
 STREAMS = ("get_dataloaders", "unlabeled_loader", "to_device", "labeled_weak", "labeled_maps")
 
