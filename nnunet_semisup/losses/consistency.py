@@ -24,8 +24,8 @@ def weighted_cross_entropy(
         logits: ``(B, C, *spatial)``.
         label: targets and weights.
         regions: sigmoid channels instead of softmax.
-        among: ``(B, 1, *spatial)`` bool, the voxels over whose number the weighted sum is averaged
-            in place of the weights; 0 where there are none.
+        among: bool, ``(B, 1, *spatial)`` or one a channel, the voxels over whose number the
+            weighted sum is averaged in place of the weights; 0 where there are none.
     """
     if regions:
         loss = F.binary_cross_entropy_with_logits(logits, label.target.float(), reduction="none")

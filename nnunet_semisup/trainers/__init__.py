@@ -2,6 +2,7 @@
 
 from nnunet_semisup.trainers.abd import nnUNetTrainerABD
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
+from nnunet_semisup.trainers.bsnet import nnUNetTrainerBSNet
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
 from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
@@ -10,6 +11,7 @@ from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_semisup.trainers.mean_teacher_text import nnUNetTrainerMeanTeacherText
+from nnunet_semisup.trainers.mlrp import nnUNetTrainerMLRP
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.ssnet import nnUNetTrainerSSNet
 from nnunet_semisup.trainers.supervised import nnUNetTrainerSupervised
@@ -33,6 +35,7 @@ __all__ = [
     "Unlabeled",
     "nnUNetTrainerABD",
     "nnUNetTrainerBCP",
+    "nnUNetTrainerBSNet",
     "nnUNetTrainerCPS",
     "nnUNetTrainerDTC",
     "nnUNetTrainerDTCText",
@@ -40,6 +43,7 @@ __all__ = [
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",
     "nnUNetTrainerMCNetPlus",
+    "nnUNetTrainerMLRP",
     "nnUNetTrainerMeanTeacher",
     "nnUNetTrainerMeanTeacherText",
     "nnUNetTrainerPseudoLabel",

@@ -1,0 +1,44 @@
+"""A light network that tells predictions of labeled patches from those of unlabeled ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_semisup.losses.precision import float32
+
+WIDTHS = (16, 32, 64)
+"""Channels of its stages, each of which halves the resolution."""
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Judge parts of a probability map: a logit each, positive for "labeled".
+
+    Strided convolutions with leaky rectifiers, without normalisation, whose statistics would
+    compare the patches of a batch.
+
+    Args:
+        channels: of the map.
+        dimensions: 2 or 3.
+    """
+
+    def __init__(self, channels: int, dimensions: int) -> None:
+        convolution = nn.Conv2d if dimensions == 2 else nn.Conv3d
+        layers: list[nn.Module] = []
+        for width in WIDTHS:
+            layers += [convolution(channels, width, 3, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+            channels = width
+        super().__init__(*layers, convolution(channels, 1, 3, 1, 1))
+
+
+def reversed_gradient(x: Tensor, weight: float) -> Tensor:
+    """Return ``x``, whose gradient is multiplied by ``-weight`` on its way back."""
+    return (1.0 + weight) * x.detach() - weight * x
+
+
+@float32
+def judged(logits: Tensor, labeled: bool) -> Tensor:
+    """Return the binary cross entropy of a discriminator's logits with where the map is from."""
+    truth = torch.full_like(logits, float(labeled))
+    return F.binary_cross_entropy_with_logits(logits, truth)
