@@ -30,7 +30,7 @@ WITH_MEMBERS = {
 }
 
 
-@each_pair(each_once(METHODS, ("labels3d", "regions3d", "labels2d")))
+@each_pair(each_once(METHODS, ("labels2d", "regions2d", "labels3d")))
 def test_files_are_those_of_nnunet(model, tmp_path, method, kind):
     """Every byte, its records included, from checkpoints of every method."""
     folder, images = model(method, kind)

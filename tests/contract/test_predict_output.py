@@ -16,12 +16,14 @@ from nnunet_semisup.inference.calibration import FILE
 from nnunet_semisup.inference.uncertainty import entropy
 from tests.contract.predicting import contents, run
 
+PROBABILITIES = ("--save_probabilities", "--disable_tta")
+
 
 def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch):
     """Between any two files of a case: what lies there is whole, and the case is not done."""
     folder, images = model("nnUNetTrainerSupervised")
     output = tmp_path / "out"
-    expected = contents(run(folder, images, output, "--save_probabilities"))
+    expected = contents(run(folder, images, output, *PROBABILITIES))
     for file in output.iterdir():
         file.unlink()
     publish, left = output_module.publish, [5]
@@ -34,7 +36,7 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(output_module, "publish", publish_until_killed)
     with pytest.raises(KeyboardInterrupt):
-        run(folder, images, output, "--save_probabilities")
+        run(folder, images, output, *PROBABILITIES)
     done = {name for name in contents(output) if name.startswith("unl_")}
     assert len(done) == 4
     assert "unl_001.nii.gz" not in done, "the segmentation comes last"
@@ -43,7 +45,7 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch):
     (output / ".unl_001.partial").mkdir()  # What a kill leaves.
     (output / ".unl_001.partial" / "unl_001.nii.gz").write_bytes(b"half")
     first = (output / "unl_000.nii.gz").stat().st_mtime_ns
-    run(folder, images, output, "--save_probabilities", "--continue_prediction")
+    run(folder, images, output, *PROBABILITIES, "--continue_prediction")
     assert (output / "unl_000.nii.gz").stat().st_mtime_ns == first, "kept"
     found = contents(output)
     assert not list(output.glob(".*"))
@@ -54,10 +56,10 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch):
 def test_a_case_without_its_probabilities_is_not_done(model, tmp_path):
     """nnU-Net 2.8.1 looks for the npz alone: one that lacks the pkl stays so for ever."""
     folder, images = model("nnUNetTrainerSupervised")
-    output = run(folder, images, tmp_path / "out", "--save_probabilities")
+    output = run(folder, images, tmp_path / "out", *PROBABILITIES)
     (output / "unl_001.pkl").unlink()
     kept = (output / "unl_000.npz").stat().st_mtime_ns
-    run(folder, images, output, "--save_probabilities", "--c")
+    run(folder, images, output, *PROBABILITIES, "--c")
     assert (output / "unl_001.pkl").is_file()
     assert (output / "unl_000.npz").stat().st_mtime_ns == kept
 
@@ -118,7 +120,7 @@ def test_a_map_is_the_entropy_of_the_mean(model, tmp_path, capsys):
     both = []
     for number in ("1", "2"):
         output = tmp_path / f"out{number}"
-        run(folder, images, output, "--save_probabilities", "--members", number)
+        run(folder, images, output, *PROBABILITIES, "--members", number)
         both.append(torch.from_numpy(np.load(output / "unl_000.npz")["probabilities"]))
     output = run(folder, images, tmp_path / "out", "--uncertainty", "members")
     assert "uncalibrated (temperature 1): there is no '" in capsys.readouterr().out
