@@ -98,7 +98,7 @@ class TextGuidance(SemiSupervisedTrainer):
         grid = list(configuration.patch_size)
         for stride in configuration.pool_op_kernel_sizes:
             grid = [-(-size // step) for size, step in zip(grid, stride, strict=True)]
-        return TextUNet(network, grid, plan.output_channels)
+        return TextUNet(network, grid, plan.output_channels, reading=cls.text_reading)
 
     def build_training_network(self, predictor: Any) -> nn.Module:
         """Wrap the method's training network, fitted to the texts at hand."""
