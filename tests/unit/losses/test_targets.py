@@ -13,8 +13,8 @@ from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.targets import (
     PseudoLabel,
     distance_to_mask,
-    labels_of_target,
     joint_label,
+    labels_of_target,
     largest_component,
     normalised_entropy,
     one_hot,
