@@ -161,7 +161,7 @@ def test_texts_around_a_network_that_changes_its_features_are_refused(build, cls
 
 
 def test_the_page_shows_how(build):
-    page = (ROOT / "docs" / "text_semiseg.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "methods" / "text_semiseg.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {"__name__": __name__}
     exec(block, names)
