@@ -102,6 +102,36 @@ def pseudo_label(
     return PseudoLabel(hard_labels(probs, regions), weight)
 
 
+def performance_shares(losses: Tensor) -> Tensor:
+    """Return members' shares in a common label ``(M,)``, which add up to 1, by their losses.
+
+    VCLIPSeg (Li et al., MICCAI 2024), dynamic labeling branch: ``softmax_k(1 - sigmoid(loss_k))``;
+    of two members with Dice losses, 0 to 1, no share is above 0.56.
+
+    Args:
+        losses: ``(M,)``.
+    """
+    return (1.0 - losses.float().sigmoid()).softmax(0)
+
+
+@torch.no_grad()
+def joint_label(
+    outputs: Sequence[Tensor], shares: Tensor, regions: bool, valid: Tensor | None = None
+) -> PseudoLabel:
+    """Return the hard labels of several members' probabilities, averaged by shares.
+
+    Args:
+        outputs: of the members, ``(B, C, *spatial)`` logits.
+        shares: ``(M,)``, which add up to 1.
+        regions: sigmoid channels instead of softmax.
+        valid: ``(B, 1, *spatial)`` bool, false in padding.
+    """
+    probs = torch.stack([probabilities(one, regions) for one in outputs])
+    target = hard_labels(torch.einsum("m,m...->...", shares, probs), regions)
+    weight = torch.ones_like(target, dtype=torch.float32)
+    return PseudoLabel(target, weight if valid is None else weight * valid)
+
+
 def labels_of_target(target: Any, ignore_label: int | None, regions: bool) -> PseudoLabel:
     """Return nnU-Net's target at full resolution as labels, with weight 0 where it says "ignore".
 

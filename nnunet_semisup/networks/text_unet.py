@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_semisup.networks.multiplanar import READINGS, MultiplanarTextInteraction
+from nnunet_semisup.networks.multiplanar import READINGS as MULTIPLANAR
+from nnunet_semisup.networks.multiplanar import MultiplanarTextInteraction
 from nnunet_semisup.networks.seeding import draw_seed, seeded
+from nnunet_semisup.networks.text_fusion import FUSION, ClassTextFusion
 from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
 
 TEXT_DIM = 512
 """Width of CLIP's and BiomedCLIP's text features; a checkpoint's own width is taken from it."""
+READINGS = (*MULTIPLANAR, FUSION)
+"""How texts act on the bottleneck; the position is what a checkpoint stores."""
 
 
 class TextUNet(nn.Module):
@@ -32,7 +36,8 @@ class TextUNet(nn.Module):
         grid: spatial size of the bottleneck.
         num_classes: output channels, one text each.
         text_dim: width of a text.
-        reading: of the interaction, see :mod:`nnunet_semisup.networks.multiplanar`.
+        reading: one of :data:`READINGS`; see :mod:`nnunet_semisup.networks.multiplanar` and
+            :mod:`nnunet_semisup.networks.text_fusion`.
 
     Attributes:
         in_training: whether this is part of a network in training.
@@ -43,7 +48,7 @@ class TextUNet(nn.Module):
         TypeError: the base changes its features itself; the interaction would undo that.
     """
 
-    interaction: MultiplanarTextInteraction | None
+    interaction: MultiplanarTextInteraction | ClassTextFusion | None
     text_features: Tensor | None
     text: Tensor | None = None
     visual: Tensor | None = None
@@ -77,7 +82,14 @@ class TextUNet(nn.Module):
         device = next(self.encoder.parameters()).device
         channels = self.encoder.output_channels[-1]
         with seeded(self._interaction_seed):
-            self.interaction = MultiplanarTextInteraction(channels, text_dim, self.grid, reading)
+            if reading == FUSION:
+                self.interaction = ClassTextFusion(
+                    channels, text_dim, self.num_classes, len(self.grid), READINGS.index(FUSION)
+                )
+            else:
+                self.interaction = MultiplanarTextInteraction(
+                    channels, text_dim, self.grid, reading
+                )
         self.interaction.to(device)
         self.register_buffer("text_features", torch.zeros(self.num_classes, text_dim).to(device))
 

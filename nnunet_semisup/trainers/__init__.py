@@ -20,6 +20,7 @@ from nnunet_semisup.trainers.uamt import nnUNetTrainerUAMT
 from nnunet_semisup.trainers.uamt_text import nnUNetTrainerUAMTText
 from nnunet_semisup.trainers.unimatch import nnUNetTrainerUniMatch
 from nnunet_semisup.trainers.urpc import nnUNetTrainerURPC
+from nnunet_semisup.trainers.vclipseg import nnUNetTrainerVCLIPSeg
 from nnunet_semisup.trainers.vqseg import nnUNetTrainerVQSeg
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
@@ -54,5 +55,6 @@ __all__ = [
     "nnUNetTrainerUAMTText",
     "nnUNetTrainerURPC",
     "nnUNetTrainerUniMatch",
+    "nnUNetTrainerVCLIPSeg",
     "nnUNetTrainerVQSeg",
 ]

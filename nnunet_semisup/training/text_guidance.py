@@ -23,7 +23,7 @@ from nnunet_semisup.losses.text_alignment import semantic_alignment
 from nnunet_semisup.networks.dropout import evaluating
 from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.networks.text_unet import TextUNet, WithText, text_readers
-from nnunet_semisup.training.batches import Unlabeled
+from nnunet_semisup.training.batches import Terms, Unlabeled
 from nnunet_semisup.training.checkpoint import KEY
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.passes import Pass
@@ -31,6 +31,11 @@ from nnunet_semisup.training.ranges import Between, Weight
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 from nnunet_semisup.training.settings import Settings
 from nnunet_semisup.training.training_texts import ClassText, Wanted, check_text, class_text
+
+TextReading = Literal["paper", "gate", "official", "visual_query", "fusion"]
+"""Names of :data:`nnunet_semisup.networks.text_unet.READINGS`."""
+POOLED = ("paper", "gate", "official")
+"""Readings in which a text acts by where it attends, which is nowhere on a single voxel."""
 
 
 class TextGuidance(SemiSupervisedTrainer):
@@ -49,8 +54,8 @@ class TextGuidance(SemiSupervisedTrainer):
     """Number of learned tokens ([0], section 3.1)."""
     prompt_per_class: bool = True
     """Every class learns its own tokens (released code) or all share them (CoOp)."""
-    text_reading: Literal["paper", "gate", "official", "visual_query"] = "paper"
-    """Reading of equation 2: ``paper``, ``gate``, ``official``, ``visual_query``."""
+    text_reading: TextReading = "paper"
+    """Reading of equation 2: ``paper``, ``gate``, ``official``, ``visual_query``; or ``fusion``."""
     text_alignment_weight: Weight = 0.1
     """Weight of the semantic alignment; 1 in [0], whose vectors are not normalised."""
 
@@ -93,7 +98,7 @@ class TextGuidance(SemiSupervisedTrainer):
         grid = list(configuration.patch_size)
         for stride in configuration.pool_op_kernel_sizes:
             grid = [-(-size // step) for size, step in zip(grid, stride, strict=True)]
-        return TextUNet(network, grid, plan.output_channels)
+        return TextUNet(network, grid, plan.output_channels, reading=cls.text_reading)
 
     def build_training_network(self, predictor: Any) -> nn.Module:
         """Wrap the method's training network, fitted to the texts at hand."""
@@ -115,7 +120,7 @@ class TextGuidance(SemiSupervisedTrainer):
             self.class_text.broadcast()
         for reader in readers:
             reader.take_text(self.class_text.features, self.text_reading)
-        if all(size == 1 for size in readers[0].grid) and self.text_reading != "visual_query":
+        if all(size == 1 for size in readers[0].grid) and self.text_reading in POOLED:
             self.print_to_log_file(
                 "The bottleneck is a single voxel: text acts through the alignment only"
             )
@@ -155,6 +160,17 @@ class TextGuidance(SemiSupervisedTrainer):
         seen = super().student_pass(image, name, valid, text=text, **how)
         if self.text_alignment_weight == 0:
             return seen
+        return seen._replace(terms={**seen.terms, **self.aligned_terms(seen, name, text, valid)})
+
+    def aligned_terms(self, seen: Pass, name: str, text: Tensor, valid: Tensor | None) -> Terms:
+        """Return the term that aligns a pass with the texts, where its weight is not 0.
+
+        Args:
+            seen: the pass, with the projected features as guest ``visual``.
+            name: as of :meth:`student_pass`.
+            text: ``(K, D)`` unit vectors.
+            valid: as of :meth:`student_pass`.
+        """
         visual = seen.guests["visual"]
         # The features are those of the first network; others have their own.
         members = seen.members if len(self.training_network.readers) == 1 else seen.members[:1]
@@ -164,8 +180,7 @@ class TextGuidance(SemiSupervisedTrainer):
             )
             for member in members
         ]
-        alignment = self.text_alignment_weight * torch.stack(losses).sum()
-        return seen._replace(terms={**seen.terms, f"alignment_{name}": alignment})
+        return {f"alignment_{name}": self.text_alignment_weight * torch.stack(losses).sum()}
 
     def after_backward(self) -> None:
         """Hand the texts' gradient on to the learned tokens."""

@@ -49,3 +49,22 @@ def chances(logits: Tensor, regions: bool) -> Tensor:
         return torch.exp(logits - logits.logsumexp(1, keepdim=True))[:, None]
     present = 1 / (1 + torch.exp(-logits))
     return torch.stack([1 - present, present], 2)
+
+
+def truth_of(trainer: Any, labeled: Labeled) -> tuple[Tensor, Tensor]:
+    """Return labels as probabilities like ``chances``, and where they are known, (B, G, ...)."""
+    target = labeled.target[0]
+    if trainer.regions:
+        return torch.stack([target == 0, target == 1], 2).double(), torch.ones_like(target).bool()
+    ignore = trainer.label_manager.ignore_label
+    classes = [(target[:, 0] == number) for number in range(ignore)]
+    return torch.stack(classes, 1)[:, None].double(), target != ignore
+
+
+def dice_loss(probs: Tensor, truth: Tensor, known: Tensor) -> float:
+    """Return the mean over classes but the background, or regions, of 1 - Dice."""
+    overlap, size = (
+        (part[:, :, 1:] * known[:, :, None]).transpose(0, 2).flatten(2).sum(2)
+        for part in (probs * truth, probs + truth)
+    )
+    return float((1 - 2 * overlap / size).mean())

@@ -10,32 +10,13 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.trainers import nnUNetTrainerMCF
-from tests.contract.steps import KINDS, chances, full, ready, terms_of
+from tests.contract.steps import KINDS, chances, dice_loss, full, ready, terms_of, truth_of
 
 
 def reached(network):
     """Tell whether any parameter of a network has a gradient."""
     gradients = [parameter.grad for parameter in network.parameters()]
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
-
-
-def truth_of(trainer, labeled):
-    """Return labels as probabilities like ``chances``, and where they are known, (B, G, ...)."""
-    target = labeled.target[0]
-    if trainer.regions:
-        return torch.stack([target == 0, target == 1], 2).double(), torch.ones_like(target).bool()
-    ignore = trainer.label_manager.ignore_label
-    classes = [(target[:, 0] == number) for number in range(ignore)]
-    return torch.stack(classes, 1)[:, None].double(), target != ignore
-
-
-def dice_loss(probs, truth, known):
-    """Return the mean over classes but the background, or regions, of 1 - Dice."""
-    overlap, size = (
-        (part[:, :, 1:] * known[:, :, None]).transpose(0, 2).flatten(2).sum(2)
-        for part in (probs * truth, probs + truth)
-    )
-    return float((1 - 2 * overlap / size).mean())
 
 
 @pytest.mark.parametrize("kind", KINDS)

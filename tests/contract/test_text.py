@@ -35,7 +35,7 @@ def train(trainer, steps):
 
 @methods
 def test_learned_prompts_move_and_continue_bit_equal(build, with_clip, method, tmp_path):
-    settings = {"text_model": "clip", "num_iterations_per_epoch": 4}
+    settings = {"text_model": "clip", "text_prompt": "learned", "num_iterations_per_epoch": 4}
     trainer = build(method, "labels3d", **settings)
     start = trainer.class_text.prompts.context.detach().clone()
     train(trainer, 2)

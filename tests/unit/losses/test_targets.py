@@ -13,10 +13,12 @@ from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.targets import (
     PseudoLabel,
     distance_to_mask,
+    joint_label,
     labels_of_target,
     largest_component,
     normalised_entropy,
     one_hot,
+    performance_shares,
     pseudo_label,
     sharpen,
 )
@@ -273,3 +275,27 @@ def test_hard_labels_as_probabilities():
     assert torch.equal(got.sum(1), torch.ones(1, 2, 2))
     regions = torch.tensor([[[[0, 1]], [[1, 1]]]])
     assert torch.equal(one_hot(regions, 2, True), regions.float())
+
+
+class TestJointLabel:
+    def test_shares_by_hand(self):
+        shares = performance_shares(torch.tensor([0.0, 1.0]))
+        expected = 1 / (1 + math.exp(0.5 - 1 / (1 + math.exp(-1.0))))
+        assert shares.tolist() == pytest.approx([expected, 1 - expected])
+        assert (
+            performance_shares(torch.tensor([0.3, 0.3, 0.3])).tolist() == [pytest.approx(1 / 3)] * 3
+        )
+
+    @pytest.mark.parametrize(("first", "label"), [(0.7, 0), (0.3, 1)])
+    def test_the_greater_share_decides_between_equally_sure_members(self, first, label):
+        outputs = [torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[0.0], [1.0]]])]
+        got = joint_label(outputs, torch.tensor([first, 1 - first]), False)
+        assert got.target.flatten().tolist() == [label]
+        assert got.weight.flatten().tolist() == [1]
+
+    def test_regions_and_padding(self):
+        outputs = [torch.tensor([[[5.0, 5.0], [1.0, -5.0]]]), torch.tensor([[[-1.0, 5], [-5, 5]]])]
+        valid = torch.tensor([[[True, False]]])
+        got = joint_label(outputs, torch.tensor([0.8, 0.2]), True, valid)
+        assert got.target.tolist() == [[[1, 1], [1, 0]]]
+        assert got.weight.tolist() == [[[1, 0], [1, 0]]]

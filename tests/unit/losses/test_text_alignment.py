@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.text_alignment import predicted_classes, semantic_alignment
+from nnunet_semisup.losses.targets import PseudoLabel
+from nnunet_semisup.losses.text_alignment import (
+    agreed_classes,
+    class_means,
+    predicted_classes,
+    semantic_alignment,
+    text_dissimilarity,
+)
 
 
 def reference(features, logits, text, regions):
@@ -149,3 +156,46 @@ def test_gradients_reach_features_logits_and_text():
     ]
     semantic_alignment(*given, False).backward()
     assert all(float(value.grad.abs().sum()) > 0 for value in given)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (2, 1, 3)])
+def test_class_means_are_of_all_voxels_at_full_size(grid):
+    """A voxel of the grid counts by the share of it that the class covers."""
+    features = torch.randn(2, 5, *grid)
+    masks = torch.rand(2, 3, *(2 * size for size in grid)) > 0.6
+    masks[:, 2] = False
+    means, shown = class_means(features, masks)
+    assert shown.tolist() == [True, True, False]
+    for axis in range(2, features.ndim):
+        features = features.repeat_interleave(2, axis)
+    for number in range(2):
+        expected = features.movedim(1, -1)[masks[:, number]].mean(0)
+        torch.testing.assert_close(means[number], expected)
+
+
+def test_dissimilarity_by_hand_and_without_any_class():
+    features = torch.tensor([[[3.0, 0.0, 1.0], [0.0, 2.0, 1.0]]])[..., None].requires_grad_()
+    masks = torch.tensor([[[1, 0, 0], [0, 0, 1], [0, 0, 0]]])[..., None].bool()
+    text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    loss = text_dissimilarity(features, masks, text)
+    assert float(loss.detach()) == pytest.approx((0 + 1 - 0.5**0.5) / 2)
+    nowhere = text_dissimilarity(features, masks & False, text)
+    nowhere.backward()
+    assert float(nowhere.detach()) == 0
+    assert not features.grad.any()
+
+
+def test_agreed_is_where_every_member_says_what_the_label_says():
+    target = torch.tensor([[0, 1, 2, 1, 1]])[:, None, :, None]
+    weight = torch.tensor([[1.0, 1, 1, 1, 0]])[:, None, :, None]
+    answers = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 2, 2, 1]])
+    outputs = [F.one_hot(one, 3).T[None, ..., None].float() for one in answers]
+    got = agreed_classes(outputs, PseudoLabel(target, weight), False)
+    assert got[0, ..., 0].int().tolist() == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_agreed_regions_are_decided_one_by_one():
+    target = torch.tensor([[[1.0, 1, 0], [1, 0, 0]]])[..., None]
+    outputs = [torch.tensor([[[2.0, -1, 3], [2, -1, -1]]])[..., None]] * 2
+    got = agreed_classes(outputs, PseudoLabel(target, torch.ones_like(target)), True)
+    assert got[0, ..., 0].int().tolist() == [[1, 0, 0], [1, 0, 0]]
