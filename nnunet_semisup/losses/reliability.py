@@ -1,4 +1,4 @@
-"""How far a prediction is borne out by the features below it."""
+"""How far the features of a prediction bear it out."""
 
 from __future__ import annotations
 
@@ -6,34 +6,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnunet_semisup.losses.precision import float32
-from nnunet_semisup.losses.targets import PseudoLabel, one_hot
-
 
 @torch.no_grad()
-@float32
 def prototype_reliability(
-    features: Tensor, probs: Tensor, label: PseudoLabel, regions: bool
+    features: Tensor, probs: Tensor, regions: bool, valid: Tensor | None = None
 ) -> Tensor:
-    """Return ``1 - (cos(f, m_c) - p_c)^2``, the mean over classes c, or one a region.
+    """Return how well each voxel's probabilities agree with its nearness to the classes.
 
-    MLRP (Su et al., Medical Image Analysis 2024) and its released code. ``m_c`` is the mean feature
-    of the voxels of an image that are labeled c; where there are none, the cosine is 0. Since a
-    cosine may be -1, the result can be as low as -3.
+    MLRP (Su et al., Medical Image Analysis 2024): ``mean over c of 1 - (cos(f, m_c) - p_c)^2``,
+    where ``m_c`` is the mean feature of the voxels of the same image predicted as ``c``. Classes
+    that none is predicted as have no mean and do not count. A negative result becomes 0: as a
+    weight it would drive the learner away from the label. A region is a problem of two classes,
+    inside and outside of it.
+
+    Computed in float32, one image after the other, whose features alone are copied.
 
     Args:
-        features: ``(B, F, *spatial)``.
-        probs: ``(B, C, *spatial)`` probabilities of the same prediction.
-        label: its hard labels; voxels without weight are in no mean.
+        features: ``(B, D, *spatial)``.
+        probs: ``(B, C, *spatial)`` float32.
         regions: channels overlap.
+        valid: ``(B, 1, *spatial)`` bool; voxels where it is false are in no mean.
 
     Returns:
-        ``(B, 1, *spatial)``, for regions ``(B, C, *spatial)``; without gradient.
+        ``(B, 1, *spatial)`` in [0, 1], for regions one a channel.
     """
-    voxels = features.flatten(2)
-    members = one_hot(label.target, probs.shape[1], regions) * label.weight
-    sums = torch.einsum("bcn,bfn->bcf", members.flatten(2), voxels)
-    cosine = torch.einsum("bcf,bfn->bcn", F.normalize(sums, dim=2), voxels)
-    cosine = cosine / voxels.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    reliable = 1.0 - (cosine.view_as(probs) - probs).square()
-    return reliable if regions else reliable.mean(1, keepdim=True)
+    rivals = torch.stack([1.0 - probs, probs], 2) if regions else probs[:, None]
+    rivals = rivals.flatten(3)
+    with torch.autocast(features.device.type, enabled=False):
+        images = [
+            _of_image(
+                features[number].float().flatten(1),
+                rivals[number],
+                None if valid is None else valid[number].flatten(),
+            )
+            for number in range(len(features))
+        ]
+    return torch.stack(images).unflatten(2, features.shape[2:])
+
+
+def _of_image(features: Tensor, rivals: Tensor, counted: Tensor | None) -> Tensor:
+    """Return ``(G, N)`` of features ``(D, N)`` and probabilities ``(G, K, N)``.
+
+    ``counted`` is ``(N,)`` bool.
+    """
+    members = torch.zeros_like(rivals).scatter_(1, rivals.argmax(1, keepdim=True), 1.0)
+    if counted is not None:
+        members = members * counted
+    flat = members.flatten(0, 1)
+    means = F.normalize(flat @ features.t(), dim=1)  # A mean has the direction of its sum.
+    lengths = torch.linalg.vector_norm(features, dim=0).clamp_min(1e-8)
+    cosine = (means @ features / lengths).view_as(rivals)
+    there = members.any(2, keepdim=True)
+    agreement = ((1.0 - (cosine - rivals).square()) * there).sum(1)
+    return (agreement / there.sum(1).clamp_min(1)).clamp_min(0.0)

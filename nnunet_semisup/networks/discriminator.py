@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,7 +40,18 @@ def reversed_gradient(x: Tensor, weight: float) -> Tensor:
 
 
 @float32
-def judged(logits: Tensor, labeled: bool) -> Tensor:
-    """Return the binary cross entropy of a discriminator's logits with where the map is from."""
-    truth = torch.full_like(logits, float(labeled))
-    return F.binary_cross_entropy_with_logits(logits, truth)
+def judged(logits: Tensor, labeled: bool, valid: Tensor | None = None) -> Tensor:
+    """Return the binary cross entropy of a discriminator's logits with where the map is from.
+
+    Args:
+        logits: ``(B, 1, *grid)``.
+        labeled: what they are to say.
+        valid: ``(B, 1, *spatial)`` bool, false in padding; parts count by their share of it, and
+            the loss is 0 where there is none.
+    """
+    losses = F.softplus(-logits if labeled else logits)
+    if valid is None:
+        return losses.mean()
+    pool: Any = F.adaptive_avg_pool3d if logits.ndim == 5 else F.adaptive_avg_pool2d
+    share = pool(valid.float(), logits.shape[2:])
+    return (losses * share).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)

@@ -12,8 +12,10 @@ where F_j are the last features of decoder j and m_jc is their mean over the vox
 y_j = c. Neither m_ij nor r_j has a gradient, as in the released code.
 
 Deviates from [0]: the plan's U-Net; nnU-Net's loss with deep supervision in place of half the Dice;
-labeled and unlabeled patches are averaged apart and weighted by their number; several classes,
-regions that each have their own m_ij and r_j, padding; the ramp is a fraction of training. The
+a negative r counts as 0 (released code: the pupil is driven away from the label), and a class that
+no voxel of a patch has is left out of r (released code: a cosine of 0); labeled and unlabeled
+patches are averaged apart and weighted by their number; several classes, regions that each have
+their own m_ij and r_j, inside against outside, padding; the ramp is a fraction of training. The
 first decoder, the plan's, predicts.
 """
 
@@ -69,6 +71,6 @@ class nnUNetTrainerMLRP(AgreementTrainer):
         label = pseudo_label(others, self.regions, None, valid)
         surer = normalised_entropy(probs, self.regions) > normalised_entropy(taught, self.regions)
         surer = surer & (label.weight > 0)
-        reliable = prototype_reliability(teacher.features[0], taught, label, self.regions)
+        reliable = prototype_reliability(teacher.features[0], taught, self.regions, valid)
         label = PseudoLabel(label.target, surer * reliable)
         return weighted_cross_entropy(logits, label, self.regions, among=surer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from nnunet_semisup.trainers import nnUNetTrainerBSNet
 from tests.contract.steps import KINDS, chances, full, ready, terms_of
 
 
-def judgement(trainer, outputs, labeled):
+def judgement(trainer, outputs, valid=None):
     """Return how surprised the discriminator is by where maps come from, convolution by hand."""
     maps = torch.cat([one.sigmoid() if trainer.regions else one.softmax(1) for one in outputs])
     layers = [m for m in trainer._outside["discriminator"] if hasattr(m, "weight")]
@@ -22,8 +23,20 @@ def judgement(trainer, outputs, labeled):
         stride = 1 if last else 2
         maps = convolve(maps, layer.weight.double(), layer.bias.double(), stride=stride, padding=1)
         maps = maps if last else torch.maximum(maps, 0.2 * maps)
-    truth = maps.sigmoid() if labeled else 1 - maps.sigmoid()
-    return float(-truth.log().mean())
+    if valid is None:
+        return float(-maps.sigmoid().log().mean())
+    losses = -(1 - maps.sigmoid()).log()
+    # Cell k of n along an axis of s voxels is of those from floor(k s / n) to ceil((k + 1) s / n).
+    total = weights = 0.0
+    for place in torch.cartesian_prod(*[torch.arange(n) for n in losses.shape]).tolist():
+        image, _, *cell = place
+        box = tuple(
+            slice(k * s // n, -(-(k + 1) * s // n))
+            for k, n, s in zip(cell, losses.shape[2:], valid.shape[2:], strict=True)
+        )
+        share = float(valid[image % len(valid), 0][box].double().mean())
+        total, weights = total + share * float(losses[tuple(place)]), weights + share
+    return total / weights
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,8 +50,8 @@ def test_terms(build, kind):
         expected = {
             "supervised_1": losses[0],
             "supervised_2": losses[1],
-            "judged_labeled": judgement(trainer, seen, True),
-            "judged_unlabeled": judgement(trainer, outputs, False),
+            "judged_labeled": judgement(trainer, seen),
+            "judged_unlabeled": judgement(trainer, outputs, unlabeled.valid),
         }
         for number in range(2):
             own, other = (chances(outputs[i], trainer.regions) for i in (number, 1 - number))
@@ -70,18 +83,24 @@ def test_weights_are_averaged_after_the_step(build, monkeypatch, weight):
 
 def test_networks_get_the_reverse_of_what_teaches_the_discriminator(build):
     trainer, labeled, unlabeled = ready(
-        build, nnUNetTrainerBSNet, "labels2d", rampup_length=0.0, adversarial_weight=0.5
+        build, nnUNetTrainerBSNet, "labels2d", rampup_length=1.0, adversarial_weight=5.0
     )
+    weight_now = 0.1 * math.exp(-5 * (1 - trainer.progress) ** 2)
     terms = {}
     for group in trainer.compute_losses(labeled, unlabeled):
         terms |= group
     weight = trainer.student.decoder.seg_layers[-1].weight
     (reverse,) = torch.autograd.grad(terms["judged_unlabeled"], [weight])
     outputs = [one(unlabeled.image)[0].softmax(1) for one in trainer.training_network.networks()]
-    logits = trainer._outside["discriminator"](torch.cat(outputs))
-    (straight,) = torch.autograd.grad(F.softplus(logits).mean(), [weight])
+    maps = torch.cat(outputs)
+    valid = torch.cat([unlabeled.valid] * 2)
+    maps = torch.where(valid, maps, maps.detach())
+    logits = trainer._outside["discriminator"](maps)
+    share = F.adaptive_avg_pool2d(valid.float(), logits.shape[2:])
+    loss = (F.softplus(logits) * share).sum() / share.sum()
+    (straight,) = torch.autograd.grad(loss, [weight])
     assert straight.abs().max() > 0
-    assert torch.allclose(reverse, -0.5 * straight, rtol=1e-3, atol=1e-8)
+    assert torch.allclose(reverse, -5 * weight_now * straight, rtol=1e-3, atol=1e-8)
     assert not torch.autograd.grad(
         terms["judged_labeled"], [weight], allow_unused=True, materialize_grads=True
     )[0].any()

@@ -9,8 +9,8 @@ from nnunet_semisup.trainers import nnUNetTrainerMLRP
 from tests.contract.steps import KINDS, chances, full, ready, terms_of
 
 
-def features_and_logits(trainer, image):
-    """Return features by hooks on each decoder's last stage, and logits, in float64."""
+def features_and_chances(trainer, image):
+    """Return features by hooks on each decoder's last stage, and chances, in float64."""
     network = trainer.training_network
     found, seen = [], []
     for decoder in (network.predictor.decoder, *network.others):
@@ -20,28 +20,31 @@ def features_and_logits(trainer, image):
         parts = network(image).parts
     for hook in found:
         hook.remove()
-    return list(zip(seen, (full(part.logits) for part in parts), strict=True))
+    said = (chances(full(part.logits), trainer.regions) for part in parts)
+    return list(zip(seen, said, strict=True))
 
 
-def lesson(pupil, teacher, valid, regions):
+def lesson(pupil, teacher, valid):
     """Return the mean of the weighted cross entropy over the voxels where the teacher is surer."""
-    (_, own), (features, others) = pupil, teacher
-    mine, probs = chances(own, regions), chances(others, regions)
+    (_, mine), (features, probs) = pupil, teacher
     entropy = [-(one * (one + 1e-6).log()).sum(2) for one in (mine, probs)]
     surer = (entropy[0] > entropy[1]) & valid
     said = probs.argmax(2)
     total = 0.0
-    for b, g in torch.cartesian_prod(torch.arange(len(own)), torch.arange(probs.shape[1])).tolist():
+    for b, g in torch.cartesian_prod(
+        torch.arange(len(mine)), torch.arange(probs.shape[1])
+    ).tolist():
         gaps = []
-        for k in [1] if regions else range(probs.shape[2]):
+        for k in range(probs.shape[2]):
             where = (said[b, g] == k) & valid[b, 0]
-            centre = (
-                features[b][:, where].mean(1) if where.any() else torch.zeros(features.shape[1])
-            )
+            if not where.any():
+                continue
+            centre = features[b][:, where].mean(1)
             cosine = torch.cosine_similarity(features[b], centre.view(-1, *[1] * where.ndim), 0)
             gaps.append(1 - (cosine - probs[b, g, k]).square())
         surprise = -mine[b, g].gather(0, said[b, g][None])[0].log()
-        total += float((torch.stack(gaps).mean(0) * surprise * surer[b, g]).sum())
+        reliable = torch.stack(gaps).mean(0).clamp_min(0)
+        total += float((reliable * surprise * surer[b, g]).sum())
     return total / float(surer.sum())
 
 
@@ -57,10 +60,10 @@ def test_terms(build, kind):
         ("agreement_labeled", share, labeled.image, everywhere),
         ("consistency", 1 - share, unlabeled.image, unlabeled.valid),
     ):
-        one, other = features_and_logits(trainer, image)
+        one, other = features_and_chances(trainer, image)
         both = (
-            lesson(one, other, valid, trainer.regions),
-            lesson(other, one, valid, trainer.regions),
+            lesson(one, other, valid),
+            lesson(other, one, valid),
         )
         expected[name] = part * sum(both)
     members = trainer.training_network(labeled.image).parts

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.losses.consistency import weighted_cross_entropy
 from nnunet_semisup.losses.reliability import prototype_reliability
-from nnunet_semisup.losses.targets import normalised_entropy, pseudo_label
+from nnunet_semisup.losses.targets import PseudoLabel, normalised_entropy, pseudo_label
 from nnunet_semisup.networks.decode import Decoded
 from nnunet_semisup.trainers import nnUNetTrainerMLRP
 from tests.gold.numbers import close, tensor
@@ -36,19 +37,38 @@ def test_reliability_of_the_surer_decoder(case, pupil, teacher):
     entropies = [normalised_entropy(one, False)[:, 0] for one in probs]
     surer = entropies[pupil] > entropies[teacher]
     assert np.array_equal(surer.numpy(), case[f"m_{pupil}{teacher}"] > 0)
-    label = pseudo_label(logits[teacher], False, None)
-    reliable = prototype_reliability(features[teacher], probs[teacher], label, False)
+    reliable = prototype_reliability(features[teacher], probs[teacher], False)
     assert not reliable.requires_grad
-    close(surer * reliable[:, 0], case[f"weight_{pupil}{teacher}"], 1e-6)
+    released = case[f"weight_{pupil}{teacher}"]
+    assert (released < 0).any()
+    close(surer * reliable[:, 0], released.clip(0), 1e-6)
 
 
-def test_loss_and_gradient(case):
+def test_loss_and_gradient_with_the_released_weights(case):
+    """Negative ones among them, which ours are not."""
+    logits, total = decoders(case)[0], 0
+    for pupil, teacher in ((0, 1), (1, 0)):
+        weight = tensor(case[f"weight_{pupil}{teacher}"])[:, None]
+        label = PseudoLabel(pseudo_label(logits[teacher], False, None).target, weight)
+        among = tensor(case[f"m_{pupil}{teacher}"])[:, None] > 0
+        total = total + weighted_cross_entropy(logits[pupil], label, False, among)
+    total.backward()
+    close(total, case["consistency_loss"], 1e-6)
+    close(torch.stack([one.grad for one in logits]), case["grad_logits_consistency"], 1e-7)
+
+
+def test_loss_of_the_trainer(case):
+    """From the recorded cross entropies, with negative weights as 0."""
     logits, features, seen = decoders(case)
     trainer = SimpleNamespace(regions=False, full_resolution=lambda one: one)
     lesson = nnUNetTrainerMLRP.lesson
     loss = lesson(trainer, seen[0], seen[1], None) + lesson(trainer, seen[1], seen[0], None)
     loss.backward()
-    close(loss, case["consistency_loss"], 1e-6)
-    close(torch.stack([one.grad for one in logits]), case["grad_logits_consistency"], 1e-7)
+    expected = 0.0
+    for pair in ("01", "10"):
+        weighted = case[f"ce_{pair}"] * case[f"weight_{pair}"].clip(0)
+        expected += weighted.sum() / case[f"m_{pair}"].sum()
+    close(loss, expected, 1e-6)
+    assert all(bool(one.grad.any()) for one in logits)
     assert not case["features_receive_gradient"]
     assert all(one.grad is None for one in features)

@@ -1,4 +1,4 @@
-"""Reliability of labels by hand-made features: absent classes, padding, regions."""
+"""Reliability of a prediction by the features of its classes."""
 
 from __future__ import annotations
 
@@ -6,51 +6,66 @@ import pytest
 import torch
 
 from nnunet_semisup.losses.reliability import prototype_reliability
-from nnunet_semisup.losses.targets import PseudoLabel
-
-EAST, NORTH = (1.0, 0.0), (0.0, 1.0)
 
 
-def line(*vectors):
-    """Return features ``(1, 2, N)`` of a line of voxels."""
-    return torch.tensor(vectors).T[None]
+def one_image(features, probs):
+    """Return maps ``(1, C, 1, voxels)`` of rows a voxel."""
+    return [torch.tensor(rows).t()[None, :, None] for rows in (features, probs)]
 
 
-def test_mean_over_classes_of_one_minus_the_squared_gap():
-    features = line(EAST, EAST, NORTH)
-    probs = torch.tensor([[[0.9, 0.8, 0.3], [0.1, 0.2, 0.7]]])
-    label = PseudoLabel(torch.tensor([[[0, 0, 1]]]), torch.ones(1, 1, 3))
-    found = prototype_reliability(features, probs, label, False)
-    gaps = [(0.1, 0.1), (0.2, 0.2), (0.3, 0.3)]
-    expected = [1 - (a**2 + b**2) / 2 for a, b in gaps]
-    assert found[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+def test_by_hand():
+    """Of class 0 are (1, 0) and (0, 1), whose mean has a cosine of 0.7071 to both."""
+    maps = one_image([[2.0, 0.0], [0.0, 2.0], [-1.0, 0.0]], [[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+    got = prototype_reliability(*maps, False).flatten()
+    half = 0.5**0.5
+    expected = [
+        1 - ((half - 0.8) ** 2 + (-1 - 0.2) ** 2) / 2,
+        1 - ((half - 0.7) ** 2 + (0 - 0.3) ** 2) / 2,
+        1 - ((-half - 0.4) ** 2 + (1 - 0.6) ** 2) / 2,
+    ]
+    assert got.tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_class_without_voxels_has_a_cosine_of_zero():
-    probs = torch.tensor([[[0.6, 0.6], [0.4, 0.4]]])
-    label = PseudoLabel(torch.zeros(1, 1, 2, dtype=torch.int64), torch.ones(1, 1, 2))
-    found = prototype_reliability(line(EAST, EAST), probs, label, False)
-    assert found[0, 0].tolist() == pytest.approx([1 - (0.4**2 + 0.4**2) / 2] * 2, abs=1e-6)
+def test_a_negative_reliability_is_0():
+    """The second voxel's features are the opposite of those of its class."""
+    maps = one_image([[3.0, 0.0], [-1.0, 0.0]], [[0.9, 0.1], [0.9, 0.1]])
+    assert prototype_reliability(*maps, False).flatten().tolist() == pytest.approx([0.99, 0.0])
+
+
+def test_a_class_predicted_nowhere_does_not_count():
+    maps = one_image([[1.0, 0.0], [1.0, 0.0]], [[0.8, 0.2], [0.6, 0.4]])
+    got = prototype_reliability(*maps, False).flatten()
+    assert got.tolist() == pytest.approx([1 - 0.2**2, 1 - 0.4**2])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_region_is_two_classes(dims):
+    features, logits = (torch.randn(2, 3, *[4] * dims) for _ in range(2))
+    probs = logits.sigmoid()
+    got = prototype_reliability(features, probs, True)
+    assert got.shape == probs.shape
+    for number in range(3):
+        both = torch.stack([1 - probs[:, number], probs[:, number]], 1)
+        torch.testing.assert_close(
+            got[:, number : number + 1], prototype_reliability(features, both, False)
+        )
 
 
 def test_padding_is_in_no_mean():
-    features, probs = line(EAST, NORTH), torch.full((1, 2, 2), 0.5)
-    label = PseudoLabel(torch.zeros(1, 1, 2, dtype=torch.int64), torch.tensor([[[1.0, 0.0]]]))
-    found = prototype_reliability(features, probs, label, False)
-    assert found[0, 0].tolist() == pytest.approx([1 - (0.25 + 0.25) / 2] * 2, abs=1e-6)
+    features, probs = torch.randn(2, 3, 4, 4), torch.randn(2, 2, 4, 4).softmax(1)
+    valid = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    valid[:, :, :2] = False
+    cropped = prototype_reliability(features[:, :, 2:], probs[:, :, 2:], False)
+    got = prototype_reliability(features, probs, False, valid)
+    torch.testing.assert_close(got[:, :, 2:], cropped)
+    nothing = prototype_reliability(features, probs, False, torch.zeros_like(valid))
+    assert not nothing.any()
 
 
-def test_features_of_zero_and_opposite_ones_stay_numbers():
-    features = line((0.0, 0.0), (-3.0, 0.0), (9.0, 0.0))
-    probs = torch.tensor([[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]])
-    label = PseudoLabel(torch.zeros(1, 1, 3, dtype=torch.int64), torch.ones(1, 1, 3))
-    found = prototype_reliability(features, probs, label, False)
-    assert found[0, 0].tolist() == pytest.approx([0.5, -1.0, 1.0], abs=1e-6)
-
-
-def test_each_region_has_its_own():
-    probs = torch.tensor([[[0.9, 0.2], [0.4, 0.6]]])
-    label = PseudoLabel((probs > 0.5).float(), torch.ones(1, 2, 2))
-    found = prototype_reliability(line(EAST, NORTH), probs, label, True)
-    expected = [[1 - 0.01, 1 - 0.04], [1 - 0.16, 1 - 0.16]]
-    assert torch.allclose(found[0], torch.tensor(expected), atol=1e-6)
+def test_half_precision_is_computed_in_float32():
+    """Sums of 40,000 voxels are beyond float16's greatest number."""
+    features = torch.full((1, 2, 200, 200), 8.0, dtype=torch.float16)
+    probs = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1).expand(1, 2, 200, 200)
+    with torch.autocast("cpu"):
+        got = prototype_reliability(features, probs, False)
+    torch.testing.assert_close(got, torch.full((1, 1, 200, 200), 0.99), rtol=1e-5, atol=0)

@@ -61,3 +61,12 @@ def test_judgement_is_the_binary_cross_entropy():
     expected = torch.nn.functional.softplus(-logits).mean()
     assert torch.isclose(judged(logits, labeled=True), expected)
     assert torch.isclose(judged(logits, labeled=False), torch.nn.functional.softplus(logits).mean())
+
+
+def test_parts_count_by_their_share_of_what_is_no_padding():
+    logits = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 3, 1)
+    valid = torch.tensor([0, 0, 0, 1, 1, 1], dtype=torch.bool).view(1, 1, 6, 1)
+    losses = torch.nn.functional.softplus(logits).flatten()
+    expected = (0.5 * losses[1] + losses[2]) / 1.5
+    assert torch.isclose(judged(logits, False, valid), expected)
+    assert judged(logits, False, torch.zeros_like(valid)) == 0
