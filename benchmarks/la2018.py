@@ -100,6 +100,8 @@ ROWS = {
         "nnUNetTrainerMeanTeacherText",
         "text_model=features",
     ),
+    "uamt_text": Row("UA-MT + text, features file", "nnUNetTrainerUAMTText", "text_model=features"),
+    "dtc_text": Row("DTC + text, features file", "nnUNetTrainerDTCText", "text_model=features"),
 }
 
 
