@@ -118,11 +118,6 @@ def predict(arguments: argparse.Namespace) -> None:
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("-device cuda, the default: torch sees no such GPU here. Give -device cpu.")
-    threads = multiprocessing.cpu_count() if arguments.device == "cpu" else 1
-    if arguments.device != "mps":
-        torch.set_num_threads(threads)
-    if arguments.device == "cuda":
-        torch.set_num_interop_threads(1)
     request = Request(
         images=arguments.i,
         output=arguments.o,
@@ -187,9 +182,20 @@ def _model_folder(arguments: argparse.Namespace) -> Path:
     return Path(folder)
 
 
+def _use_threads_of_nnunet(device: str) -> None:
+    """Let torch use as many threads as in ``nnUNetv2_predict``."""
+    import torch
+
+    if device != "mps":
+        torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)
+    if device == "cuda" and torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``nnUNetv2_semisup_predict``; ``arguments`` default to the command line."""
     parsed = build_parser().parse_args(arguments)
+    _use_threads_of_nnunet(parsed.device)
     run_command(lambda: predict(parsed))
 
 

@@ -22,7 +22,7 @@ decoder, the plan's, predicts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ from nnunet_semisup.losses.targets import (
 )
 from nnunet_semisup.losses.text_alignment import agreed_classes, text_dissimilarity
 from nnunet_semisup.networks.decoders import decoder_like
-from nnunet_semisup.networks.members import Members
+from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Weight
@@ -45,6 +45,8 @@ from nnunet_semisup.training.text_guidance import TextGuidance, TextReading
 
 class nnUNetTrainerVCLIPSeg(TextGuidance):
     """Train two decoders, which see the texts in every voxel, with their common label ([0])."""
+
+    members_share_encoder: ClassVar[bool] = True
 
     unlabeled_weight: Weight = 1.0
     """Greatest weight of the common label (released code); 0: labels alone."""
@@ -57,10 +59,10 @@ class nnUNetTrainerVCLIPSeg(TextGuidance):
     text_alignment_weight: Weight = 0.5
     """Weight of the features' dissimilarity to the texts (released code)."""
 
-    def build_training_network(self, predictor: Any) -> nn.Module:
-        """Add a second decoder, which differs in its up-sampling, and the texts."""
-        second = decoder_like(predictor.decoder, "linear")
-        return self.with_text(Members(predictor, [second], shared_encoder=True))
+    @classmethod
+    def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
+        """Build a second decoder, which differs in its up-sampling."""
+        return [decoder_like(predictor.decoder, "linear")]
 
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         seen = self.student_pass(labeled.image, "labeled")
