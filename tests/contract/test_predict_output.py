@@ -122,7 +122,7 @@ def test_a_map_is_the_entropy_of_the_mean(model, tmp_path, capsys):
         output = tmp_path / f"out{number}"
         run(folder, images, output, *PROBABILITIES, "--members", number)
         both.append(torch.from_numpy(np.load(output / "unl_000.npz")["probabilities"]))
-    output = run(folder, images, tmp_path / "out", "--uncertainty", "members")
+    output = run(folder, images, tmp_path / "out", "--uncertainty", "members", "--disable_tta")
     assert "uncalibrated (temperature 1): there is no '" in capsys.readouterr().out
     found = SimpleITK.GetArrayFromImage(
         SimpleITK.ReadImage(str(output / "uncertainty" / "unl_000.nii.gz"))
