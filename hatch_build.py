@@ -7,7 +7,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class PagesHook(BuildHookInterface):  # type: ignore[type-arg, unused-ignore]
+class PagesHook(BuildHookInterface):
     """Add ``docs/methods`` to a standard wheel as ``nnunet_semisup/pages``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
