@@ -12,6 +12,7 @@ FAMILIES = {
     "members": "Several outputs, decoders or networks that teach each other",
     "tasks": "A second task, or a property, that one network is trained for",
     "mixing": "Labeled and unlabeled patches mixed",
+    "networks": "Network parts and losses of other papers, on labeled cases alone",
     "text": "Class texts in the network",
 }
 """Families of methods by their key, in the order of tables."""
