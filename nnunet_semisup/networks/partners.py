@@ -7,11 +7,11 @@ from typing import Any
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunet_semisup.architectures.planned_unet import NETWORK, UNETS
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.planned import PlannedNetwork
 
-PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-RESIDUAL = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+PLAIN, RESIDUAL = UNETS
 
 _FIRST_BLOCKS = (1, 3, 4)
 _DEEP_BLOCKS = 6
@@ -35,14 +35,32 @@ def partner_of(plan: PlannedNetwork, residual: bool) -> nn.Module:
     if not residual:
         return plan.build()
     configuration = plan.configuration_manager
-    kind = configuration.network_arch_class_name
+    kind, arguments = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
+    other, its_arguments = other_network(kind, arguments)
     return get_network_from_plans(
-        other_kind(kind),
-        _other_arguments(kind, configuration.network_arch_init_kwargs),
+        other,
+        its_arguments,
         configuration.network_arch_init_kwargs_req_import,
         plan.input_channels,
         plan.output_channels,
         deep_supervision=plan.deep_supervision,
+    )
+
+
+def other_network(kind: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the class name and arguments of the other kind's network, with the same inserts.
+
+    Args:
+        kind: class name in the plans.
+        arguments: its arguments there.
+
+    Raises:
+        UserError: it is of neither kind.
+    """
+    base = arguments["base"] if kind == NETWORK else kind
+    other, its_arguments = other_kind(base), _other_arguments(base, arguments)
+    return (
+        (NETWORK, {**its_arguments, "base": other}) if kind == NETWORK else (other, its_arguments)
     )
 
 

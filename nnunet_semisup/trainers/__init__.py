@@ -12,6 +12,7 @@ from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNet
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_semisup.trainers.mean_teacher_text import nnUNetTrainerMeanTeacherText
 from nnunet_semisup.trainers.mlrp import nnUNetTrainerMLRP
+from nnunet_semisup.trainers.nsda import nnUNetTrainerNSDA
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
 from nnunet_semisup.trainers.ssnet import nnUNetTrainerSSNet
 from nnunet_semisup.trainers.supervised import nnUNetTrainerSupervised
@@ -47,6 +48,7 @@ __all__ = [
     "nnUNetTrainerMLRP",
     "nnUNetTrainerMeanTeacher",
     "nnUNetTrainerMeanTeacherText",
+    "nnUNetTrainerNSDA",
     "nnUNetTrainerPseudoLabel",
     "nnUNetTrainerSSNet",
     "nnUNetTrainerSupervised",

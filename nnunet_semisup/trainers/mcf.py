@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from nnunet_semisup.losses.activation import hard_labels, probabilities
 from nnunet_semisup.losses.consistency import mean_square, weighted_soft_dice
 from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target, one_hot, sharpen
-from nnunet_semisup.networks.partners import other_kind, partner_of
+from nnunet_semisup.networks.partners import other_network, partner_of
 from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
 from nnunet_semisup.training.deferred import DeferredBool
@@ -50,7 +50,8 @@ class nnUNetTrainerMCF(SemiSupervisedTrainer):
         """As the base; also refuse plans whose network has no known partner."""
         super().check_inputs(inputs)
         if not inputs.trained:
-            other_kind(inputs.configuration_manager.network_arch_class_name)
+            planned = inputs.configuration_manager
+            other_network(planned.network_arch_class_name, planned.network_arch_init_kwargs)
 
     @classmethod
     def further_members(cls, predictor: Any, plan: PlannedNetwork) -> list[nn.Module]:
