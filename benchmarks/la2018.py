@@ -53,6 +53,7 @@ ROWS = {
         "stock_loader=True",
         workers=12,
     ),
+    "nsda": Row("nnUNetTrainerNSDA (labeled only)", "nnUNetTrainerNSDA"),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
     "uamt": Row("nnUNetTrainerUAMT", "nnUNetTrainerUAMT"),
     "cps": Row("nnUNetTrainerCPS", "nnUNetTrainerCPS"),
