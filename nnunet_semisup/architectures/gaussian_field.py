@@ -9,10 +9,11 @@ so do the other layers under deep supervision. Deviates further: contour energy 
 pyramid of splines with directional wedges in place of the contourlet transform, and enters once, at
 full resolution, in place of once a transformer block; drift follows from the decoder's features,
 which have the energy in them, so that nothing passes from module to module beside the features; the
-field is normalised, so that it is no darker between centres; a softmax mixes templates in
-training, too, without the Gumbel noise of [0], so that training and prediction are the same and a
-run can be repeated; templates are fewer and narrower, as 7 x 7 Gaussians around a pixel reach three
-cells.
+field is normalised, so that it is no darker between centres; the layers behind it see the pixel's
+own features as well, as what is thinner than a cell is lost in the field, and are narrower; a
+softmax mixes templates in training, too, without the Gumbel noise of [0], so that training and
+prediction are the same; templates are fewer and narrower, as 7 x 7 Gaussians around a pixel reach
+three cells.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class GaussianFieldHead(nn.Module):
 
     A strided convolution makes each cell's value; from that come the mixture of templates and a
     drift of at most a cell, 0 at the start; a pixel's field is the mean of the values of the 7 x 7
-    Gaussians around by their shares, and two layers make logits of it.
+    Gaussians around by their shares. Two layers make logits of it and of the pixel's own features:
+    what is thinner than a cell is lost in the field.
 
     Args:
         in_channels: of the features.
@@ -152,7 +153,7 @@ class GaussianFieldHead(nn.Module):
         self.drift_scale = nn.Parameter(torch.zeros(2, 1, 1))
         self.templates = Templates(templates)
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, 2 * in_channels, 1),
+            nn.Conv2d(2 * in_channels, 2 * in_channels, 1),
             nn.LeakyReLU(inplace=True),
             nn.Conv2d(2 * in_channels, out_channels, 1),
         )
@@ -169,5 +170,6 @@ class GaussianFieldHead(nn.Module):
         """Map features ``(B, C, H, W)`` to logits ``(B, out_channels, H, W)``."""
         gaussians = self.gaussians(x)
         field = splat(gaussians.values, shares(gaussians, self.cell))
-        logits: Tensor = self.layers(field[..., : x.shape[2], : x.shape[3]])
+        field = field[..., : x.shape[2], : x.shape[3]].to(x.dtype)
+        logits: Tensor = self.layers(torch.cat((field, x), 1))
         return logits

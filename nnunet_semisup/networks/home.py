@@ -10,7 +10,6 @@ Tokens are voxels in the order of memory; their number of dimensions does not ma
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -146,7 +145,8 @@ class HierarchicalSoftMoE(nn.Module):
     """Mix tokens by two levels of experts: of their group's slots, then of all groups' slots.
 
     A token's shares of its group's slots are a softmax over slots. A slot is the mean of tokens by
-    these shares, and tokens that only fill up the last group count nowhere.
+    these shares, and tokens that only fill up the last group count nowhere. Gates of experts and of
+    groups weigh what comes back from above.
 
     Args:
         dim: of tokens.
@@ -156,7 +156,8 @@ class HierarchicalSoftMoE(nn.Module):
         experts_above: of the second level; 0: none, groups do not see each other.
         rank: see :class:`SlotEmbedding`.
         official_sum: as the released code has it: a slot is the sum of its tokens, which grows with
-            the group, and what fills up, zeros, counts in means.
+            the group; what fills up, zeros, counts in means; and gates weigh what goes to the level
+            above, which normalises it, so that they have no effect.
     """
 
     def __init__(
@@ -170,9 +171,10 @@ class HierarchicalSoftMoE(nn.Module):
         official_sum: bool = False,
     ) -> None:
         super().__init__()
-        self.group_size, self.count, self.official_sum = group_size, experts, official_sum
+        self.group_size, self.official_sum = group_size, official_sum
+        self.count, self.number = experts, experts * slots
         self.norm = RMSNorm(dim)
-        self.slots = SlotEmbedding(dim, experts * slots, rank)
+        self.slots = SlotEmbedding(dim, self.number, rank)
         self.experts = Experts(experts, dim)
         self.expert_gates = nn.Parameter(torch.ones(experts))
         self.group_gate = nn.Linear(dim, 1)
@@ -188,36 +190,46 @@ class HierarchicalSoftMoE(nn.Module):
         logits = torch.matmul(self.norm(groups), self.slots(means).transpose(-1, -2))
         return logits.softmax(-1)
 
-    def summarised(self, groups: Tensor, real: Tensor, shares: Tensor, means: Tensor) -> Tensor:
-        """Return what the first level makes of groups, ``(B, groups * slots, dim)``.
+    def summarised(self, groups: Tensor, real: Tensor, shares: Tensor) -> Tensor:
+        """Return what the first level makes of groups, ``(B, groups, slots, dim)``.
 
         Args:
             groups: ``(B, groups, group_size, dim)``.
             real: ``(groups, group_size)``, false for what fills up.
             shares: of :meth:`shares`.
-            means: ``(B, groups, dim)`` of their tokens.
         """
         weights = shares * real[..., None]
         if not self.official_sum:
             weights = weights / weights.sum(2, keepdim=True).clamp_min(_LEAST_SHARE)
         slots = torch.matmul(weights.transpose(-1, -2), groups.to(weights.dtype))
-        batch, count, number, dim = slots.shape
-        own = slots.view(batch, count, self.count, -1, dim).transpose(1, 2)
-        out = self.experts(own.flatten(2, 3)) * self.expert_gates[:, None, None]
-        out = out.view(own.shape).transpose(1, 2).reshape(batch, count, number, dim)
-        gate = self.group_gate(means).sigmoid().clamp(SMALLEST_GATE, 1.0)
-        return (out * gate[..., None]).flatten(1, 2)
+        own = slots.unflatten(2, (self.count, -1)).transpose(1, 2)
+        out = self.experts(own.flatten(2, 3)).view(own.shape)
+        return out.transpose(1, 2).flatten(2, 3)
+
+    def gates(self, means: Tensor) -> Tensor:
+        """Return weights of slots, ``(B, groups, slots, 1)``: their expert's times their group's.
+
+        Args:
+            means: ``(B, groups, dim)`` of the tokens.
+        """
+        group = self.group_gate(means).sigmoid().clamp(SMALLEST_GATE, 1.0)
+        of_slots = self.expert_gates.repeat_interleave(self.number // self.count)
+        return (group * of_slots)[..., None]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, N, dim)`` to the same shape."""
         groups, real = in_groups(x, self.group_size)
         means = group_means(groups, None if self.official_sum else real)
         shares = self.shares(groups, means)
-        slots = self.summarised(groups, real, shares, means)
-        if self.above is not None:
-            slots = self.above(slots)
-        slots = slots.view(*groups.shape[:2], -1, x.shape[2])
+        slots, gates = self.summarised(groups, real, shares), self.gates(means)
+        if self.official_sum:
+            slots = self._seen_above(slots * gates)
+        else:
+            slots = self._seen_above(slots) * gates
         return torch.matmul(shares, slots.to(shares.dtype)).flatten(1, 2)[:, : x.shape[1]]
+
+    def _seen_above(self, slots: Tensor) -> Tensor:
+        return slots if self.above is None else self.above(slots.flatten(1, 2)).view(slots.shape)
 
 
 def in_groups(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -277,13 +289,14 @@ def find_mamba() -> Any:
         UserError: it cannot be imported.
     """
     try:
-        return import_module("mamba_ssm").Mamba
-    except (ImportError, AttributeError) as error:
+        from mamba_ssm import Mamba
+    except ImportError as error:
         raise UserError(
             f"mixer=mamba needs the package mamba-ssm, which cannot be imported ({error}). Install "
             "it (pip install 'nnunet-semisup[mamba]', on Linux with CUDA's compiler), or leave the "
             "mixer out."
         ) from error
+    return Mamba
 
 
 class HoMEBlock(nn.Module):

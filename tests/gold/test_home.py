@@ -77,7 +77,7 @@ def test_means_in_place_of_sums_are_smaller_slots(case):
     layer.experts.register_forward_hook(lambda m, inputs, o: seen.append(inputs[0]))
     for official in (True, False):
         layer.official_sum = official
-        layer.summarised(groups, real, shares, means)
+        layer.summarised(groups, real, shares)
     sums, averages = (slots.unflatten(2, (2, -1)).transpose(1, 2).flatten(2, 3) for slots in seen)
     weight = shares.sum(2)[..., None]
     torch.testing.assert_close(sums, averages * weight)
