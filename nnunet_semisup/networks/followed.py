@@ -35,7 +35,7 @@ class Followed(nn.Module):
         Args:
             input_size: spatial shape of its input.
         """
-        stages = self.stage if isinstance(self.stage, nn.Sequential) else [self.stage]
+        stages: Any = self.stage if isinstance(self.stage, nn.Sequential) else [self.stage]
         return sum(
             stage.compute_conv_feature_map_size(input_size)
             for stage in stages
