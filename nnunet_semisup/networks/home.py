@@ -83,6 +83,9 @@ class SlotEmbedding(nn.Module):
 class Experts(nn.Module):
     """Apply experts, each a GEGLU of its own, at once to slots of their own.
 
+    Weights start so that outputs are about as large as slots; as torch's layers start, they would
+    be a fifth of that, and the layer, whose contribution starts at 0, would be slow to act.
+
     Args:
         experts: their number.
         dim: of slots.
@@ -96,8 +99,10 @@ class Experts(nn.Module):
         self.bias_in = nn.Parameter(torch.empty(experts, 1, 2 * hidden))
         self.weight_out = nn.Parameter(torch.empty(experts, hidden, dim))
         self.bias_out = nn.Parameter(torch.empty(experts, 1, dim))
-        for parameter, inputs in zip(self.parameters(), (dim, dim, hidden, hidden), strict=True):
-            nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+        for bias in (self.bias_in, self.bias_out):
+            nn.init.zeros_(bias)
+        for weight, inputs in ((self.weight_in, dim), (self.weight_out, hidden)):
+            nn.init.normal_(weight, std=1 / math.sqrt(inputs))
 
     def forward(self, slots: Tensor) -> Tensor:
         """Map ``(B, experts, slots, dim)`` to the same shape."""

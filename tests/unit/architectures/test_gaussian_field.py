@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -50,3 +52,15 @@ def test_it_is_refused_in_3d_and_where_no_stage_has_full_resolution():
     planned["architecture"]["arch_kwargs"]["strides"][0] = [2, 2]
     with pytest.raises(UserError, match=r"first stage at full resolution; .* strides \[2, 2\]"):
         with_insert(planned, "gaussian_field")
+
+
+@pytest.mark.parametrize(
+    "names", [("nsda", "home", "gaussian_field"), ("gaussian_field", "home", "nsda")]
+)
+def test_it_goes_in_with_others_in_either_order(names):
+    planned = configuration(2)
+    for name in names:
+        planned = {**planned, "architecture": with_insert(planned, name)}
+    network = build(planned["architecture"])
+    assert copy.deepcopy(network)(image(2)).isfinite().all()
+    assert network.compute_conv_feature_map_size([16, 16]) > 0
