@@ -25,7 +25,7 @@ Sampling = Literal["sg", "sag", "ns"]
 """``sg``: by strata; ``sag``: also each draw's mirror image in its stratum; ``ns``: plain."""
 
 BITS = 30
-"""Of a random number; candidates' chances are equal to one part in 2^30 of all."""
+"""Of a random number, far more than the bits of any number of candidates."""
 
 
 def strata_of(classes: Tensor, per_axis: int) -> Tensor:

@@ -5,12 +5,11 @@
 
 Per step, with S the student and T its average, z and z' their representations of voxels (S predicts
 T's), w and w' those of the whole patch, and y' = argmax T(x_u):
-    before     x_l:  L_sup(S(x_l), y)
-    pretrain   x_u:  KL of the comparisons of z' and z, w' and w, with earlier unlabeled patches
-    after it   x_l:  L_sup(S(x_l), y)
-               x_u:  a CE(S(strong(x_u)), y'), a the share of the image where T is sure
+    always     x_l:  L_sup(S(x_l), y)
+    at first   x_u:  KL of the comparisons of z' and z, w' and w, with earlier unlabeled patches
+    after it   x_u:  a CE(S(strong(x_u)), y'), a the share of the image where T is sure
                x_u:  l3 (2 - 2 cos) of z and the nearest of earlier z'
-    all        x:    l1 a mean over classes c and drawn voxels of c of
+               x:    l1 a mean over classes c and drawn voxels of c of
                      -log(e^(z.m / t) / (e^(z.m / t) + sum of e^(z.n / t))), with m the mean of z'
                      over c and n drawn z' of voxels not of c, of the last steps
 A voxel's class is its label, or y' where T is sure. Draws are by patch, grid cell and class
