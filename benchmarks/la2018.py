@@ -54,6 +54,7 @@ ROWS = {
         workers=12,
     ),
     "nsda": Row("nnUNetTrainerNSDA (labeled only)", "nnUNetTrainerNSDA"),
+    "arco": Row("nnUNetTrainerARCO", "nnUNetTrainerARCO"),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
     "uamt": Row("nnUNetTrainerUAMT", "nnUNetTrainerUAMT"),
     "cps": Row("nnUNetTrainerCPS", "nnUNetTrainerCPS"),

@@ -1,6 +1,7 @@
 """The trainers, one method a file, and what a trainer of one's own is made from."""
 
 from nnunet_semisup.trainers.abd import nnUNetTrainerABD
+from nnunet_semisup.trainers.arco import nnUNetTrainerARCO
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
 from nnunet_semisup.trainers.bsnet import nnUNetTrainerBSNet
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
@@ -38,6 +39,7 @@ __all__ = [
     "TextGuidance",
     "Unlabeled",
     "nnUNetTrainerABD",
+    "nnUNetTrainerARCO",
     "nnUNetTrainerBCP",
     "nnUNetTrainerBSNet",
     "nnUNetTrainerCPS",
