@@ -54,6 +54,7 @@ ROWS = {
         workers=12,
     ),
     "nsda": Row("nnUNetTrainerNSDA (labeled only)", "nnUNetTrainerNSDA"),
+    "home": Row("nnUNetTrainerHoME (labeled only)", "nnUNetTrainerHoME"),
     "arco": Row("nnUNetTrainerARCO", "nnUNetTrainerARCO"),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
     "uamt": Row("nnUNetTrainerUAMT", "nnUNetTrainerUAMT"),
