@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
@@ -100,7 +100,9 @@ def _rows(mask: np.ndarray) -> np.ndarray:
     if len(edges) > EDGES:
         edges = edges[np.linspace(0, len(edges) - 1, EDGES).round().astype(int)]
     places = ((2 * nodes + 1) / np.array(mask.shape) - 1)[:, ::-1]
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][tuple(nodes.T)]
+    padded = np.pad(mask, 1)
+    rim = np.argwhere(binary_dilation(padded) & ~padded) - 1
+    depth, _ = cKDTree(rim).query(nodes)
     rows[: len(edges), :2], rows[: len(edges), 2:4] = places[edges[:, 0]], places[edges[:, 1]]
     rows[: len(edges), 4], rows[: len(edges), 5] = depth[edges].mean(1), 1
     return rows

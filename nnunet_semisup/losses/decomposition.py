@@ -10,7 +10,8 @@ neighbours divided by -4. With var the variances and E[r^2] = (y - x - m)^2 + va
     rho     = (2 g + 1) / (E[r^2] + 2 phi_rho)
     upsilon = (2 g + K) / ((Dx)^2 + 2 var_x + 2 phi_upsilon)
     omega_k = (2 g + 1) / (mean(z_k) (Dz_k)^2 + 2 phi_omega)
-    pi_k    = digamma(a + b_k) - digamma(b_k),  a = 2 + N / 2,  b_k = 2 + sum of omega_k (Dz_k)^2 / 2
+    pi_k    = digamma(a + b_k) - digamma(b_k),
+              a = 2 + N / 2,  b_k = 2 + sum of omega_k (Dz_k)^2 / 2
 
 Deviates from the released code: E[r^2] in place of one sample's r^2, whose inverse has a mean that
 a few voxels decide; z without a variance; the border is repeated (there: 0, an edge of its own).

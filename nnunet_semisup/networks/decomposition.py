@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from nnunet_semisup.losses.decomposition import LOG_VARIANCES, Gaussian
