@@ -7,15 +7,18 @@ The image is y = x + n with n ~ N(m, 1 / rho). q(x) and q(m) are Gaussians with 
 variance in each voxel, z are the probabilities of the classes, D is the Laplacian of four
 neighbours divided by -4. With var the variances and E[r^2] = (y - x - m)^2 + var_x + var_m:
 
-    rho     = (2 g + 1) / (E[r^2] + 2 phi_rho)
-    upsilon = (2 g + K) / ((Dx)^2 + 2 var_x + 2 phi_upsilon)
-    omega_k = (2 g + 1) / (mean(z_k) (Dz_k)^2 + 2 phi_omega)
+    rho     = (2 g + 1) / (E[r^2] + 2 phi)
+    upsilon = (2 g + K) / ((Dx)^2 + 2 var_x + 2 phi)
+    omega_k = (2 g + 1) / (mean(z_k) (Dz_k)^2 + 2 phi)
     pi_k    = digamma(a + b_k) - digamma(b_k),
               a = 2 + N / 2,  b_k = 2 + sum of omega_k (Dz_k)^2 / 2
 
-Deviates from the released code: E[r^2] in place of one sample's r^2, whose inverse has a mean that
-a few voxels decide; z without a variance; the border is repeated (there: 0, an edge of its own).
-There, the sum over z_k that weighs upsilon is 1 and changes nothing; it is left out.
+Deviates from the released code: E[r^2] in place of one sample's r^2; z without a variance; the
+border is repeated (there: 0, an edge of its own); the sum over z_k that weighs upsilon is 1 there
+and left out. There phi is 1e-6, 1e-8 and 1e-4, and all is divided by the mean of rho, which
+changes from step to step: edges then weigh a thousand times what the data do, and nnU-Net's SGD,
+which unlike Adam takes steps as large as gradients are, does not hold. Here phi is 0.01 of the
+variance of a normalised image, and all is divided by the greatest rho.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ from nnunet_semisup.losses.precision import float32
 
 SHAPE = 2.0
 """Of the precisions' Gamma priors, g (released code)."""
-PHI_RHO, PHI_UPSILON, PHI_OMEGA = 1e-6, 1e-8, 1e-4
-"""Their rates (released code)."""
+RATE = 0.01
+"""Their rate, phi."""
 PI_PRIOR = 2.0
 """Both parameters of the Beta prior of a class's share (released code)."""
 LOG_VARIANCES = (-20.0, 0.0)
@@ -150,13 +153,13 @@ def update_precisions(
     """
     residual = image - structure.mean - noise.mean
     squared = residual.square() + structure.variance + noise.variance
-    rho = (2 * SHAPE + 1) / (squared + 2 * PHI_RHO)
+    rho = (2 * SHAPE + 1) / (squared + 2 * RATE)
     edges = curvature(structure.mean).square() + 2 * structure.variance
-    upsilon = (2 * SHAPE + maps.shape[1]) / (edges + 2 * PHI_UPSILON)
+    upsilon = (2 * SHAPE + maps.shape[1]) / (edges + 2 * RATE)
     bent = curvature(maps).square()
     number = counted.sum((2, 3), keepdim=True)
     share = (maps * counted).sum((2, 3), keepdim=True) / number.clamp_min(1)
-    omega = (2 * SHAPE + 1) / (share * bent + 2 * PHI_OMEGA)
+    omega = (2 * SHAPE + 1) / (share * bent + 2 * RATE)
     first = PI_PRIOR + 0.5 * number
     second = PI_PRIOR + 0.5 * (omega * bent * counted).sum((2, 3), keepdim=True)
     return Precisions(rho, upsilon, omega, torch.digamma(first + second) - torch.digamma(second))
@@ -166,10 +169,10 @@ def update_precisions(
 def negative_evidence(
     image: Tensor, structure: Gaussian, noise: Gaussian, maps: Tensor, valid: Tensor | None = None
 ) -> Evidence:
-    """Return the negative evidence bound as means over voxels, divided by the mean of rho.
+    """Return the negative evidence bound as means over voxels, divided by the greatest rho.
 
     Nothing depends on the number of voxels, but pi by its prior. Gradient reaches everything but
-    the precisions ([0]).
+    the precisions ([0]). A squared residual then weighs at most 1.
 
     Args:
         image: ``(B, C, h, w)`` float32.
@@ -185,7 +188,7 @@ def negative_evidence(
     def mean(values: Tensor) -> Tensor:
         return (values.mean(1, keepdim=True) * counted).sum() / counted.sum().clamp_min(1)
 
-    scale = 1.0 / mean(rho).clamp_min(1e-6)
+    scale = 2 * RATE / (2 * SHAPE + 1)
     residual = image - structure.mean - noise.mean
     edges = curvature(structure.mean).square() + 2 * structure.variance
     of_structure = upsilon * edges + rho * structure.variance - structure.log_variance

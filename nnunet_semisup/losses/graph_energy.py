@@ -3,7 +3,8 @@
 The map is T(v) = A (v + u(v)) + t: an affine one after a free-form one, whose displacements u are
 interpolated between control points. The energy of an edge is 1 - p (1 - q), with p the mean
 probability along it and q that beside it, outside of the width that it had in its own mask: 0 where
-the edge runs within a structure of that width.
+the edge runs within a structure of that width. A graph that lies a few voxels off gets no gradient
+from such a map; :func:`coarser` gives one that shows it the way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ ALONG = (1 / 6, 1 / 2, 5 / 6)
 """Where an edge is looked at, as shares of its length."""
 MARGIN = 2.0
 """Voxels beyond the half width at which it is looked at beside the edge."""
+COARSER = 4
+"""Voxels an axis in one of the coarser map."""
 SOFTNESS = 0.05
 """Temperature of the choice among the graphs of an atlas."""
 
@@ -74,7 +77,21 @@ def bending(free: Tensor) -> Tensor:
 
 
 @float32
-def edge_energies(maps: Tensor, edges: Tensor, affine: Tensor, free: Tensor) -> Tensor:
+def coarser(maps: Tensor) -> Tensor:
+    """Return maps whose voxels are the greatest of several, where thin structures stay as bright.
+
+    Without gradient: it would make them thicker.
+
+    Args:
+        maps: ``(B, C, h, w)``.
+    """
+    return F.max_pool2d(maps.detach(), COARSER, ceil_mode=True)
+
+
+@float32
+def edge_energies(
+    maps: Tensor, edges: Tensor, affine: Tensor, free: Tensor, voxel: int = 1
+) -> Tensor:
     """Return the mean energy of each graph's edges on each image.
 
     Outside of the patch the probability is 0, so that no edge gains by leaving it.
@@ -85,6 +102,7 @@ def edge_energies(maps: Tensor, edges: Tensor, affine: Tensor, free: Tensor) -> 
             :func:`~nnunet_semisup.data.skeleton_graph.skeleton_graphs`.
         affine: as of :class:`Deformation`.
         free: the same.
+        voxel: voxels of the patch in one of the maps, an axis.
 
     Returns:
         ``(B, G)`` in [0, 1]; 0 for a graph without edges.
@@ -93,7 +111,7 @@ def edge_energies(maps: Tensor, edges: Tensor, affine: Tensor, free: Tensor) -> 
     ends = torch.cat([edges[..., :2], edges[..., 2:4]], 1)
     start, end = deform(ends, affine, free).split(number, 2)
     places = [start + share * (end - start) for share in ALONG]
-    side = _sideways(end - start, edges[..., 4] + MARGIN, maps.shape[-2:])
+    side = _sideways(end - start, edges[..., 4] / voxel + MARGIN, maps.shape[-2:])
     beside = [place + sign * side for sign in (-1, 1) for place in places]
     grid = torch.stack([*places, *beside], 3).flatten(1, 2)
     found = F.grid_sample(maps[:, None], grid, align_corners=False)

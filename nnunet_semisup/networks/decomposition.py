@@ -50,8 +50,8 @@ class GaussianNetwork(nn.Module):
     def __init__(self, channels: int, width: int, blocks: int, around_image: bool) -> None:
         super().__init__()
         self.around_image = around_image
-        last = nn.Conv2d(width, 2 * channels, 3, padding=1)
-        nn.init.normal_(last.weight, std=1e-3)
+        last = nn.Conv2d(width, 2 * channels, 1)
+        nn.init.normal_(last.weight, std=1e-2)
         nn.init.zeros_(last.bias)
         body = [ResidualBlock(width) for _ in range(blocks)]
         self.layers = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), *body, last)

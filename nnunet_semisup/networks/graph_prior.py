@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.data.skeleton_graph import EDGES, NUMBERS
-from nnunet_semisup.losses.graph_energy import Deformation, bending, edge_energies, softest
+from nnunet_semisup.losses.graph_energy import (
+    COARSER,
+    Deformation,
+    bending,
+    coarser,
+    edge_energies,
+    softest,
+)
 from nnunet_semisup.losses.precision import float32
 from nnunet_semisup.networks.class_memory import ClassMemory
 
@@ -19,8 +26,8 @@ WIDTH = 32
 """Channels of that comparison."""
 AFFINE = 0.25
 """Greatest change of an entry of the affine matrix, which stays invertible."""
-SHIFT = 0.5
-"""Greatest translation; the patch is 2 wide."""
+SHIFT = 0.25
+"""Greatest translation; the patch is 2 wide. A graph that were moved out of it would be lost."""
 FREE = 0.1
 """Greatest displacement of a control point, a quarter of their distance: nothing folds."""
 
@@ -62,7 +69,8 @@ class Aligner(nn.Module):
         graph = self.of_graph(raster(edges))
         pairs = image[:, None] + graph
         compared = self.compare(pairs.flatten(0, 1))
-        affine = self.affine(compared.flatten(1)).float().tanh().view(*pairs.shape[:2], 2, 3)
+        affine = self.affine(compared.flatten(1) / CONTROL**2).float().tanh()
+        affine = affine.view(*pairs.shape[:2], 2, 3)
         free = FREE * self.free(compared).float().tanh().unflatten(0, pairs.shape[:2])
         return Deformation(self.identity + self.reach * affine, free)
 
@@ -94,11 +102,13 @@ class Aligned(NamedTuple):
     """Hold how an atlas fits images.
 
     Attributes:
-        energy: mean over images and classes, a scalar.
+        energy: on the probabilities, mean over images and classes, a scalar.
+        coarse: the same on coarser maps, which teaches the maps alone.
         bending: of the free-form maps, a scalar.
     """
 
     energy: Tensor
+    coarse: Tensor
     bending: Tensor
 
 
@@ -144,11 +154,16 @@ class GraphPrior(nn.Module):
         """
         rows, there = self.atlas.per_class()
         shares = valid.float().mean((1, 2, 3))
-        energies, bent = [], []
+        fine = probs * valid
+        coarse = coarser(fine)
+        found = []
         for number, graphs in enumerate(rows.unflatten(2, (EDGES, NUMBERS))):
             affine, free = self.aligner(features, graphs)
-            found = edge_energies(probs[:, number] * valid[:, 0], graphs, affine, free)
-            energies.append((shares * softest(found, there[number])).mean())
-            bent.append(bending(free))
+            energies = (
+                edge_energies(fine[:, number], graphs, affine, free),
+                edge_energies(coarse[:, number], graphs, affine, free, COARSER),
+            )
+            least = [(shares * softest(one, there[number])).mean() for one in energies]
+            found.append(torch.stack([*least, bending(free)]))
         known = there.any(1).sum().clamp_min(1)
-        return Aligned(torch.stack(energies).sum() / known, torch.stack(bent).mean())
+        return Aligned(*(torch.stack(found).sum(0) / known))

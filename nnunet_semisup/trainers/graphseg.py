@@ -7,9 +7,11 @@
 Per step, with x the structure and m the noise of an image, S the segmentation of x, B(.) the
 negative evidence bound ([1], losses/decomposition.py), G the skeletons' graphs of labeled patches
 before, T the map that lays a graph over an image, and E the energy of its edges:
-    labeled    x_l:  L_sup(S(x), y) + a B(x, m, S) + lambda(t) { E(T G, y) + b bending(T) }
-    unlabeled  x_u:  lambda(t) { E(T G, S(x)) + b bending(T) + a B(x, m, S) }
-    E is the soft minimum over G of the mean over edges of 1 - p (1 - q), p along and q beside them
+    labeled    x_l:  L_sup(S(x), y) + a B(x, m, S) + E(T G, y) + R(T)
+    unlabeled  x_u:  lambda(t) { E(T G, S(x)) + R(T) + a B(x, m, S) }
+    E is the soft minimum over G of the mean over edges of 1 - p (1 - q), p along and q beside them,
+    R the same on a coarser map, without gradient to it, and b times the bending of T; on labeled
+    patches E and R teach T alone
 
 From [0]: structure-preserved and structure-degraded components, a deformable graph prior from an
 atlas, a differentiable alignment and an unsupervised energy. From [1]: the bound and its constants.
@@ -85,7 +87,7 @@ class nnUNetTrainerGraphSeg(SemiSupervisedTrainer):
             truth = one_hot(label.target, self.planned_network.output_channels, self.regions)
             truth = truth if self.regions else truth[:, 1:]
             aligned = self.prior(seen.parts.features, truth, label.weight[:, :1] > 0)
-            terms["alignment_labeled"] = weight * (aligned.energy + self.stiffness(aligned))
+            terms["alignment_labeled"] = aligned.energy + self.alignment(aligned)
             self.prior.remember(labeled.maps["graphs"])
         yield terms
         del seen, terms  # Memory for the next pass.
@@ -98,14 +100,14 @@ class nnUNetTrainerGraphSeg(SemiSupervisedTrainer):
         bound = self.bound(seen, unlabeled.image, unlabeled.valid)
         yield {
             "consistency": weight * aligned.energy,
-            "bending": weight * self.stiffness(aligned),
+            "alignment_unlabeled": weight * self.alignment(aligned),
             "decomposition_unlabeled": weight * bound,
             **seen.terms,
         }
 
-    def stiffness(self, aligned: Aligned) -> Tensor:
-        """Return the weighted bending of the maps."""
-        return self.bending_weight * aligned.bending
+    def alignment(self, aligned: Aligned) -> Tensor:
+        """Return what teaches the maps alone: the coarse energy, and the bending."""
+        return aligned.coarse + self.bending_weight * aligned.bending
 
     def bound(self, seen: Pass, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weighted negative evidence bound of a pass.
