@@ -16,9 +16,9 @@ neighbours divided by -4. With var the variances and E[r^2] = (y - x - m)^2 + va
 Deviates from the released code: E[r^2] in place of one sample's r^2; z without a variance; the
 border is repeated (there: 0, an edge of its own); the sum over z_k that weighs upsilon is 1 there
 and left out. There phi is 1e-6, 1e-8 and 1e-4, and all is divided by the mean of rho, which
-changes from step to step: edges then weigh a thousand times what the data do, and nnU-Net's SGD,
-which unlike Adam takes steps as large as gradients are, does not hold. Here phi is 0.01 of the
-variance of a normalised image, and all is divided by the greatest rho.
+changes from step to step: edges may then weigh far more than the data, and nnU-Net's SGD, whose
+steps unlike Adam's are as large as the gradients, overshoots. Here phi is 0.01 of the variance of a
+normalised image, and all is divided by the greatest rho.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ negative evidence bound ([1], losses/decomposition.py), G the skeletons' graphs 
 before, T the map that lays a graph over an image, and E the energy of its edges:
     labeled    x_l:  L_sup(S(x), y) + a B(x, m, S) + E(T G, y) + R(T)
     unlabeled  x_u:  lambda(t) { E(T G, S(x)) + R(T) + a B(x, m, S) }
-    E is the soft minimum over G of the mean over edges of 1 - p (1 - q), p along and q beside them,
-    R the same on a coarser map, without gradient to it, and b times the bending of T; on labeled
-    patches E and R teach T alone
+    E is the soft minimum over G of the mean over edges of 1 - (p (1 - q))^2, p along and q beside
+    them, R the same on a coarser map, without gradient to it, and b times the bending of T; on
+    labeled patches E and R teach T alone
 
 From [0]: structure-preserved and structure-degraded components, a deformable graph prior from an
 atlas, a differentiable alignment and an unsupervised energy. From [1]: the bound and its constants.
@@ -48,8 +48,8 @@ class nnUNetTrainerGraphSeg(SemiSupervisedTrainer):
 
     unlabeled_weight: Weight = 0.1
     """Greatest weight of what unlabeled patches and the atlas bring (a guess)."""
-    decomposition_weight: Weight = 1.0
-    """Weight of the evidence bound ([1]: 100, over a mean of rho that is greater by about that)."""
+    decomposition_weight: Weight = 10.0
+    """Weight of the evidence bound, in which a squared residual weighs at most 1 (a guess)."""
     bending_weight: Weight = 10.0
     """Weight of the bending of free-form maps relative to the energy (a guess)."""
     atlas_size: Count = 8

@@ -44,7 +44,7 @@ def bound(image, output, z, valid):
     voxels += m**2 + var_m + rho * var_m - log_m
     everywhere = np.broadcast_to(counted, y.shape)
     total = voxels[everywhere].mean() + boundary[counted].mean()
-    return total / (5 / 0.02)
+    return 10 * total / (5 / 0.02)
 
 
 def value_at(grid, x, y):
@@ -63,7 +63,7 @@ def moved(affine, free, x, y):
 
 
 def edges_energy(grid, graph, affine, free, voxel):
-    """Return the mean of 1 - p (1 - q) over a graph's edges."""
+    """Return the mean of 1 - (p (1 - q))^2 over a graph's edges."""
     size = np.array(grid.shape[::-1])
     energies = []
     for *ends, half, there in graph:
@@ -79,7 +79,7 @@ def edges_energy(grid, graph, affine, free, voxel):
         points = [start + share * (end - start) for share in (1 / 6, 1 / 2, 5 / 6)]
         p = np.mean([value_at(grid, *point) for point in points])
         q = np.mean([value_at(grid, *(point + s * across)) for point in points for s in (-1, 1)])
-        energies.append(1 - p * (1 - q))
+        energies.append(1 - (p * (1 - q)) ** 2)
     return np.mean(energies)
 
 

@@ -106,10 +106,10 @@ def test_the_energy_of_one_edge_is_that_of_its_definition():
     maps[0, 16] = 0.4  # Four voxels beside it: half a width of 2, and the margin.
     edges = torch.zeros(1, 3, 6)
     edges[0, 0] = torch.tensor([-0.5, 0.025, 0.5, 0.025, 2.0, 1.0])
-    assert float(energy(maps, edges)) == pytest.approx(1 - 0.9 * (1 - 0.2), abs=1e-5)
+    assert float(energy(maps, edges)) == pytest.approx(1 - 0.72**2, abs=1e-5)
     assert float(energy(maps, torch.zeros(1, 3, 6))) == 0
     edges[0, 1] = torch.tensor([1.5, 0, 1.8, 0, 2, 1])  # Outside of the patch.
-    assert float(energy(maps, edges)) == pytest.approx((0.28 + 1) / 2, abs=1e-5)
+    assert float(energy(maps, edges)) == pytest.approx((1 - 0.72**2 + 1) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize(("angle", "shift"), [(0.1, (0, 0)), (0.1, (3, -3))])
@@ -152,6 +152,20 @@ def test_the_energy_teaches_the_map_of_probabilities():
     inside = probs.grad[mask > 0]
     assert inside.mean() < 0
     assert probs.grad[mask == 0].mean() > 0
+
+
+def test_an_edge_that_finds_nothing_asks_for_nothing():
+    """And one of which a part is found, for the rest: a map is not covered with edges."""
+    edges = torch.zeros(1, 2, 6)
+    edges[0, 0] = torch.tensor([-0.5, 0.025, 0.5, 0.025, 2.0, 1.0])
+    asked = []
+    for part in (0.0, 0.9):
+        maps = torch.full((1, 40, 80), 0.001)
+        maps[0, 20, 40:] += part
+        energy(maps.requires_grad_(), edges).backward()
+        asked.append(float(-maps.grad[0, 20, :38].min()))
+    assert asked[0] < 0.002
+    assert asked[1] > 0.1
 
 
 def test_the_soft_minimum_lies_between_the_least_and_the_mean():
