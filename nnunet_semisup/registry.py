@@ -249,7 +249,7 @@ METHODS: tuple[Method, ...] = (
         url="https://openreview.net/forum?id=zVkbsGlKn9",
         cost="3.6",
         forwards=(2, 0),
-        parameters=("1.08", "0.00"),
+        parameters=("1.12", "0.00"),
         dims=(2,),
         predicts_as="nnUNetTrainerGraphSeg",
         has_teacher=False,

@@ -51,9 +51,8 @@ class GaussianNetwork(nn.Module):
         super().__init__()
         self.around_image = around_image
         last = nn.Conv2d(width, 2 * channels, 1)
-        nn.init.normal_(last.weight, std=1e-2)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.normal_(parameter, std=1e-2)
         body = [ResidualBlock(width) for _ in range(blocks)]
         self.layers = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), *body, last)
 

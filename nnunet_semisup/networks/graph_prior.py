@@ -53,8 +53,8 @@ class Aligner(nn.Module):
         self.affine = nn.Linear(WIDTH * CONTROL**2, 6)
         self.free = nn.Conv2d(WIDTH, 2, 1)
         for last in (self.affine, self.free):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
         self.register_buffer("identity", torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
         self.register_buffer("reach", torch.tensor([[AFFINE, AFFINE, SHIFT]] * 2))
 

@@ -52,7 +52,7 @@ class nnUNetTrainerGraphSeg(SemiSupervisedTrainer):
     """Weight of the evidence bound, in which a squared residual weighs at most 1 (a guess)."""
     bending_weight: Weight = 10.0
     """Weight of the bending of free-form maps relative to the energy (a guess)."""
-    atlas_size: Count = 8
+    atlas_size: Count = 32
     """Graphs of a class in the atlas, the last ones of labeled patches (a guess)."""
 
     @classmethod

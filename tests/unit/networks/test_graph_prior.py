@@ -26,7 +26,7 @@ def test_maps_begin_as_the_identity(prior):
     assert not free.any()
     found = prior(FEATURES, tree()[:, None], VALID)
     torch.testing.assert_close(found.energy, energy(tree(), graph)[0, 0])
-    assert float(found.bending) == 0
+    assert float(found.bending.detach()) == 0
 
 
 def test_the_aligner_learns_to_lay_a_graph_over_moved_copies(prior):
@@ -80,10 +80,9 @@ def test_an_image_counts_by_its_valid_voxels_and_nothing_in_padding(prior):
 def test_without_an_atlas_there_is_no_energy(prior):
     probs = torch.rand(1, 1, SIZE, SIZE, requires_grad=True)
     found = prior(FEATURES, probs, VALID)
-    assert (float(found.energy), float(found.bending)) == (0, 0)
+    assert [float(one.detach()) for one in found] == [0, 0, 0]
     found.energy.backward()
     assert not probs.grad.any()
-    assert float(found.coarse) == 0
 
 
 def test_a_class_without_graphs_is_left_out_of_the_mean():
