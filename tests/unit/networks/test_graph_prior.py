@@ -34,7 +34,7 @@ def test_the_aligner_learns_to_lay_a_graph_over_moved_copies(prior):
     masks = torch.cat([tree(0.1, (3, -3)), tree(-0.1, (-3, 4))])[:, None]
     features = 10 * torch.nn.functional.avg_pool2d(masks, 8).repeat(1, 4, 1, 1)
     valid = VALID.expand(2, -1, -1, -1)
-    before = float(prior(features, masks, valid).energy)
+    before = float(prior(features, masks, valid).energy.detach())
     optimizer = torch.optim.Adam(prior.parameters(), 0.003)
     for _ in range(60):
         optimizer.zero_grad()
