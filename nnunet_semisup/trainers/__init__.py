@@ -9,6 +9,7 @@ from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
 from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
 from nnunet_semisup.trainers.gaussian_field import nnUNetTrainerGaussianField
+from nnunet_semisup.trainers.graphseg import nnUNetTrainerGraphSeg
 from nnunet_semisup.trainers.home import nnUNetTrainerHoME
 from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
@@ -47,6 +48,7 @@ __all__ = [
     "nnUNetTrainerDTCText",
     "nnUNetTrainerFixMatch",
     "nnUNetTrainerGaussianField",
+    "nnUNetTrainerGraphSeg",
     "nnUNetTrainerHoME",
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",
