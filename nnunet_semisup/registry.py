@@ -296,7 +296,6 @@ METHODS: tuple[Method, ...] = (
         ramp=False,
         trial="pretrain=0,confidence_threshold=None",
     ),
-    Method(),
     Method(
         trainer="nnUNetTrainerGraphSeg",
         module="graphseg",
