@@ -2,14 +2,15 @@
 
     python benchmarks/step_cost.py [--patch 32 48 64] [--features 16 32 64 128] [--steps 5]
     python benchmarks/step_cost.py --device cuda --compile on
+    python benchmarks/step_cost.py --trainers nnUNetTrainerUAMT --patch 64 64
 
-All trainers of the registry take turns, step by step, on the same random batch, late enough in
-training for every loss term to have its full weight; medians are shown, on the CPU of processor
-time. Peak memory is measured in a process of its own for each trainer: what PyTorch allocated on
-the GPU, or how much the process grew on the CPU. The floor is what the passes of the registry cost
-by themselves: stock's operations for each that is propagated back, a third for one without
-gradient, decoders by their share. Plan and data are made up in a temporary folder; batches are
-random, so data loading is not part of a step.
+All trainers of the registry that train in the patch's dimensions, or those named, take turns, step
+by step, on the same random batch, late enough in training for every loss term to have its full
+weight; medians are shown, on the CPU of processor time. Peak memory is measured in a process of its
+own for each trainer: what PyTorch allocated on the GPU, or how much the process grew on the CPU.
+The floor is what the passes of the registry cost by themselves: stock's operations for each that is
+propagated back, a third for one without gradient, decoders by their share. Plan and data are made
+up in a temporary folder; batches are random, so data loading is not part of a step.
 """
 
 from __future__ import annotations
@@ -287,6 +288,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--compile", choices=("on", "off"), default="off", help="on the GPU only")
     parser.add_argument("--amp", choices=("on", "off"), default="on", help="on the GPU only")
+    parser.add_argument("--trainers", nargs="+", metavar="TRAINER", help="beside the stock one")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     patch, features = DEFAULTS[options.device]
@@ -295,16 +297,20 @@ def parse_options() -> argparse.Namespace:
     smallest = 2 ** (len(options.features) - 1)
     if any(n % smallest for n in options.patch):
         parser.error(f"--patch must be divisible by {smallest} for {len(options.features)} stages")
+    fit = {m.trainer: m for m in METHODS if len(options.patch) in m.dims}
+    if wrong := sorted(set(options.trainers or fit) - set(fit)):
+        parser.error(f"--trainers {' '.join(wrong)}: in {len(options.patch)}D there are {[*fit]}")
+    options.methods = [fit[name] for name in options.trainers or fit]
     return options
 
 
 def print_tables(options: argparse.Namespace) -> None:
     """Measure and print everything."""
-    names = [STOCK, *(m.trainer for m in METHODS)]
+    names = [STOCK, *(m.trainer for m in options.methods)]
     counted = {name: count(name, options) for name in names}
     stock = counted[STOCK]
     share = stock.of_decoder / stock.operations
-    floors = {m.trainer: floor(m, share) for m in METHODS} | {STOCK: 1.0}
+    floors = {m.trainer: floor(m, share) for m in options.methods} | {STOCK: 1.0}
     memory = {name: peak_memory_elsewhere(name) for name in names}
     times = time_in_turns(names, options)
     details = f"torch.compile {options.compile}, mixed precision {options.amp}"

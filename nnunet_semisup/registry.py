@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nnunet_semisup.method import FAMILIES, Method
 
-__all__ = ["FAMILIES", "METHODS", "Method", "find_method"]
+__all__ = ["FAMILIES", "METHODS", "Method", "find_method", "method_of"]
 
 TEXT_WEIGHTS = "CLIP or BiomedCLIP text weights, or a file of their features"
 
@@ -333,6 +333,13 @@ METHODS: tuple[Method, ...] = (
         trial="text_model=random",
     ),
 )
+
+
+def method_of(trainer: type) -> Method | None:
+    """Return the row of a class, or of its nearest base with one; ``None`` where none has."""
+    rows = {method.trainer: method for method in METHODS}
+    names = (base.__name__ for base in trainer.__mro__)
+    return next((rows[name] for name in names if name in rows), None)
 
 
 def find_method(trainer: str) -> Method:

@@ -13,11 +13,13 @@ import torch
 from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.errors import DivergedError
 from tests.contract.conftest import (
+    KINDS,
     SEMI_SUPERVISED,
     WITH_TEACHER,
     each_method,
     each_once,
     each_pair,
+    fitting,
     one_of_each,
     product,
 )
@@ -85,7 +87,8 @@ def test_teacher_is_the_moving_average_of_the_student(build, method):
 
 @each_method(one_of_each(*STREAMS, among=SEMI_SUPERVISED))
 def test_masks_of_unlabeled_cases_do_not_matter(build, datasets, method):
-    unlabeled = datasets("labels3d") / "nnUNetPlans_3d_fullres_unlabeled"
+    kind = fitting(method, "labels3d")
+    unlabeled = datasets(kind) / f"nnUNetPlans_{KINDS[kind].configuration}_unlabeled"
     batch = next(build(method, "labels3d").dataloader_train)
     hidden = [p.rename(p.with_suffix(".hidden")) for p in sorted(unlabeled.glob("*_seg.b2nd"))]
     assert hidden
@@ -187,6 +190,6 @@ def test_unlabeled_batch_size_is_its_own(build, method, number):
 @each_method(one_of_each(*STREAMS, "unlabeled_patches", among=SEMI_SUPERVISED))
 def test_two_methods_with_one_seed_see_the_same_labeled_patches(build, method):
     batch = next(build(method, "labels3d").dataloader_train)
-    other = next(build(SEMI_SUPERVISED[0], "labels3d").dataloader_train)
+    other = next(build(SEMI_SUPERVISED[0], fitting(method, "labels3d")).dataloader_train)
     assert torch.equal(batch["data"], other["data"])
     assert np.array_equal(batch["keys"], other["keys"])
