@@ -177,6 +177,11 @@ def step(trainer: Any, batch: dict[str, Any]) -> float:
     return now(trainer.device) - start
 
 
+def period(trainer: Any) -> int:
+    """Return the steps over which to average; the stock trainer's are all alike."""
+    return int(getattr(trainer, "period", 1))
+
+
 def now(device: torch.device) -> float:
     """Return milliseconds: on the CPU processor time (less disturbed by others), else time."""
     return 1e3 * (time.process_time() if device.type == "cpu" else time.perf_counter())
@@ -209,9 +214,9 @@ def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, fl
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(options.warmup + options.steps, desc="turns", file=sys.stderr):
         for name, trainer in trainers.items():
-            elapsed = step(trainer, batches[name])
+            elapsed = [step(trainer, batches[name]) for _ in range(period(trainer))]
             if turn >= options.warmup:
-                times[name].append(elapsed)
+                times[name].append(statistics.mean(elapsed))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -231,14 +236,16 @@ def count(name: str, options: argparse.Namespace) -> Counted:
         trainer = build(name, options)
     batch = make_batch(trainer, options)
     with FlopCounterMode(display=False) as counter:
-        step(trainer, batch)
+        for _ in range(period(trainer)):
+            step(trainer, batch)
     decoders = (c for module, c in counter.get_flop_counts().items() if module.endswith(".decoder"))
     of_decoder = sum(sum(counts.values()) for counts in decoders)
     optimized = [p for group in trainer.optimizer.param_groups for p in group["params"]]
     teacher = getattr(trainer, "teacher", None)
     kept = sum(p.numel() for p in teacher.module.parameters()) if teacher is not None else 0
     trained = sum(p.numel() for p in optimized if p.requires_grad)
-    return Counted(counter.get_total_flops(), of_decoder, trained, kept)
+    operations = (counter.get_total_flops(), of_decoder)
+    return Counted(*(number // period(trainer) for number in operations), trained, kept)
 
 
 def floor(method: Method, decoder_share: float) -> float:
@@ -250,11 +257,11 @@ def floor(method: Method, decoder_share: float) -> float:
 
 
 def peak_memory(name: str, options: argparse.Namespace) -> float:
-    """Return the MiB that a trainer takes at most in two steps, beyond what the libraries take."""
+    """Return the MiB that a trainer takes at most in its steps, beyond what the libraries take."""
     before = most_memory()
     trainer = build(name, options)
     batch = make_batch(trainer, options)
-    for _ in range(2):
+    for _ in range(max(2, period(trainer))):
         step(trainer, batch)
     if options.device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
