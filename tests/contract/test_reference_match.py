@@ -1,4 +1,4 @@
-"""MATCH's terms from its equations: pixels added one by one, a linear program, a search of links."""
+"""MATCH's terms from its equations: pixels added one by one, a linear program, links followed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scipy.ndimage import label
 from scipy.optimize import linprog
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.losses import structures as losses
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.topology import structures
 from nnunet_semisup.trainers import nnUNetTrainerMATCH
@@ -17,6 +18,8 @@ from tests.contract.steps import chances, full, ready, terms_of
 
 METHOD = find_method("nnUNetTrainerMATCH")
 EDGE = 12
+FINE = 2**24
+"""Steps of a probability in which no two pixels are alike; among such, any may be named."""
 
 
 def structures_of(p):
@@ -64,7 +67,7 @@ def topological(maps, least, carriers):
     """Return the loss of facets ``(F, C, h, w)``."""
     losses = []
     for p in maps.unbind(1):
-        facets = [structures_of((one * 256).round().int().numpy()) for one in p]
+        facets = [structures_of((one * FINE).round().long().numpy()) for one in p]
         links = {}
         for t in range(len(facets) - 1):
             for i, j in matches(facets[t], facets[t + 1]):
@@ -106,6 +109,8 @@ def test_terms(build, kind, monkeypatch):
         return result
 
     monkeypatch.setattr(trainer, "student_pass", recorded)
+    monkeypatch.setattr(structures, "STEPS", FINE)
+    monkeypatch.setattr(losses, "levels_on_host", lambda p: (p * FINE).round().long().numpy())
     terms = terms_of(trainer, labeled, unlabeled)
 
     valid = unlabeled.valid
@@ -166,9 +171,9 @@ def test_each_facet_can_be_switched_off(build, off):
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(build, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="consistent_facets=3 of facets=2: .* from 2 to 2"):
+    with pytest.raises(UserError, match=r"consistent_facets=3 of facets=2: .* from 2 to 2"):
         build(METHOD, "labels2d", start=False, facets=2)
-    with pytest.raises(UserError, match="MATCH trains in 2D, .* 3d_fullres have 3 dimensions"):
+    with pytest.raises(UserError, match=r"MATCH trains in 2D, .* 3d_fullres have 3 dimensions"):
         build(nnUNetTrainerMATCH, "labels3d", start=False)
     monkeypatch.setattr(structures, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"nnUNetTrainerMATCH .*gudhi.*: pip install gudhi"):
