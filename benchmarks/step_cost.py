@@ -243,6 +243,8 @@ def count(name: str, options: argparse.Namespace) -> Counted:
     optimized = [p for group in trainer.optimizer.param_groups for p in group["params"]]
     teacher = getattr(trainer, "teacher", None)
     kept = sum(p.numel() for p in teacher.module.parameters()) if teacher is not None else 0
+    snapshots = getattr(trainer, "snapshots", None)
+    kept += snapshots.parameters if snapshots is not None else 0
     trained = sum(p.numel() for p in optimized if p.requires_grad)
     operations = (counter.get_total_flops(), of_decoder)
     return Counted(*(number // period(trainer) for number in operations), trained, kept)

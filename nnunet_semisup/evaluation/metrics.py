@@ -17,7 +17,8 @@ Axes of one voxel (a 2D image stored as a volume of one slice) carry no surface 
 
 Rule for empty masks: with both empty every metric is undefined (NaN). With exactly one of them
 empty Dice, Jaccard and clDice are 0 and each distance is the image's diagonal, which no distance
-between two surfaces in that image can reach. So no metric ever prefers an empty prediction to a wrong one.
+between two surfaces in that image can reach. So no metric ever prefers an empty prediction to a
+wrong one.
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ class Snapshots:
         while len(self._taken) < self.number:
             self._taken.appendleft(self._taken[0])
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that are kept: the parameters of each snapshot, and of the copy."""
+        return (1 + self.number) * sum(p.numel() for p in self.module.parameters())
+
     @torch.no_grad()
     def outputs(self, image: Tensor, run: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Return the logits of each snapshot, the oldest first.
