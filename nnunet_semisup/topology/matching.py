@@ -48,7 +48,7 @@ def scores(one: Facet, other: Facet) -> Floats:
     persistence = [f.found.persistence / f.found.persistence.max(initial=1) for f in (one, other)]
     peaks = [np.stack(np.unravel_index(f.found.birth, f.shape), 1) for f in (one, other)]
     distance = np.linalg.norm(peaks[0][:, None] - peaks[1][None], axis=2)
-    diagonal = max(float(np.hypot(*(n - 1 for n in one.shape))), 1.0)
+    diagonal = max(float(np.linalg.norm([n - 1 for n in one.shape])), 1.0)
     alike = overlaps(one.covered, other.covered) * (1 - distance / diagonal)
     return persistence[0][:, None] * persistence[1][None] * alike
 
