@@ -124,11 +124,6 @@ class SemiSupervisedTrainer(LoopTrainer):
         """Return diagnostics of the epoch, given its last unlabeled batch, without gradients."""
         return {}
 
-    @property
-    def period(self) -> int:
-        """Steps after which what a step does begins anew; default 1, as all do the same."""
-        return 1
-
     # What a method can use.
 
     @property
