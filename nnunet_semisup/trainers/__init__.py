@@ -1,12 +1,15 @@
 """The trainers, one method a file, and what a trainer of one's own is made from."""
 
 from nnunet_semisup.trainers.abd import nnUNetTrainerABD
+from nnunet_semisup.trainers.arco import nnUNetTrainerARCO
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
 from nnunet_semisup.trainers.bsnet import nnUNetTrainerBSNet
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
 from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
 from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
+from nnunet_semisup.trainers.gaussian_field import nnUNetTrainerGaussianField
+from nnunet_semisup.trainers.home import nnUNetTrainerHoME
 from nnunet_semisup.trainers.match import nnUNetTrainerMATCH
 from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
@@ -37,12 +40,15 @@ __all__ = [
     "TextGuidance",
     "Unlabeled",
     "nnUNetTrainerABD",
+    "nnUNetTrainerARCO",
     "nnUNetTrainerBCP",
     "nnUNetTrainerBSNet",
     "nnUNetTrainerCPS",
     "nnUNetTrainerDTC",
     "nnUNetTrainerDTCText",
     "nnUNetTrainerFixMatch",
+    "nnUNetTrainerGaussianField",
+    "nnUNetTrainerHoME",
     "nnUNetTrainerMATCH",
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",

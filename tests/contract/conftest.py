@@ -229,12 +229,14 @@ class Builder:
         root: the folder.
         patch: of the variables.
         counter: of the trainers.
+        plans: name of the plans.
     """
 
     datasets: Callable[[str], Path]
     root: Path
     patch: pytest.MonkeyPatch
     counter: Iterator[int]
+    plans: str = "nnUNetPlans"
 
     def __call__(
         self, method: Method | type, kind: str, fold: Any = 0, start: bool = True, **settings: Any
@@ -264,7 +266,7 @@ class Builder:
         )
         self.patch.setenv("nnUNet_n_proc_DA", "0")
         self.patch.setenv("nnUNet_results", str(self.root / f"results{next(self.counter)}"))
-        plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
+        plans = json.loads((folder / f"{self.plans}.json").read_text(encoding="utf-8"))
         trainer = cls(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,

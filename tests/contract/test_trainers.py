@@ -74,12 +74,12 @@ TEACHERS = one_of_each(
 @each_method(TEACHERS)
 def test_teacher_is_the_moving_average_of_the_student(build, method):
     trainer = build(method, "labels2d", ema_decay=0.5)
-    name, _ = next(trainer.student.named_parameters())
-    expected = dict(trainer.student.named_parameters())[name].detach().clone()
+    name, _ = next(trainer.followed().named_parameters())
+    expected = dict(trainer.followed().named_parameters())[name].detach().clone()
     for step in range(4):
         trainer.train_step(next(trainer.dataloader_train))
         decay = min(1 - 1 / (step + 1), 0.5)
-        current = dict(trainer.student.named_parameters())[name].detach()
+        current = dict(trainer.followed().named_parameters())[name].detach()
         expected = decay * expected + (1 - decay) * current
     averaged = dict(trainer.teacher.module.named_parameters())[name]
     torch.testing.assert_close(averaged, expected)
