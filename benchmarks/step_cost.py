@@ -2,14 +2,15 @@
 
     python benchmarks/step_cost.py [--patch 32 48 64] [--features 16 32 64 128] [--steps 5]
     python benchmarks/step_cost.py --device cuda --compile on
+    python benchmarks/step_cost.py --trainers nnUNetTrainerUAMT --patch 64 64
 
-All trainers of the registry take turns, step by step, on the same random batch, late enough in
-training for every loss term to have its full weight; medians are shown, on the CPU of processor
-time. Peak memory is measured in a process of its own for each trainer: what PyTorch allocated on
-the GPU, or how much the process grew on the CPU. The floor is what the passes of the registry cost
-by themselves: stock's operations for each that is propagated back, a third for one without
-gradient, decoders by their share. Plan and data are made up in a temporary folder; batches are
-random, so data loading is not part of a step.
+All trainers of the registry that train in the patch's dimensions, or those named, take turns, step
+by step, on the same random batch, late enough in training for every loss term to have its full
+weight; medians are shown, on the CPU of processor time. Peak memory is measured in a process of its
+own for each trainer: what PyTorch allocated on the GPU, or how much the process grew on the CPU.
+The floor is what the passes of the registry cost by themselves: stock's operations for each that is
+propagated back, a third for one without gradient, decoders by their share. Plan and data are made
+up in a temporary folder; batches are random, so data loading is not part of a step.
 """
 
 from __future__ import annotations
@@ -178,6 +179,11 @@ def step(trainer: Any, batch: dict[str, Any]) -> float:
     return now(trainer.device) - start
 
 
+def period(trainer: Any) -> int:
+    """Return the steps over which to average; the stock trainer's are all alike."""
+    return int(getattr(trainer, "period", 1))
+
+
 def now(device: torch.device) -> float:
     """Return milliseconds: on the CPU processor time (less disturbed by others), else time."""
     return 1e3 * (time.process_time() if device.type == "cpu" else time.perf_counter())
@@ -210,9 +216,9 @@ def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, fl
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(options.warmup + options.steps, desc="turns", file=sys.stderr):
         for name, trainer in trainers.items():
-            elapsed = step(trainer, batches[name])
+            elapsed = [step(trainer, batches[name]) for _ in range(period(trainer))]
             if turn >= options.warmup:
-                times[name].append(elapsed)
+                times[name].append(statistics.mean(elapsed))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -232,14 +238,18 @@ def count(name: str, options: argparse.Namespace) -> Counted:
         trainer = build(name, options)
     batch = make_batch(trainer, options)
     with FlopCounterMode(display=False) as counter:
-        step(trainer, batch)
+        for _ in range(period(trainer)):
+            step(trainer, batch)
     decoders = (c for module, c in counter.get_flop_counts().items() if module.endswith(".decoder"))
     of_decoder = sum(sum(counts.values()) for counts in decoders)
     optimized = [p for group in trainer.optimizer.param_groups for p in group["params"]]
     teacher = getattr(trainer, "teacher", None)
     kept = sum(p.numel() for p in teacher.module.parameters()) if teacher is not None else 0
+    snapshots = getattr(trainer, "snapshots", None)
+    kept += snapshots.parameters if snapshots is not None else 0
     trained = sum(p.numel() for p in optimized if p.requires_grad)
-    return Counted(counter.get_total_flops(), of_decoder, trained, kept)
+    operations = (counter.get_total_flops(), of_decoder)
+    return Counted(*(number // period(trainer) for number in operations), trained, kept)
 
 
 def floor(method: Method, decoder_share: float) -> float:
@@ -251,11 +261,11 @@ def floor(method: Method, decoder_share: float) -> float:
 
 
 def peak_memory(name: str, options: argparse.Namespace) -> float:
-    """Return the MiB that a trainer takes at most in two steps, beyond what the libraries take."""
+    """Return the MiB that a trainer takes at most in its steps, beyond what the libraries take."""
     before = most_memory()
     trainer = build(name, options)
     batch = make_batch(trainer, options)
-    for _ in range(2):
+    for _ in range(max(2, period(trainer))):
         step(trainer, batch)
     if options.device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20

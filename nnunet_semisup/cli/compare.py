@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.evaluation.names import METRICS
+from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER
 
 DESCRIPTION = """\
 Compare evaluations of the same cases with the first one, case by case: the mean difference with a
@@ -42,10 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metrics",
         nargs="+",
-        choices=METRICS,
+        choices=tuple(HIGHER_IS_BETTER),
         default=["Dice"],
         metavar="METRIC",
-        help=f"of {', '.join(METRICS)} [Dice]",
+        help=f"of {', '.join(HIGHER_IS_BETTER)} [Dice]",
     )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     return parser

@@ -67,6 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="NIfTI files whose pixdim denies the voxel size of their sform: take the sform's",
     )
+    parser.add_argument(
+        "--cldice",
+        action="store_true",
+        help="also compute clDice, for vessels, airways and other thin structures",
+    )
     _add_picture_arguments(parser)
     parser.add_argument(
         "-np",
@@ -137,7 +142,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.overlays is not None:
         names = [pair.name for pair in inputs.pairs]
         images = find_images(names, arguments.images, inputs.file_ending)
-    evaluation = evaluate_inputs(inputs, arguments.num_processes)
+    evaluation = evaluate_inputs(inputs, arguments.num_processes, arguments.cldice)
     for warning in evaluation.warnings:
         print(f"warning: {warning}")
     print(format_report(evaluation))

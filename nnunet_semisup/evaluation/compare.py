@@ -15,7 +15,7 @@ from scipy.stats import bootstrap, wilcoxon
 
 from nnunet_semisup.dataset_conversion.reading.scans import source_sha256
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_unit
+from nnunet_semisup.evaluation.names import CLDICE, HIGHER_IS_BETTER, REPORT_NAME, with_unit
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
 from nnunet_semisup.evaluation.tables import fixed, format_table
 
@@ -164,7 +164,12 @@ def compare(
 
     With several classes, a last group compares, case by case, the mean over the classes that have
     a value in both.
+
+    Raises:
+        UserError: an evaluation has no such metric, as it was not asked for clDice.
     """
+    for metric in metrics:
+        _refuse_without(metric, evaluations)
     first, *others = evaluations
     groups = [(name, [name]) for name in first.classes]
     if len(groups) > 1:
@@ -180,6 +185,21 @@ def compare(
         for title, names in groups
         for other in others
     ]
+
+
+def _refuse_without(metric: str, evaluations: Sequence[SavedEvaluation]) -> None:
+    lacking = [
+        str(evaluation.path)
+        for evaluation in evaluations
+        for classes in evaluation.cases.values()
+        if any(metric not in values for values in classes.values())
+    ]
+    if lacking:
+        option = " with --cldice" if metric == CLDICE else ""
+        raise UserError(
+            f"no {metric} in {', '.join(dict.fromkeys(lacking))}. Evaluate these predictions again "
+            f"by nnUNetv2_semisup_evaluate{option}."
+        )
 
 
 def format_comparison(

@@ -23,6 +23,7 @@ from nnunet_semisup.evaluation.inputs import (
     read_label_map,
 )
 from nnunet_semisup.evaluation.metrics import MaskMetrics, compute_metrics
+from nnunet_semisup.evaluation.names import CLDICE, METRICS
 from nnunet_semisup.parallel import map_cases
 from nnunet_semisup.preparation.image_files import require_complete
 
@@ -54,12 +55,14 @@ class Evaluation:
     Attributes:
         classes: the evaluated classes, in the order of the dataset.json.
         warnings: sentences for the user about suspicious input.
+        metrics: names of the values that each class has in each case.
     """
 
     inputs: EvaluationInputs
     classes: tuple[SegmentationClass, ...]
     cases: tuple[CaseResult, ...]
     warnings: tuple[str, ...]
+    metrics: tuple[str, ...] = METRICS
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Job:
     scheme: LabelScheme
     reader: Reader
     trust_affine: bool
+    with_cldice: bool
 
 
 def evaluate_folders(
@@ -93,9 +97,11 @@ def evaluate_folders(
     return evaluate_inputs(inputs, num_processes)
 
 
-def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluation:
+def evaluate_inputs(
+    inputs: EvaluationInputs, num_processes: int = 1, with_cldice: bool = False
+) -> Evaluation:
     """Compute the metrics of what :func:`find_inputs` found; see :func:`evaluate_folders`."""
-    common = (inputs.scheme, inputs.reader, inputs.trust_affine)
+    common = (inputs.scheme, inputs.reader, inputs.trust_affine, with_cldice)
     jobs = [_Job(pair, *common) for pair in inputs.pairs]
     names = [pair.name for pair in inputs.pairs]
     outcomes = map_cases(_evaluate_case, jobs, names, num_processes, "Evaluating")
@@ -116,17 +122,18 @@ def evaluate_inputs(inputs: EvaluationInputs, num_processes: int = 1) -> Evaluat
             "nonzero value. "
             "Give the classes with --dataset-json if that is right."
         )
-    cases = tuple(_with_all_classes(case, classes) for case in cases)
+    cases = tuple(_with_all_classes(case, classes, with_cldice) for case in cases)
     warnings = (*inputs.warnings, *_case_warnings(cases))
-    return Evaluation(inputs, classes, cases, warnings)
+    metrics = (*METRICS, CLDICE) if with_cldice else METRICS
+    return Evaluation(inputs, classes, cases, warnings, metrics)
 
 
 def evaluate_label_maps(
-    reference: LabelMap, prediction: LabelMap, scheme: LabelScheme
+    reference: LabelMap, prediction: LabelMap, scheme: LabelScheme, with_cldice: bool = False
 ) -> CaseResult:
     """Compute the metrics of two label maps on one voxel grid, for a case without a name.
 
-    Voxels with the ignore label in the reference belong to no mask.
+    Voxels with the ignore label in the reference belong to no mask. clDice is computed on request.
 
     Raises:
         ValueError: the maps differ in shape or spacing, or the reference has values that the scheme
@@ -153,6 +160,7 @@ def evaluate_label_maps(
                 class_mask(prediction, c) & evaluated,
                 class_mask(reference, c) & evaluated,
                 reference.spacing,
+                with_cldice,
             )
             for c in classes
         },
@@ -196,7 +204,9 @@ def _evaluate_case(job: _Job) -> CaseResult | str:
     if source in maps:
         maps = {role: replace(m, spacing=maps[source].spacing) for role, m in maps.items()}
     try:
-        result = evaluate_label_maps(maps["reference"], maps["prediction"], job.scheme)
+        result = evaluate_label_maps(
+            maps["reference"], maps["prediction"], job.scheme, job.with_cldice
+        )
     except ValueError as error:
         return f"{job.pair.name}: {error}"
     return replace(
@@ -242,13 +252,13 @@ def _found_classes(cases: tuple[CaseResult, ...]) -> tuple[SegmentationClass, ..
     return tuple(SegmentationClass(str(value), (value,)) for value in values)
 
 
-def _with_all_classes(case: CaseResult, classes: tuple[SegmentationClass, ...]) -> CaseResult:
+def _with_all_classes(
+    case: CaseResult, classes: tuple[SegmentationClass, ...], with_cldice: bool
+) -> CaseResult:
     """Return the case with an entry for each class; one that only others hold is empty here."""
     empty = np.zeros(1, dtype=bool)
-    entries = {
-        c.name: case.classes.get(c.name) or compute_metrics(empty, empty, (1.0,)) for c in classes
-    }
-    return replace(case, classes=entries)
+    nothing = compute_metrics(empty, empty, (1.0,), with_cldice)
+    return replace(case, classes={c.name: case.classes.get(c.name) or nothing for c in classes})
 
 
 def _case_warnings(cases: tuple[CaseResult, ...]) -> list[str]:

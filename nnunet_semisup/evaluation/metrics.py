@@ -11,12 +11,14 @@ Definitions, for a prediction P and a reference R:
 * ASD: the mean of the distances of both directions pooled, equal to ``medpy.metric.binary.assd``.
 * ASD_directed: the mean distance from the surface of P to that of R only, which is what
   ``medpy.metric.binary.asd`` and hence many tables report under the name ASD.
+* clDice, on request: the harmonic mean of the share of P's skeleton in R and of R's in P.
 
 Axes of one voxel (a 2D image stored as a volume of one slice) carry no surface and are dropped.
 
 Rule for empty masks: with both empty every metric is undefined (NaN). With exactly one of them
-empty Dice and Jaccard are 0 and each distance is the image's diagonal, which no distance between
-two surfaces in that image can reach. So no metric ever prefers an empty prediction to a wrong one.
+empty Dice, Jaccard and clDice are 0 and each distance is the image's diagonal, which no distance
+between two surfaces in that image can reach. So no metric ever prefers an empty prediction to a
+wrong one.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import numpy.typing as npt
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial import cKDTree
 
-from nnunet_semisup.evaluation.names import METRICS
+from nnunet_semisup.evaluation.cldice import cldice
+from nnunet_semisup.evaluation.names import CLDICE, METRICS
 
 Mask = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float64]
@@ -40,7 +43,8 @@ Distances = npt.NDArray[np.float64]
 class MaskMetrics:
     """Hold the metrics of one class in one case; distances in the unit of the spacing.
 
-    ``values`` has the keys of ``METRICS``; all are NaN where both masks are empty.
+    ``values`` has the keys of ``METRICS``, and clDice where it was asked for; all are NaN where
+    both masks are empty.
     """
 
     values: dict[str, float]
@@ -57,13 +61,16 @@ class MaskMetrics:
         return "reference_empty" if self.prediction_voxels else "both_empty"
 
 
-def compute_metrics(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> MaskMetrics:
+def compute_metrics(
+    prediction: Mask, reference: Mask, spacing: Sequence[float], with_cldice: bool = False
+) -> MaskMetrics:
     """Compute all metrics of two masks, by the definitions and the rule at the module's top.
 
     Args:
         prediction: boolean mask ``(*spatial)``, any number of axes.
         reference: boolean mask of the same shape.
         spacing: size of a voxel along each axis of the masks, usually in mm.
+        with_cldice: compute clDice as well, which takes a skeleton of each mask.
 
     Raises:
         ValueError: the masks differ in shape or are not boolean, or the spacing has another length
@@ -88,6 +95,8 @@ def compute_metrics(prediction: Mask, reference: Mask, spacing: Sequence[float])
             "ASD": float(pooled.mean()),
             "ASD_directed": float(to_reference.mean()),
         }
+    if with_cldice:
+        values[CLDICE] = cldice(prediction, reference)
     return MaskMetrics(values, reference_voxels=counts[0], prediction_voxels=counts[1])
 
 

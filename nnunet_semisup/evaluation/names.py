@@ -14,8 +14,11 @@ HIGHER_IS_BETTER = {
     "HD95": False,
     "ASD": False,
     "ASD_directed": False,
+    "clDice": True,
 }
-METRICS = tuple(HIGHER_IS_BETTER)
+CLDICE = "clDice"
+"""The one metric that is computed on request."""
+METRICS = tuple(name for name in HIGHER_IS_BETTER if name != CLDICE)
 TABLE_METRICS = ("Dice", "Jaccard", "HD95", "ASD")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from nnunet_semisup import __version__
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.evaluation.evaluate import CaseResult, Evaluation
-from nnunet_semisup.evaluation.names import METRICS, TABLE_METRICS, with_unit
+from nnunet_semisup.evaluation.names import CLDICE, TABLE_METRICS, with_unit
 from nnunet_semisup.evaluation.tables import fixed, format_table
 
 FORMAT_VERSION = 1
@@ -26,8 +26,9 @@ DEFINITIONS = {
     "HD95": "95th percentile of the surface distances of both directions pooled",
     "ASD": "mean of the surface distances of both directions pooled",
     "ASD_directed": "mean distance from the prediction's surface to the reference's",
+    "clDice": "harmonic mean of the share of P's skeleton in R and of R's in P; on request",
     "std": "sample standard deviation (n - 1), null for fewer than two values",
-    "empty_masks": "both empty: null, left out of the means; one empty: Dice and Jaccard 0, "
+    "empty_masks": "both empty: null, left out of the means; one empty: Dice, Jaccard, clDice 0, "
     "distances the diagonal of the image",
 }
 
@@ -108,25 +109,26 @@ def write_report(evaluation: Evaluation, target: Path) -> None:
 def format_report(evaluation: Evaluation, markdown: bool = False) -> str:
     """Return a table of the classes with their worst cases, the mean over classes, and notes."""
     unit = distance_unit(evaluation)
-    titles = [with_unit(metric, unit) for metric in TABLE_METRICS]
+    metrics = [*TABLE_METRICS, *(m for m in evaluation.metrics if m == CLDICE)]
+    titles = [with_unit(metric, unit) for metric in metrics]
     header = ["class", "cases", *titles, "missed", "invented", "in neither", "worst case (Dice)"]
     rows: list[list[object]] = []
     for c in evaluation.classes:
         counts = _status_counts(evaluation.cases, c.name)
-        statistics = _class_statistics(evaluation.cases, c.name)
+        statistics = _class_statistics(evaluation, c.name)
         worst = worst_case(evaluation.cases, c.name)
         rows.append(
             [
                 c.name,
                 len(evaluation.cases) - counts["both_empty"],
-                *(_mean_and_std(statistics[metric]) for metric in TABLE_METRICS),
+                *(_mean_and_std(statistics[metric]) for metric in metrics),
                 *(counts[s] for s in ("prediction_empty", "reference_empty", "both_empty")),
                 f"{worst.name} ({worst.classes[c.name].values['Dice']:.4f})" if worst else None,
             ]
         )
     over = _over_classes(evaluation)
     if len(evaluation.classes) > 1:
-        means = [_mean_and_std(over[metric]) for metric in TABLE_METRICS]
+        means = [_mean_and_std(over[metric]) for metric in metrics]
         rows.append(["mean of classes", "", *means, "", "", "", ""])
     return "\n".join([format_table(header, rows, markdown), "", *_notes(evaluation)])
 
@@ -156,7 +158,7 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
     for c in evaluation.classes:
         worst = worst_case(evaluation.cases, c.name)
         classes[c.name] = {
-            **{k: vars(s) for k, s in _class_statistics(evaluation.cases, c.name).items()},
+            **{k: vars(s) for k, s in _class_statistics(evaluation, c.name).items()},
             "case_counts": _status_counts(evaluation.cases, c.name),
             "worst_case": {"case": worst.name, **worst.classes[c.name].values} if worst else None,
         }
@@ -164,14 +166,15 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
     return {"num_cases": len(evaluation.cases), "classes": classes, "over_classes": over}
 
 
-def _class_statistics(cases: Sequence[CaseResult], name: str) -> dict[str, Statistic]:
-    return {m: statistic([case.classes[name].values[m] for case in cases]) for m in METRICS}
+def _class_statistics(evaluation: Evaluation, name: str) -> dict[str, Statistic]:
+    values = [case.classes[name].values for case in evaluation.cases]
+    return {m: statistic([one[m] for one in values]) for m in evaluation.metrics}
 
 
 def _over_classes(evaluation: Evaluation) -> dict[str, Statistic]:
     """Return statistics of the classes' means."""
-    per_class = [_class_statistics(evaluation.cases, c.name) for c in evaluation.classes]
-    return {metric: statistic([s[metric].mean for s in per_class]) for metric in METRICS}
+    per_class = [_class_statistics(evaluation, c.name) for c in evaluation.classes]
+    return {m: statistic([s[m].mean for s in per_class]) for m in evaluation.metrics}
 
 
 def _status_counts(cases: Sequence[CaseResult], name: str) -> dict[str, int]:

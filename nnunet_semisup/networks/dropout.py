@@ -53,17 +53,6 @@ def add_dropout(network: Any, p: float, stages: Sequence[int] | None = None) -> 
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Inside, a network is in evaluation mode, so that two passes differ by their input alone."""
-    before = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(before)
-
-
-@contextmanager
 def only_dropout(network: nn.Module) -> Iterator[None]:
     """Let dropout act in a network in evaluation mode, and nothing else of training mode.
 

@@ -60,6 +60,11 @@ class LoopTrainer(CommonTrainer):
 
     # What the trainer fills in.
 
+    @property
+    def period(self) -> int:
+        """Steps after which what a step does begins anew; default 1, as all do the same."""
+        return 1
+
     def diagnostics(self, batch: dict[str, Any]) -> dict[str, float]:
         """Return numbers of the epoch, given its last batch; default none."""
         return {}

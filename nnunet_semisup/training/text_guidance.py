@@ -20,7 +20,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.foundation.class_texts import TEMPLATE
 from nnunet_semisup.losses.text_alignment import semantic_alignment
-from nnunet_semisup.networks.dropout import evaluating
+from nnunet_semisup.networks.evaluating import evaluating
 from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.networks.text_unet import TextUNet, WithText, text_readers
 from nnunet_semisup.training.batches import Terms, Unlabeled

@@ -9,6 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnunet_semisup.losses import structures
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.deferred import DeferredBool
 from tests.contract.conftest import SEMI_SUPERVISED, each_pair, product
@@ -72,6 +73,19 @@ class Copies(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+def allowed(waits, function):
+    """Return a function in which the host may wait."""
+
+    def wrapped(*args):
+        waits.allowed = True
+        try:
+            return function(*args)
+        finally:
+            waits.allowed = False
+
+    return wrapped
+
+
 @each_pair(product(SEMI_SUPERVISED, ("labels3d", "regions2d")))
 def test_a_step_does_not_wait(build, method, kind, monkeypatch):
     trainer = build(method, kind, num_iterations_per_epoch=4)
@@ -79,16 +93,9 @@ def test_a_step_does_not_wait(build, method, kind, monkeypatch):
     trainer.train_step(next(trainer.dataloader_train))
     batch = next(trainer.dataloader_train)
     waits = Waits([trainer.teacher.n_averaged] if method.has_teacher else [])
-    read = DeferredBool.read
-
-    def read_in_the_background(self):
-        waits.allowed = True
-        try:
-            return read(self)
-        finally:
-            waits.allowed = False
-
-    monkeypatch.setattr(DeferredBool, "read", read_in_the_background)
+    # What is read in the background, and what the host does by the method's nature (MATCH).
+    monkeypatch.setattr(DeferredBool, "read", allowed(waits, DeferredBool.read))
+    monkeypatch.setattr(structures, "levels_on_host", allowed(waits, structures.levels_on_host))
     with waits, Copies(waits):
         trainer.train_step(batch)
     assert waits.places == []
@@ -108,6 +115,21 @@ def test_only_a_fit_of_the_codes_waits(build, epoch, names):
     with Waits([trainer.teacher.n_averaged]) as waits:
         trainer.train_step(batch)
     assert {place.split(":")[0] for place in waits.places} == names
+
+
+def test_the_host_compares_structures_now_and_then_and_waits_once_for_each_comparison(build):
+    method = find_method("nnUNetTrainerMATCH")
+    trainer = build(method, "labels2d", num_iterations_per_epoch=5, match_every=3)
+    trainer.current_epoch = 1
+    found = []
+    for _ in range(4):
+        batch = next(trainer.dataloader_train)
+        waits = Waits([trainer.teacher.n_averaged])
+        with waits, Copies(waits):
+            trainer.train_step(batch)
+        found.append([place.split(":")[0] for place in waits.places])
+        trainer.iteration += 1
+    assert found == [[], ["cpu", "numpy"] * 2, [], []], "step 6 of all"
 
 
 class ReadInBackward(torch.autograd.Function):
