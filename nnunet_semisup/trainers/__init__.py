@@ -7,6 +7,7 @@ from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
 from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
 from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
+from nnunet_semisup.trainers.lomix import nnUNetTrainerLoMix
 from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
@@ -42,6 +43,7 @@ __all__ = [
     "nnUNetTrainerDTC",
     "nnUNetTrainerDTCText",
     "nnUNetTrainerFixMatch",
+    "nnUNetTrainerLoMix",
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",
     "nnUNetTrainerMCNetPlus",

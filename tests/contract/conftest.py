@@ -135,6 +135,15 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
     return folder
 
 
+def deepen(configuration: dict[str, Any]) -> None:
+    """Give the network a fourth stage; of the outputs of three, LoMix finds none to mix."""
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    kwargs["n_stages"] += 1
+    for name, values in kwargs.items():
+        if isinstance(values, list):
+            values.append(values[-1])
+
+
 def trainer_class(method: Method | type) -> Any:
     """Return the class of a registry row; a class as it is."""
     if isinstance(method, type):
@@ -267,6 +276,8 @@ class Builder:
         self.patch.setenv("nnUNet_n_proc_DA", "0")
         self.patch.setenv("nnUNet_results", str(self.root / f"results{next(self.counter)}"))
         plans = json.loads((folder / f"{self.plans}.json").read_text(encoding="utf-8"))
+        if settings.get("labeled_loss", getattr(cls, "labeled_loss", "")) == "lomix":
+            deepen(plans["configurations"][KINDS[kind].configuration])
         trainer = cls(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,
