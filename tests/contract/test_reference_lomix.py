@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import get_args
+
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.losses.lomix import Weights
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.batches import labeled_part
+from tests.contract import test_compile, test_device, test_half_precision
 from tests.contract.references import lomix_maps
 from tests.contract.steps import KINDS, ready, terms_of
 
 LOMIX = find_method("nnUNetTrainerLoMix")
-COMBINED = ("UAMT", "BCP", "PseudoLabel", "CPS", "ABD", "TextSemiSeg", "URPC")
+COMBINED = [
+    *((name, "fixed") for name in ("UAMT", "CPS", "ABD", "TextSemiSeg", "URPC")),
+    *((name, weights) for name in ("BCP", "PseudoLabel") for weights in get_args(Weights)),
+]
+"""Methods with weights; of learned ones, a method that mixes labels and one that does not."""
 
 
 def disturb(trainer):
@@ -68,12 +77,9 @@ def test_labeled_terms_of_other_methods(build, name):
     assert terms == pytest.approx([float(one.detach()) for one in expected], rel=1e-5)
 
 
-@pytest.mark.parametrize("weights", ["fixed", "log", "softplus"])
-@pytest.mark.parametrize("name", COMBINED)
-def test_epoch_of_other_methods(build, name, weights, tmp_path):
+@pytest.mark.parametrize(("name", "weights"), COMBINED)
+def test_steps_of_other_methods(build, name, weights, tmp_path):
     """Mixtures learn; validation has nnU-Net's loss; a checkpoint brings everything back."""
-    if weights != "fixed" and name not in ("BCP", "PseudoLabel"):
-        pytest.skip("one that mixes labels and one that does not say it")
     settings = {"labeled_loss": "lomix", "lomix_weights": weights}
     trainer = build(find_method(f"nnUNetTrainer{name}"), "labels2d", **settings)
     before = lomix_state(trainer)
@@ -135,3 +141,25 @@ def test_a_checkpoint_of_another_trainer_is_refused(build, tmp_path):
     trainer = build(LOMIX, "labels3d", start=False)
     with pytest.raises(UserError, match="written by nnUNetTrainerSupervised"):
         trainer.load_checkpoint(file)
+
+
+@pytest.fixture
+def build_mixing(build):
+    """The builder of trainers, with LoMix's loss and learned weights."""
+    return partial(build, labeled_loss="lomix", lomix_weights="log")
+
+
+def test_under_torch_compile(build_mixing, monkeypatch):
+    method = find_method("nnUNetTrainerPseudoLabel")
+    test_compile.test_steps_under_torch_compile(build_mixing, method, monkeypatch)
+
+
+def test_in_float16(build_mixing, monkeypatch):
+    method = find_method("nnUNetTrainerBCP")
+    test_half_precision.test_a_step_in_float16(build_mixing, method, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("PseudoLabel", "labels3d"), ("BCP", "regions2d")])
+def test_a_step_does_not_wait_for_the_device(build_mixing, name, kind, monkeypatch):
+    method = find_method(f"nnUNetTrainer{name}")
+    test_device.test_a_step_does_not_wait(build_mixing, method, kind, monkeypatch)
