@@ -112,8 +112,8 @@ class LoMix(nn.Module):
         losses = [loss_at(outputs[level], level) for level in self.levels]
         for operator, subset in self.mixtures:
             loss = partial(self._loss_of_mixture, operator, subset, loss_at)
-            again = {"use_reentrant": False, "preserve_rng_state": False}
-            losses.append(checkpoint(loss, *(outputs[level] for level in subset), **again))
+            members = [outputs[level] for level in subset]
+            losses.append(checkpoint(loss, *members, use_reentrant=False, preserve_rng_state=False))
         return self.weighted(torch.stack(losses), lowest)
 
     def _loss_of_mixture(

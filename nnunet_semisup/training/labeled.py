@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.losses.deep_supervision import deep_supervised
-from nnunet_semisup.losses.lomix import LoMix, Operator, number_mixed
+from nnunet_semisup.losses.lomix import LoMix, Operator, Weights, number_mixed
 from nnunet_semisup.losses.targets import PseudoLabel
 from nnunet_semisup.networks.training_network import TrainingNetwork
 from nnunet_semisup.training.batches import Terms
@@ -21,13 +21,15 @@ from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.optimizers import clip_and_step, clip_groups
 from nnunet_semisup.training.passes import propagate
 
+LabeledLoss = Literal["nnunet", "lomix"]
+
 
 class LabeledTrainer(CommonTrainer):
     """Train on labels by nnU-Net's loss or LoMix's, what is in the network and beside it."""
 
-    labeled_loss: Literal["nnunet", "lomix"] = "nnunet"
+    labeled_loss: LabeledLoss = "nnunet"
     """Loss of labeled patches: nnU-Net's, or ``lomix``: also of mixtures of the outputs (LoMix)."""
-    lomix_weights: Literal["fixed", "log", "softplus"] = "fixed"
+    lomix_weights: Weights = "fixed"
     """Weights of ``lomix``: ``fixed`` by resolution, or learned: ``log``, ``softplus`` (paper)."""
 
     lomix_operators: ClassVar[tuple[Operator, ...]] = ("add", "cat", "awf")
@@ -80,6 +82,7 @@ class LabeledTrainer(CommonTrainer):
         if "lomix" not in self._outside:
             return self.loss(output, target)
         loss = self.loss.loss
+        # Never below -1: cross entropy less the Dice.
         return self._mixing(output, lambda logits, level: loss(logits, target[level]), -1.0)
 
     def loss_of_annotations(
