@@ -11,6 +11,7 @@ from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
 from nnunet_semisup.trainers.gaussian_field import nnUNetTrainerGaussianField
 from nnunet_semisup.trainers.graphseg import nnUNetTrainerGraphSeg
 from nnunet_semisup.trainers.home import nnUNetTrainerHoME
+from nnunet_semisup.trainers.lomix import nnUNetTrainerLoMix
 from nnunet_semisup.trainers.match import nnUNetTrainerMATCH
 from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
@@ -51,6 +52,7 @@ __all__ = [
     "nnUNetTrainerGaussianField",
     "nnUNetTrainerGraphSeg",
     "nnUNetTrainerHoME",
+    "nnUNetTrainerLoMix",
     "nnUNetTrainerMATCH",
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",

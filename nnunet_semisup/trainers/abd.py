@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from nnunet_semisup.losses.consistency import segmentation_loss, weighted_soft_dice
-from nnunet_semisup.losses.deep_supervision import deep_supervised
 from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target
 from nnunet_semisup.mixing.displacement import (
     Cells,
@@ -97,7 +96,7 @@ class nnUNetTrainerABD(nnUNetTrainerCPS):
         self, views: tuple[Tensor, Tensor], label: PseudoLabel, cells: list[Cells]
     ) -> Iterator[Terms]:
         """Yield the losses of both networks on each labeled view with moved cells."""
-        grid, weights = self.grid(views[0]), self.deep_supervision_weights
+        grid = self.grid(views[0])
         loss_of = functools.partial(segmentation_loss, regions=self.regions)
         for own, other in BOTH_WAYS:
             move = surest_by_doubted(cells[own], cells[other], self.displaced_probability)
@@ -105,7 +104,7 @@ class nnUNetTrainerABD(nnUNetTrainerCPS):
             image, name = displace(views[own], views[other], move, grid), f"displaced_{own + 1}"
             seen = self.student_pass(image, name, target.used)
             losses = [
-                deep_supervised(loss_of, member.logits, target, weights) for member in seen.members
+                self.loss_of_annotations(loss_of, member.logits, target) for member in seen.members
             ]
             loss = 0.5 * self.displaced_weight * torch.stack(losses).sum()
             yield {name: loss, **seen.terms}

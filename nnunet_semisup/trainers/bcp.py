@@ -70,9 +70,7 @@ class nnUNetTrainerBCP(TeacherTrainer):
         if not self.passed(self.mix_start):
             mixed, target = exchange_with_previous(image, label, box)
             seen = self.student_pass(mixed, "mixed", target.used)
-            loss = deep_supervised(
-                self.region_loss, seen.logits, target, self.deep_supervision_weights
-            )
+            loss = self.loss_of_annotations(self.region_loss, seen.logits, target)
             yield {"mixed": loss, **seen.terms}
             return
 
@@ -80,12 +78,11 @@ class nnUNetTrainerBCP(TeacherTrainer):
         number = max(len(image), len(other))
         image, label = repeated(image, number), label.repeated(number)
         other, pseudo = repeated(other, number), pseudo.repeated(number)
-        weight = self.current_unlabeled_weight
         mixed, target = exchange(image, label, other, pseudo, box)
-        yield self.mixed_terms("mixed_in", mixed, target, box, 1.0, weight)
+        yield self.mixed_terms("mixed_in", mixed, target, ~box)
 
         mixed, target = exchange(other.roll(1, 0), pseudo.rolled(), image, label, box)
-        yield self.mixed_terms("mixed_out", mixed, target, box, weight, 1.0)
+        yield self.mixed_terms("mixed_out", mixed, target, box)
 
     def teacher_label(self, unlabeled: Unlabeled) -> PseudoLabel:
         """Return the teacher's labels, with ``largest_component`` of each class that part alone."""
@@ -96,27 +93,21 @@ class nnUNetTrainerBCP(TeacherTrainer):
         target = largest_component(label.target, logits.shape[1], self.regions)
         return PseudoLabel(target, label.weight)
 
-    def mixed_terms(
-        self, name: str, image: Tensor, label: PseudoLabel, box: Tensor, outer: float, inner: float
-    ) -> Terms:
+    def mixed_terms(self, name: str, image: Tensor, label: PseudoLabel, annotated: Tensor) -> Terms:
         """Return the loss of a mixed image, each origin's voxels by themselves ([0], eq. 6).
 
         Args:
             name: of the term.
             image: ``(B, C, *spatial)``.
             label: of the image.
-            box: ``(1, 1, *spatial)`` bool, true inside.
-            outer: weight of the voxels outside.
-            inner: weight of those inside.
+            annotated: ``(1, 1, *spatial)`` bool, true in voxels of the labeled patch.
         """
         seen = self.student_pass(image, name, label.used)
-        parts = (outer, label.within(~box)), (inner, label.within(box))
+        known, guessed = label.within(annotated), label.within(~annotated)
+        loss = self.loss_of_annotations(self.region_loss, seen.logits, known)
         weights = self.deep_supervision_weights
-        losses = [
-            weight * deep_supervised(self.region_loss, seen.logits, part, weights)
-            for weight, part in parts
-        ]
-        return {name: sum(losses[1:], start=losses[0]), **seen.terms}
+        pseudo = deep_supervised(self.region_loss, seen.logits, guessed, weights)
+        return {name: loss + self.current_unlabeled_weight * pseudo, **seen.terms}
 
     def region_loss(self, logits: Tensor, label: PseudoLabel) -> Tensor:
         """Return half the sum of Dice and cross entropy on the voxels with weight."""

@@ -78,14 +78,20 @@ def to_device(
         masked_channels: ``(1, C, 1, ...)`` bool, channels that nnU-Net sets to 0 in padding.
     """
 
-    def move(value: Any) -> Any:
-        if isinstance(value, list):
-            return [move(v) for v in value]
-        return value.to(device, non_blocking=True)
-
-    weak = move(batch[WEAK]) if WEAK in batch else None
-    maps = {name: move(value) for name, value in maps_of(batch).items()}
-    labeled = Labeled(move(batch["data"]), move(batch["target"]), weak, maps)
-    valid = move(batch["unlabeled_valid"])
+    valid = _move(batch["unlabeled_valid"], device)
     masked = None if masked_channels is None else ~valid & masked_channels
-    return labeled, Unlabeled(move(batch["unlabeled"]), valid, masked)
+    unlabeled = Unlabeled(_move(batch["unlabeled"], device), valid, masked)
+    return labeled_part(batch, device), unlabeled
+
+
+def labeled_part(batch: dict[str, Any], device: torch.device) -> Labeled:
+    """Return a batch's labeled patches, on the device of the training."""
+    weak = _move(batch[WEAK], device) if WEAK in batch else None
+    maps = {name: _move(value, device) for name, value in maps_of(batch).items()}
+    return Labeled(_move(batch["data"], device), _move(batch["target"], device), weak, maps)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_move(v, device) for v in value]
+    return value.to(device, non_blocking=True)

@@ -175,21 +175,25 @@ def refuse_other_trainer(checkpoint: dict[str, Any], trainer: str) -> None:
         )
 
 
-def refuse_other_optimizer(state: dict[str, Any], optimizer: str) -> None:
-    """Refuse a checkpoint with the state of another optimizer.
+def refuse_other_setting(
+    state: dict[str, Any], name: str, value: str, default: str | None = None
+) -> None:
+    """Refuse a checkpoint with the state of another optimizer, or another loss.
 
     Args:
         state: of a checkpoint, with its ``configuration``.
-        optimizer: ``optimizer_name`` of the run that would go on.
+        name: of the hyper-parameter.
+        value: in the run that would go on.
+        default: in checkpoints that do not have it yet.
 
     Raises:
         UserError: another one trained so far.
     """
-    then = state["configuration"]["optimizer_name"]
-    if then != optimizer:
+    then = state["configuration"].get(name, default)
+    if then != value:
         raise UserError(
-            f"The checkpoint was trained with optimizer_name={then}, whose state {optimizer} "
-            f"cannot use. Continue with optimizer_name={then}, or start anew without --c."
+            f"The checkpoint was trained with {name}={then}, whose state {value} "
+            f"cannot use. Continue with {name}={then}, or start anew without --c."
         )
 
 

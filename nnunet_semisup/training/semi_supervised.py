@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
@@ -26,21 +26,22 @@ from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
 from nnunet_semisup.networks.supervision_switch import has_deep_supervision, switch_deep_supervision
-from nnunet_semisup.networks.training_network import Outputs, TrainingNetwork
+from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.preparation.fold_cases import UnlabeledOfFold, find_unlabeled, unused_note
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled, to_device, unwrap
-from nnunet_semisup.training.checkpoint import refuse_other_optimizer
+from nnunet_semisup.training.checkpoint import refuse_other_setting
 from nnunet_semisup.training.common import defining_classes
 from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.labeled import LabeledTrainer
 from nnunet_semisup.training.loop import LoopTrainer
-from nnunet_semisup.training.optimizers import ADAMW, adamw_with_warmup, clip_and_step, clip_groups
-from nnunet_semisup.training.passes import Pass, propagate
+from nnunet_semisup.training.optimizers import ADAMW, adamw_with_warmup
+from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Count, Fraction, Weight
 from nnunet_semisup.training.settings import Settings
 from nnunet_semisup.training.streams import Streams, refuse_cascade
 
 
-class SemiSupervisedTrainer(LoopTrainer):
+class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
     """Train as nnUNetTrainer, with a second stream of unlabeled patches.
 
     With the plan's network alone and the unlabeled terms weighted zero, a step is nnUNetTrainer's.
@@ -64,8 +65,6 @@ class SemiSupervisedTrainer(LoopTrainer):
 
     _trained: Any = None
     _predicting: Any = None
-    _outside: nn.ModuleDict
-    _clipped: list[list[nn.Parameter]] | None = None
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse a cascade's second stage and, unless for ``--val``, unfit unlabeled cases."""
@@ -107,16 +106,6 @@ class SemiSupervisedTrainer(LoopTrainer):
         others = self.further_members(predictor, self.planned_network)
         return Members(predictor, others, self.members_share_encoder) if others else predictor
 
-    def trained_outside(self) -> nn.ModuleDict:
-        """Make what is trained beside the network: prompts, weights of losses; default nothing.
-
-        The base moves, optimizes and saves it, and averages its gradient over processes.
-        """
-        return nn.ModuleDict()
-
-    def after_backward(self) -> None:
-        """Act once a step, when the gradients of all terms are there; default not."""
-
     def after_step(self) -> None:
         """Act once a step, after the optimizer (and the teacher, where there is one)."""
 
@@ -153,7 +142,7 @@ class SemiSupervisedTrainer(LoopTrainer):
         return Pass(output, None, {}, {})
 
     def labeled_terms(self, labeled: Labeled) -> Terms:
-        """Return the terms of labeled patches: nnU-Net's loss, and what the pass brings."""
+        """Return the terms of labeled patches: their loss, and what the pass brings."""
         return self.supervised_terms(self.student_pass(labeled.image, "labeled"), labeled)
 
     def supervised_terms(self, seen: Pass, labeled: Labeled) -> Terms:
@@ -163,15 +152,6 @@ class SemiSupervisedTrainer(LoopTrainer):
             return {"supervised": losses[0], **seen.terms}
         named = {f"supervised_{number}": loss for number, loss in enumerate(losses, 1)}
         return {**named, **seen.terms}
-
-    def supervised_loss(self, output: Any, target: Any) -> Tensor:
-        """Return nnU-Net's own loss of an output, under deep supervision a list."""
-        return self.loss(output, target)
-
-    @property
-    def deep_supervision_weights(self) -> Sequence[float]:
-        """Weights of a decoder's outputs in nnU-Net's loss, full resolution first."""
-        return getattr(self.loss, "weight_factors", (1.0,))
 
     def full_resolution(self, output: Any) -> Tensor:
         """Return the output at the patch's resolution."""
@@ -270,18 +250,13 @@ class SemiSupervisedTrainer(LoopTrainer):
         """Return the network as nnU-Net compiles it, where it compiles at all."""
         return cast(nn.Module, torch.compile(network)) if self._do_i_compile() else network
 
-    def configure_optimizers(self) -> Any:
-        """Make nnU-Net's or AdamW, with what is trained outside of the network."""
-        self._outside = self.trained_outside().to(self.device)
-        self.ranks.share_first(self._outside)
-        optimizer, schedule = super().configure_optimizers()
+    def optimizer_of_network(self) -> Any:
+        """Make optimizer and schedule of the network: nnU-Net's, or AdamW."""
         if self.optimizer_name == "adamw":
-            optimizer, schedule = adamw_with_warmup(
+            return adamw_with_warmup(
                 self.network.parameters(), self.initial_lr, self.weight_decay, self.num_epochs
             )
-        if outside := list(self._outside.parameters()):
-            optimizer.add_param_group({"params": outside})
-        return optimizer, schedule
+        return super().optimizer_of_network()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Set it on every decoder in training."""
@@ -348,15 +323,7 @@ class SemiSupervisedTrainer(LoopTrainer):
     def train_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Make one optimizer step; the returned loss stays on the device."""
         labeled, unlabeled = self.to_device(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        zero = torch.zeros((), device=self.device)
-        groups = iter(self.compute_losses(labeled, unlabeled))
-        total, terms = propagate(groups, self._autocast, self.grad_scaler, zero)
-        self.after_backward()
-        self.ranks.average_gradients(self._outside.parameters())
-        if self._clipped is None:
-            self._clipped = self.clipped_apart()
-        clip_and_step(self.optimizer, self.grad_scaler, self._clipped)
+        total, terms = self.optimize(iter(self.compute_losses(labeled, unlabeled)))
         self.follow()
         self.after_step()
         self.monitor.add({"loss": total, **terms})
@@ -376,23 +343,9 @@ class SemiSupervisedTrainer(LoopTrainer):
         shape = [1, -1, *[1] * len(self.configuration_manager.patch_size)]
         return masked.reshape(shape) if any(self.configuration_manager.use_mask_for_norm) else None
 
-    def _autocast(self) -> Any:
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
-
-    def clipped_apart(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each network, and of each part trained outside."""
-        network = self.training_network
-        networks = network.networks() if isinstance(network, TrainingNetwork) else [network]
-        return clip_groups([*networks, *self._outside.values()], self.optimizer)
-
     # Checkpoints.
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return everything that resuming needs beyond nnU-Net's own; a method extends it."""
-        return {**super().extra_state(), "outside": self._outside.state_dict()}
 
     def load_extra_state(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> None:
         """Restore what :meth:`extra_state` gave; a method extends it."""
-        refuse_other_optimizer(state, self.optimizer_name)
+        refuse_other_setting(state, "optimizer_name", self.optimizer_name)
         super().load_extra_state(state, checkpoint)
-        self._outside.load_state_dict(state["outside"])

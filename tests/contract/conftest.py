@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -133,6 +133,20 @@ def _make(kind: Kind, raw: Path, preprocessed: Path) -> Path:
         preprocess([kind.number], configurations=[kind.configuration], num_processes=[1])
     preprocess_unlabeled(kind.number, [kind.configuration], num_processes=[0], show_progress=False)
     return folder
+
+
+def plans_for(cls: Any, settings: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the plans of a file, with a fourth stage where LoMix would else find none to mix."""
+    plans: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if settings.get("labeled_loss", getattr(cls, "labeled_loss", "")) == "lomix":
+        for configuration in plans["configurations"].values():
+            if "architecture" in configuration:
+                kwargs = configuration["architecture"]["arch_kwargs"]
+                kwargs["n_stages"] += 1
+                for values in kwargs.values():
+                    if isinstance(values, list):
+                        values.append(values[-1])
+    return plans
 
 
 def trainer_class(method: Method | type) -> Any:
@@ -266,7 +280,7 @@ class Builder:
         )
         self.patch.setenv("nnUNet_n_proc_DA", "0")
         self.patch.setenv("nnUNet_results", str(self.root / f"results{next(self.counter)}"))
-        plans = json.loads((folder / f"{self.plans}.json").read_text(encoding="utf-8"))
+        plans = plans_for(cls, settings, folder / f"{self.plans}.json")
         trainer = cls(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +177,7 @@ def bcp(step: Step) -> dict[str, Tensor]:
             torch.where(step.box, of.roll(1, 0), of) for of in (step.weak, y_l, known)
         )
         everywhere = torch.ones_like(step.box)
-        return {"mixed": _mixed_loss(step, image, label, mask, (1.0, everywhere))}
+        return {"mixed": _mixed_loss(step, image, label, mask, everywhere)}
     y_u = step.classes(step.teacher(step.unlabeled, 0))
     if step.trainer.largest_component:
         y_u = _largest(y_u, step.regions)
@@ -189,21 +189,24 @@ def bcp(step: Step) -> dict[str, Tensor]:
     into = [torch.where(step.box, u, x) for x, u in zip(labeled, unlabeled, strict=True)]
     out = [torch.where(step.box, x, u.roll(1, 0)) for x, u in zip(labeled, unlabeled, strict=True)]
     return {
-        "mixed_in": _mixed_loss(step, *into, (1.0, ~step.box), (step.weight, step.box)),
-        "mixed_out": _mixed_loss(step, *out, (step.weight, ~step.box), (1.0, step.box)),
+        "mixed_in": _mixed_loss(step, *into, ~step.box),
+        "mixed_out": _mixed_loss(step, *out, step.box),
     }
 
 
 def _mixed_loss(
-    step: Step, image: Tensor, label: Tensor, mask: Tensor, *origins: tuple[float, Tensor]
+    step: Step, image: Tensor, label: Tensor, mask: Tensor, annotated: Tensor
 ) -> Tensor:
     (outputs,) = step.student(image)
+    maps = list(zip(step.trainer.deep_supervision_weights, outputs, strict=True))
+    of_labels = lomix_maps(outputs) if step.trainer.labeled_loss == "lomix" else maps
     total = torch.zeros(())
-    for weight, logits in zip(step.trainer.deep_supervision_weights, outputs, strict=True):
-        size = logits.shape[2:]
-        for share, origin in origins:
+    for share, origin, weighted in ((1.0, annotated, of_labels), (step.weight, ~annotated, maps)):
+        if not origin.any():
+            continue
+        for weight, logits in weighted:
             small, part = (
-                F.interpolate(values.float(), size, mode="nearest-exact")
+                F.interpolate(values.float(), logits.shape[2:], mode="nearest-exact")
                 for values in (label, mask * origin)
             )
             dice_and_ce = _dice(step, logits, small, part) + cross_entropy(
@@ -211,6 +214,41 @@ def _mixed_loss(
             )
             total = total + weight * share * 0.5 * dice_and_ce
     return total
+
+
+def lomix_maps(
+    outputs: Sequence[Tensor], convolutions: Mapping[str, Any] | None = None
+) -> list[tuple[float, Tensor]]:
+    """Return LoMix's maps of two outputs, one half as large, with their weights.
+
+    Args:
+        outputs: of the decoder.
+        convolutions: of the two learned mixtures, ``cat_0_1`` and ``awf_0_1``; where there are
+            none yet, both are the mean.
+    """
+    fine, coarse = outputs[:2]
+    mode = "trilinear" if fine.dim() == 5 else "bilinear"
+    coarse_there = F.interpolate(coarse, scale_factor=2, mode=mode)
+    cat = awf = (fine + coarse_there) / 2
+    if convolutions is not None:
+        joined, count = torch.cat([fine, coarse_there], 1), fine.shape[1]
+        weight, bias = _of(convolutions["cat_0_1"])
+        shape = 1, -1, *[1] * (fine.dim() - 2)
+        cat = torch.einsum("oc,bc...->bo...", weight, joined) + bias.view(shape)
+        weight, bias = _of(convolutions["awf_0_1"])
+        scores = [
+            (weight[k].view(shape) * joined[:, k * count : (k + 1) * count]).sum(1, True) + bias[k]
+            for k in (0, 1)
+        ]
+        share = 1 / (1 + (scores[1] - scores[0]).exp())
+        awf = share * fine + (1 - share) * coarse_there
+    # nnU-Net's weights of two levels are 2/3 and 1/3; a mixture has the one of its finer member.
+    maps = [(2 / 9, fine), (1 / 9, coarse)]
+    return maps + [(2 / 9, mixed) for mixed in (fine + coarse_there, cat, awf)]
+
+
+def _of(convolution: Any) -> tuple[Tensor, Tensor]:
+    return convolution.weight.flatten(1), convolution.bias
 
 
 def _dice(step: Step, logits: Tensor, label: Tensor, mask: Tensor) -> Tensor:

@@ -110,6 +110,8 @@ CASES = [
     ("BCP", references.bcp, 1, {"largest_component": False, "rampup_length": 0.9}),
     ("BCP", references.bcp, 1, {"unlabeled_batch_size": 3}),
     ("BCP", references.bcp, 1, {"mix_start": 0.9}),
+    ("BCP", references.bcp, 1, {"labeled_loss": "lomix"}),
+    ("BCP", references.bcp, 1, {"labeled_loss": "lomix", "mix_start": 0.9}),
 ]
 
 

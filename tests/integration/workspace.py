@@ -252,7 +252,7 @@ def shrink_plan(plans_file: Path, configuration: str) -> None:
     edited["patch_size"] = PATCH[configuration]
     edited["batch_size"] = 2
     architecture = edited["architecture"]["arch_kwargs"]
-    stages = 3
+    stages = len(FEATURES)
     architecture["n_stages"] = stages
     architecture["features_per_stage"] = FEATURES[:stages]
     for name in ("kernel_sizes", "strides", "n_conv_per_stage"):

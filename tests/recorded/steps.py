@@ -28,7 +28,7 @@ import torch
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.training.monitor import Monitor
 from nnunet_semisup.training.settings import VARIABLE, split_assignments
-from tests.contract.conftest import KINDS, _make, fitting, kinds_of, trainer_class
+from tests.contract.conftest import KINDS, _make, fitting, kinds_of, plans_for, trainer_class
 from tests.helpers import nnunet_folders
 
 STEPS = 3
@@ -61,8 +61,9 @@ def three_steps(name: str, kind: str, folder: Path, settings: dict[str, Any]) ->
     """Train three steps; give each step's terms and, by name, hash and sum of each weight."""
     given = {**COMMON, **settings}
     os.environ[VARIABLE] = ",".join(f"{k}={v}" for k, v in given.items())
-    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
-    trainer = trainer_class(find_method(name))(
+    cls = trainer_class(find_method(name))
+    plans = plans_for(cls, given, folder / "nnUNetPlans.json")
+    trainer = cls(
         {**plans, "continue_training": False},
         KINDS[kind].configuration,
         0,
