@@ -55,6 +55,11 @@ ROWS = {
     ),
     "nsda": Row("nnUNetTrainerNSDA (labeled only)", "nnUNetTrainerNSDA"),
     "home": Row("nnUNetTrainerHoME (labeled only)", "nnUNetTrainerHoME"),
+    "lomix": Row("nnUNetTrainerLoMix (labeled only)", "nnUNetTrainerLoMix"),
+    "pseudo_label_lomix": Row(
+        "PseudoLabel, LoMix", "nnUNetTrainerPseudoLabel", "labeled_loss=lomix"
+    ),
+    "dkuxnet": Row("nnUNetTrainerDKUXNet", "nnUNetTrainerDKUXNet"),
     "arco": Row("nnUNetTrainerARCO", "nnUNetTrainerARCO"),
     "mean_teacher": Row("nnUNetTrainerMeanTeacher", "nnUNetTrainerMeanTeacher"),
     "uamt": Row("nnUNetTrainerUAMT", "nnUNetTrainerUAMT"),
