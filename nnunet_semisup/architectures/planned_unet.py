@@ -63,6 +63,15 @@ def base_of(architecture: Mapping[str, Any]) -> str:
     return str(architecture["arch_kwargs"]["base"]) if name == NETWORK else name
 
 
+def inserts_of(architecture: Mapping[str, Any]) -> list[str]:
+    """Return the names of the inserts in the plans' network.
+
+    Args:
+        architecture: ``arch_kwargs`` of a configuration, and more.
+    """
+    return [part["name"] for part in architecture["arch_kwargs"].get("inserts", ())]
+
+
 def with_insert(
     configuration: Mapping[str, Any], name: str, settings: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def with_insert(
     if len(patch_size) not in insert.dims:
         dims = " and ".join(f"{number}D" for number in insert.dims)
         raise UserError(f"{name} is for {dims} networks; this one is {len(patch_size)}D.")
-    if name in [part["name"] for part in before]:
+    if name in inserts_of(architecture):
         raise UserError(f"the network of these plans already has {name}")
     possible = list(inspect.signature(insert.options).parameters)[2:]
     if unknown := [key for key in settings or {} if key not in possible]:

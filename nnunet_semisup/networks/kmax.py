@@ -7,7 +7,8 @@ layer is the same for any number of dimensions. Inner products, assignment and s
 
 Deviates from [0]: every normalisation is over one image and has no running statistics (batch
 normalisation's, with a batch of one), so that a network gives the same in training and in
-prediction, whatever else is in the batch; no class "void".
+prediction, whatever else is in the batch; mask logits begin with a standard deviation of 3 (in [0]
+0.1: with nnU-Net's SGD, voxels then long belong to all queries alike); no class "void".
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from torch.nn import functional as F
 from nnunet_semisup.losses.precision import float32
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-MASK_GAIN = 0.1
-"""With which the normalised mask logits begin ([0]'s code)."""
+MASK_GAIN = 3.0
+"""Standard deviation that mask logits begin with."""
 GREATEST_HEADS = 8
 
 

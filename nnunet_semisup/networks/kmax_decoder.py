@@ -160,9 +160,7 @@ class KMaxDecoder(UNetDecoder):
                 logits.insert(0, next(layers)(features[output]))
         return Decoded([full, *logits], tuple(features), masks)
 
-    def gathered(
-        self, number: int, x: Tensor, queries: Tensor
-    ) -> tuple[Tensor, list[Assigned]]:
+    def gathered(self, number: int, x: Tensor, queries: Tensor) -> tuple[Tensor, list[Assigned]]:
         """Return the queries that the layers of a scale moved, and what they said; or as they are.
 
         Args:
