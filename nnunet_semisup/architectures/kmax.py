@@ -22,7 +22,7 @@ from typing import Any
 
 from nnunet_semisup.architectures.insert import Insert
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.networks.kmax_decoder import KMaxDecoder
+from nnunet_semisup.networks.kmax_decoder import LEAST_WIDTH, KMaxDecoder
 
 QUERIES = 32
 QUERIES_PER_CLASS = 4
@@ -54,7 +54,7 @@ def options(
         )
     features = architecture["features_per_stage"]
     widest = max(features) if isinstance(features, (list, tuple)) else features
-    return {"queries": int(queries), "width": min(WIDTH, -(-widest // 8) * 8)}
+    return {"queries": int(queries), "width": min(WIDTH, max(LEAST_WIDTH, widest // 8 * 8))}
 
 
 def install(network: Any, queries: int, width: int) -> None:

@@ -26,6 +26,8 @@ SCALES = 3
 LAYERS_PER_SCALE = 2
 KERNEL = 5
 """Of the depthwise convolutions, along axes that the plan's own convolutions look along."""
+LEAST_WIDTH = 32
+"""Of queries; with less, unit vectors of pixels lie so close that float16 disturbs them."""
 _UPSAMPLING = {2: "bilinear", 3: "trilinear"}
 
 
@@ -117,7 +119,7 @@ class KMaxDecoder(UNetDecoder):
             )
             for stage in range(outputs, max(0, outputs - SCALES), -1)
         )
-        own = min(width, -(-channels[1] // 8) * 8)
+        own = min(width, max(LEAST_WIDTH, channels[1] // 8 * 8))
         head = QueryHead(
             channels[0], encoder.strides[1], Widths.of(own), width, classes, kernels[1]
         )
