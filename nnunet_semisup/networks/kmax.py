@@ -69,14 +69,16 @@ class Widths:
     heads: int
 
     @classmethod
-    def of(cls, width: int) -> Widths:
-        """Return [0]'s proportions (256, 256, 128, 256, 128, 2048, 8) for a width, a multiple of 8.
+    def of(cls, queries: int, within: int) -> Widths:
+        """Return [0]'s proportions, which has (256, 256, 128, 256, 128, 2048, 8).
 
         Args:
-            width: of the queries.
+            queries: channels of a query.
+            within: of the projection, a multiple of 4.
         """
-        half = width // 2
-        return cls(width, width, half, width, half, 8 * width, math.gcd(GREATEST_HEADS, half))
+        half = within // 2
+        heads = math.gcd(GREATEST_HEADS, half)
+        return cls(queries, within, half, within, half, 8 * queries, heads)
 
 
 class Assigned(NamedTuple):

@@ -49,7 +49,6 @@ class QueryHead(nn.Module):
         in_channels: of the features.
         stride: from full resolution to that of the masks.
         widths: of pixels and queries.
-        queries: width that the queries come in.
         classes: K.
         kernel: of the depthwise convolution.
     """
@@ -59,7 +58,6 @@ class QueryHead(nn.Module):
         in_channels: int,
         stride: Sequence[int],
         widths: Widths,
-        queries: int,
         classes: int,
         kernel: Sequence[int],
     ) -> None:
@@ -69,7 +67,7 @@ class QueryHead(nn.Module):
         width = widths.projection
         self.patches = convolution(in_channels, width, tuple(stride), tuple(stride), bias=False)
         self.norm = nn.Sequential(InstanceNorm(width), nn.GELU())
-        self.queries = nn.Sequential(*project(queries, width, InstanceNorm), nn.GELU())
+        self.queries = nn.Sequential(*project(widths.queries, width, InstanceNorm), nn.GELU())
         self.predictor = MaskPredictor(widths, classes, kernel, InstanceNorm)
 
     def forward(self, features: Tensor, queries: Tensor) -> Assigned:
@@ -94,7 +92,8 @@ class KMaxDecoder(UNetDecoder):
     Args:
         decoder: of the plan's U-Net, whose stages it takes over.
         queries: their number N.
-        width: their number of channels, a multiple of 8.
+        width: their number of channels, a multiple of 8; a layer works in the width of the plan's
+            features there, where that is less.
     """
 
     def __init__(self, decoder: Any, queries: int, width: int) -> None:
@@ -105,24 +104,24 @@ class KMaxDecoder(UNetDecoder):
         self.stages, self.transpconvs = decoder.stages, decoder.transpconvs
         outputs = len(self.stages)
         self.common = max(1, outputs - 2)
-        channels = list(encoder.output_channels)
+        channels, classes = list(encoder.output_channels), self.num_classes
         kernels = [
             [KERNEL if k > 1 else 1 for k in maybe_convert_scalar_to_list(encoder.conv_op, kernel)]
             for kernel in encoder.kernel_sizes
         ]
-        widths, classes = Widths.of(width), self.num_classes
+        widths = [
+            Widths.of(width, min(width, max(LEAST_WIDTH, n // 8 * 8)))
+            for n in encoder.output_channels
+        ]
         self.centres = nn.Embedding(queries, width)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                KMaxLayer(channels[stage], widths, classes, kernels[stage])
+                KMaxLayer(channels[stage], widths[stage], classes, kernels[stage])
                 for _ in range(LAYERS_PER_SCALE)
             )
             for stage in range(outputs, max(0, outputs - SCALES), -1)
         )
-        own = min(width, max(LEAST_WIDTH, channels[1] // 8 * 8))
-        head = QueryHead(
-            channels[0], encoder.strides[1], Widths.of(own), width, classes, kernels[1]
-        )
+        head = QueryHead(channels[0], encoder.strides[1], widths[1], classes, kernels[1])
         kept = [
             layer
             for output, layer in zip(range(outputs - 1, -1, -1), decoder.seg_layers, strict=True)

@@ -27,7 +27,7 @@ def noise(*shape, seed=0):
 def layer(dims=3, seed=0):
     """Return a layer in which everything acts: no part begins with 0."""
     torch.manual_seed(seed)
-    made = KMaxLayer(CHANNELS, Widths.of(16), CLASSES, [5] * dims)
+    made = KMaxLayer(CHANNELS, Widths.of(16, 16), CLASSES, [5] * dims)
     for module in made.modules():
         if isinstance(module, InstanceNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -99,7 +99,7 @@ def test_an_image_does_not_depend_on_the_others_nor_on_the_mode(dims):
 def test_it_begins_with_queries_that_are_only_bent():
     """The last normalisation of each addition begins at 0 ([0] of the module)."""
     torch.manual_seed(0)
-    made = KMaxLayer(CHANNELS, Widths.of(16), CLASSES, [5, 5])
+    made = KMaxLayer(CHANNELS, Widths.of(16, 16), CLASSES, [5, 5])
     queries = noise(2, 16, QUERIES)
     moved, assigned = made(noise(2, CHANNELS, 4, 6), queries)
     assert torch.equal(moved, F.gelu(F.gelu(queries)))
@@ -144,6 +144,6 @@ def test_normalisations_keep_their_gain_when_they_are_reset():
 
 @pytest.mark.parametrize("width", range(8, 136, 8))
 def test_widths_fit_the_heads(width):
-    widths = Widths.of(width)
+    widths = Widths.of(128, width)
     assert widths.key % widths.heads == widths.value % widths.heads == 0
-    assert Widths.of(256) == Widths(256, 256, 128, 256, 128, 2048, 8)
+    assert Widths.of(256, 256) == Widths(256, 256, 128, 256, 128, 2048, 8)
