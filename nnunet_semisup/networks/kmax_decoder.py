@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from dynamic_network_architectures.building_blocks.helper import maybe_convert_scalar_to_list
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.networks.decode import Decoded
+from nnunet_semisup.networks.kernels import kernels_of
 from nnunet_semisup.networks.kmax import (
+    CONVOLUTIONS,
     Assigned,
     InstanceNorm,
     KMaxLayer,
@@ -63,9 +64,10 @@ class QueryHead(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        convolution = nn.Conv3d if len(stride) == 3 else nn.Conv2d
         width = widths.projection
-        self.patches = convolution(in_channels, width, tuple(stride), tuple(stride), bias=False)
+        self.patches = CONVOLUTIONS[len(stride)](
+            in_channels, width, tuple(stride), tuple(stride), bias=False
+        )
         self.norm = nn.Sequential(InstanceNorm(width), nn.GELU())
         self.queries = nn.Sequential(*project(widths.queries, width, InstanceNorm), nn.GELU())
         self.predictor = MaskPredictor(widths, classes, kernel, InstanceNorm)
@@ -105,16 +107,13 @@ class KMaxDecoder(UNetDecoder):
         outputs = len(self.stages)
         self.common = max(1, outputs - 2)
         channels, classes = list(encoder.output_channels), self.num_classes
-        kernels = [
-            [KERNEL if k > 1 else 1 for k in maybe_convert_scalar_to_list(encoder.conv_op, kernel)]
-            for kernel in encoder.kernel_sizes
-        ]
+        kernels = kernels_of(encoder, KERNEL)
         widths = [
             Widths.of(width, min(width, max(LEAST_WIDTH, n // 8 * 8)))
             for n in encoder.output_channels
         ]
         self.centres = nn.Embedding(queries, width)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.ModuleList(
                 KMaxLayer(channels[stage], widths[stage], classes, kernels[stage])
                 for _ in range(LAYERS_PER_SCALE)
