@@ -131,14 +131,16 @@ def trainer_class(name: str) -> Any:
     return getattr(import_module(f"nnunet_semisup.trainers.{find_method(name).module}"), name)
 
 
-def build(name: str, options: argparse.Namespace) -> Any:
+def build(row: str, options: argparse.Namespace) -> Any:
     """Return an initialized, silent trainer at 60 % of its training; texts are random."""
+    name, _, settings = row.partition(":")
     with_text = name != STOCK and find_method(name).family == "text"
-    os.environ[VARIABLE] = "seed=0,text_model=random" if with_text else "seed=0"
+    given = ["seed=0", *(["text_model=random"] if with_text else []), *settings.split(",")]
+    os.environ[VARIABLE] = ",".join(filter(None, given))
     plans = make_plans(options.patch, options.features, options.batch)
-    given = plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
+    arguments = plans, CONFIGURATION, FOLD, DATASET_JSON, torch.device(options.device)
     with open(os.devnull, "w", encoding="utf-8") as silence, redirect_stdout(silence):
-        trainer = trainer_class(name)(*given)
+        trainer = trainer_class(name)(*arguments)
         trainer.initialize()
         trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     trainer.current_epoch = int(0.6 * trainer.num_epochs)
@@ -287,6 +289,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--compile", choices=("on", "off"), default="off", help="on the GPU only")
     parser.add_argument("--amp", choices=("on", "off"), default="on", help="on the GPU only")
+    parser.add_argument(
+        "--trainers",
+        nargs="+",
+        metavar="TRAINER[:NAME=VALUE,...]",
+        help="rows beside nnUNetTrainer's, with hyper-parameters; default: all trainers",
+    )
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     patch, features = DEFAULTS[options.device]
@@ -300,11 +308,12 @@ def parse_options() -> argparse.Namespace:
 
 def print_tables(options: argparse.Namespace) -> None:
     """Measure and print everything."""
-    names = [STOCK, *(m.trainer for m in METHODS)]
+    fitting = [m.trainer for m in METHODS if len(options.patch) in m.dims]
+    names = [STOCK, *(options.trainers or fitting)]
     counted = {name: count(name, options) for name in names}
     stock = counted[STOCK]
     share = stock.of_decoder / stock.operations
-    floors = {m.trainer: floor(m, share) for m in METHODS} | {STOCK: 1.0}
+    floors = {n: floor(find_method(n.partition(":")[0]), share) for n in names[1:]} | {STOCK: 1.0}
     memory = {name: peak_memory_elsewhere(name) for name in names}
     times = time_in_turns(names, options)
     details = f"torch.compile {options.compile}, mixed precision {options.amp}"

@@ -17,6 +17,9 @@ FAMILIES = {
 }
 """Families of methods by their key, in the order of tables."""
 
+CLASSES, REGIONS, IGNORE_LABEL = "classes", "regions", "ignore label"
+"""Kinds of labels: one class a voxel, overlapping regions, and voxels without a label."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -66,7 +69,7 @@ class Method:
     predicts_as: str = "nnUNetTrainer"
     needs: str = "-"
     dims: tuple[int, ...] = (2, 3)
-    labels: tuple[str, ...] = ("classes", "regions", "ignore label")
+    labels: tuple[str, ...] = (CLASSES, REGIONS, IGNORE_LABEL)
     uses_unlabeled: bool = True
     has_teacher: bool = True
     labels_alone: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nnunet_semisup.method import FAMILIES, Method
 
-__all__ = ["FAMILIES", "METHODS", "Method", "find_method"]
+__all__ = ["FAMILIES", "METHODS", "Method", "find_method", "method_of"]
 
 TEXT_WEIGHTS = "CLIP or BiomedCLIP text weights, or a file of their features"
 
@@ -268,6 +268,48 @@ METHODS: tuple[Method, ...] = (
         has_teacher=False,
     ),
     Method(
+        trainer="nnUNetTrainerHoME",
+        module="home",
+        family="networks",
+        title="hierarchical mixture of experts behind the deepest encoder stages",
+        paper="Mamba-HoME, NeurIPS 2025",
+        url="https://arxiv.org/abs/2507.06363",
+        cost="1",
+        forwards=(1, 0),
+        parameters=("2.35", "0.00"),
+        predicts_as="nnUNetTrainerHoME",
+        uses_unlabeled=False,
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerGaussianField",
+        module="gaussian_field",
+        family="networks",
+        title="field of Gaussians as head, in GauSAM's manner, without SAM and box prompt",
+        paper="after GauSAM, NeurIPS 2025",
+        url="https://openreview.net/forum?id=7LulWI9QJy",
+        cost="1.1",
+        forwards=(1, 0),
+        parameters=("1.01", "0.00"),
+        predicts_as="nnUNetTrainerGaussianField",
+        dims=(2,),
+        uses_unlabeled=False,
+        has_teacher=False,
+    ),
+    Method(
+        trainer="nnUNetTrainerARCO",
+        module="arco",
+        family="pseudo-labels",
+        title="EMA teacher, pseudo-labels, classes contrasted by voxels drawn in groups",
+        paper="ARCO, You et al., NeurIPS 2023",
+        url="https://arxiv.org/abs/2302.01735",
+        cost="2.8",
+        forwards=(2, 2),
+        parameters=("1.03", "1.03"),
+        ramp=False,
+        trial="pretrain=0,confidence_threshold=None",
+    ),
+    Method(
         trainer="nnUNetTrainerTextSemiSeg",
         module="text_semiseg",
         family="text",
@@ -346,6 +388,13 @@ METHODS: tuple[Method, ...] = (
         trial="text_model=random",
     ),
 )
+
+
+def method_of(trainer: type) -> Method | None:
+    """Return the row of a class, or of its nearest base with one; ``None`` where none has."""
+    rows = {method.trainer: method for method in METHODS}
+    names = (base.__name__ for base in trainer.__mro__)
+    return next((rows[name] for name in names if name in rows), None)
 
 
 def find_method(trainer: str) -> Method:

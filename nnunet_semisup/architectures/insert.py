@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_semisup.errors import UserError
 
-INSERTS = ("nsda", "kmax", "uxnet")
+INSERTS = ("nsda", "home", "gaussian_field", "kmax", "uxnet")
 """Names of the inserts; each has a module here that defines it under its name in capitals."""
 
 

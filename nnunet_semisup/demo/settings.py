@@ -13,7 +13,7 @@ from nnunet_semisup.registry import METHODS
 
 DATASET_ID = 900
 DATASET_NAME = "Phantom"
-CONFIGURATION = "2d"
+CONFIGURATION, DIMENSIONS = "2d", 2
 PLANS = "nnUNetPlans"
 FOLD = "all"
 SETTINGS_FILE = "demo.json"
@@ -50,7 +50,7 @@ class Settings:
             UserError: listing all that is wrong.
         """
         faults = []
-        known = [method.trainer for method in METHODS]
+        known = [method.trainer for method in METHODS if DIMENSIONS in method.dims]
         faults += [
             f"trainer {name}: give one of {', '.join(known)}"
             for name in self.trainers

@@ -102,6 +102,20 @@ def pseudo_label(
     return PseudoLabel(hard_labels(probs, regions), weight)
 
 
+def weighted_by_image(label: PseudoLabel, valid: Tensor) -> PseudoLabel:
+    """Return labels of which each valid voxel has the confident share of its image as weight.
+
+    ReCo (Liu et al., ICLR 2022, arXiv 2104.04465); for regions, of its channel.
+
+    Args:
+        label: with weight 1 where it is confident, else 0.
+        valid: ``(B, 1, *spatial)`` bool, false in padding.
+    """
+    axes = list(range(2, valid.ndim))
+    share = label.weight.sum(axes, keepdim=True) / valid.sum(axes, keepdim=True).clamp_min(1)
+    return PseudoLabel(label.target, share * valid)
+
+
 def performance_shares(losses: Tensor) -> Tensor:
     """Return members' shares in a common label ``(M,)``, which add up to 1, by their losses.
 

@@ -43,9 +43,19 @@ class ClassMemory(nn.Module):
         numbers = torch.arange(count, device=classes.device)[:, None]
         usable = (classes == numbers) & (scores > -torch.inf)
         best, index = torch.where(usable, scores, -torch.inf).topk(min(size, len(scores)), dim=1)
-        new = features.detach()[index].to(self.features.dtype)
-        rows = torch.cat((new, self.features), 1)
-        there = torch.cat((best > -torch.inf, self._mask()), 1)
+        self.put(features[index], best > -torch.inf)
+
+    @torch.no_grad()
+    def put(self, rows: Tensor, there: Tensor) -> None:
+        """Put rows of each class before those that are there, of which the last are dropped.
+
+        Args:
+            rows: ``(classes, N, D)``, the first of a class to be the first of the memory.
+            there: ``(classes, N)`` bool, which of them are to be taken.
+        """
+        size = self.features.shape[1]
+        rows = torch.cat((rows.detach().to(self.features.dtype), self.features), 1)
+        there = torch.cat((there, self._mask()), 1)
         order = there.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
         self.features.copy_(rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1])))
         self.filled.copy_(there.sum(1).clamp_max(size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ def check_fold(
     fold: int | str,
     file_ending: str,
     deep_supervision: bool = True,
+    further: Sequence[str] = (),
 ) -> None:
     """Refuse a fold that nnU-Net could not train and validate, and say what to do.
 
@@ -46,6 +47,7 @@ def check_fold(
         fold: number of the fold or ``"all"``.
         file_ending: of the data set's labels.
         deep_supervision: whether the training uses it.
+        further: faults that were found before, for the one message.
 
     Raises:
         UserError: an empty ``train`` or ``val``, a case in both, cases without all of their
@@ -56,7 +58,7 @@ def check_fold(
     labeled = Path(dataset_folder, plans_manager.get_configuration(configuration).data_identifier)
     remedy = f"run nnUNetv2_preprocess -d {plans_manager.dataset_name[7:10]} "
     remedy += f"-plans_name {plans_manager.plans_name} -c {configuration}"
-    faults = []
+    faults = [*further]
     if deep_supervision and (fault := single_output_fault(plans_manager, configuration)):
         faults.append(fault)
     cases = UnlabeledDataset.get_identifiers(str(labeled)) if labeled.is_dir() else []

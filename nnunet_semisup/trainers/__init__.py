@@ -1,6 +1,7 @@
 """The trainers, one method a file, and what a trainer of one's own is made from."""
 
 from nnunet_semisup.trainers.abd import nnUNetTrainerABD
+from nnunet_semisup.trainers.arco import nnUNetTrainerARCO
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
 from nnunet_semisup.trainers.bsnet import nnUNetTrainerBSNet
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
@@ -8,6 +9,8 @@ from nnunet_semisup.trainers.dkuxnet import nnUNetTrainerDKUXNet
 from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
 from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
+from nnunet_semisup.trainers.gaussian_field import nnUNetTrainerGaussianField
+from nnunet_semisup.trainers.home import nnUNetTrainerHoME
 from nnunet_semisup.trainers.mcf import nnUNetTrainerMCF
 from nnunet_semisup.trainers.mcnet import nnUNetTrainerMCNet, nnUNetTrainerMCNetPlus
 from nnunet_semisup.trainers.mean_teacher import nnUNetTrainerMeanTeacher
@@ -37,6 +40,7 @@ __all__ = [
     "TextGuidance",
     "Unlabeled",
     "nnUNetTrainerABD",
+    "nnUNetTrainerARCO",
     "nnUNetTrainerBCP",
     "nnUNetTrainerBSNet",
     "nnUNetTrainerCPS",
@@ -44,6 +48,8 @@ __all__ = [
     "nnUNetTrainerDTC",
     "nnUNetTrainerDTCText",
     "nnUNetTrainerFixMatch",
+    "nnUNetTrainerGaussianField",
+    "nnUNetTrainerHoME",
     "nnUNetTrainerMCF",
     "nnUNetTrainerMCNet",
     "nnUNetTrainerMCNetPlus",

@@ -10,8 +10,10 @@ from typing import Any
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_semisup.method import CLASSES, IGNORE_LABEL, REGIONS, Method
 from nnunet_semisup.preparation.environment import check_environment, require_set
 from nnunet_semisup.preparation.fold_checks import check_fold
+from nnunet_semisup.registry import method_of
 from nnunet_semisup.training.settings import Settings, read_recorded
 
 
@@ -36,6 +38,7 @@ class Inputs:
 
     Attributes:
         trainer: name of the class.
+        method: the registry's row of the class or of a base; ``None`` for a user's own.
         settings: hyper-parameters, those of the run before where it is continued.
         plans: content of the plans.
         configuration: its name.
@@ -46,6 +49,7 @@ class Inputs:
     """
 
     trainer: str
+    method: Method | None
     settings: Settings
     plans: dict[str, Any]
     configuration: str
@@ -80,6 +84,7 @@ class Inputs:
         content = {key: value for key, value in plans.items() if key != "continue_training"}
         return cls(
             trainer.__name__,
+            method_of(trainer),
             settings,
             content,
             configuration,
@@ -112,8 +117,36 @@ class Inputs:
         """The data set's folder in ``nnUNet_preprocessed``."""
         return join(str(nnUNet_preprocessed), self.plans["dataset_name"])
 
+    def unserved(self) -> list[str]:
+        """Return what of the plan and its labels the trainer's row does not list, and a remedy."""
+        if self.method is None:
+            return []
+        faults = []
+        dims, given = self.method.dims, len(self.configuration_manager.patch_size)
+        if given not in dims:
+            fit = [
+                name
+                for name in self.plans_manager.available_configurations
+                if len(self.plans_manager.get_configuration(name).patch_size) in dims
+            ]
+            faults.append(
+                f"{self.method.trainer} trains in {' and '.join(f'{d}D' for d in dims)}, and the "
+                f"patches of {self.configuration} have {given} dimensions; in these plans it can "
+                f"train {', '.join(fit) or 'nothing'}"
+            )
+        labels = self.plans_manager.get_label_manager(self.dataset_json)
+        kinds = [REGIONS if labels.has_regions else CLASSES]
+        kinds += [IGNORE_LABEL] if labels.has_ignore_label else []
+        faults += [
+            f"{self.method.trainer} trains with {', '.join(self.method.labels)}, and dataset.json "
+            f"has {kind}; take another trainer (nnUNetv2_semisup_info lists them)"
+            for kind in kinds
+            if kind not in self.method.labels
+        ]
+        return faults
+
     def check(self) -> None:
-        """Refuse a fold or a plan with which nnU-Net could not train.
+        """Refuse a fold or a plan with which nnU-Net, or the method, could not train.
 
         A fold that is already trained is only looked at again by nnU-Net itself (``--val``).
 
@@ -129,4 +162,5 @@ class Inputs:
             self.fold,
             self.dataset_json["file_ending"],
             self.settings.values.get("enable_deep_supervision", True),
+            self.unserved(),
         )

@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from nnunet_semisup.foundation import text_features, text_tower
+from nnunet_semisup.method import CLASSES, IGNORE_LABEL
+from nnunet_semisup.method import REGIONS as REGIONS_OF_ROW
 from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
 from nnunet_semisup.registry import METHODS, Method, find_method
 from tests.contract.course import Course
@@ -33,6 +35,9 @@ EVERYTHING = bool(os.environ.get("NNUNET_SEMISUP_TEST_ALL"))
 
 SEMI_SUPERVISED = [m for m in METHODS if m.uses_unlabeled]
 WITH_TEACHER = [m for m in SEMI_SUPERVISED if m.has_teacher]
+
+LABEL_KINDS = {"labels": CLASSES, "regions": REGIONS_OF_ROW, "ignore": IGNORE_LABEL}
+"""What a row of the registry calls the labels of a kind of data set."""
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
@@ -59,8 +64,11 @@ KINDS = {
         Kind("ignore3d", 803, (20, 20, 20), WITH_IGNORE),
         Kind("labels2d", 804, (32, 32), LABELS, channels=3, configuration="2d"),
         Kind("regions2d", 805, (32, 32), REGIONS, configuration="2d"),
+        Kind("ignore2d", 806, (32, 32), WITH_IGNORE, configuration="2d"),
     )
 }
+USUAL = ("labels3d", "regions3d", "ignore3d", "labels2d", "regions2d")
+"""Kinds that a method of every dimensionality is trained on."""
 
 
 @pytest.fixture(scope="session")
@@ -160,28 +168,33 @@ def one_of_each(*names: str, among: Sequence[Method] = METHODS) -> list[Method]:
     return list(chosen.values())
 
 
-def kinds_of(method: Method, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
-    """Return the kinds of data sets with as many dimensions as the method trains in."""
-    return [kind for kind in kinds if len(KINDS[kind].shape) in method.dims]
-
-
 def fitting(method: Method | type, kind: str) -> str:
-    """Return a kind, or its like with the other number of dimensions for a method of those."""
-    if isinstance(method, type) or kind in kinds_of(method):
+    """Return a kind, or the most alike one that the method trains in.
+
+    With the other number of dimensions, and with classes in place of labels of a kind that the
+    registry does not list for the method.
+    """
+    if isinstance(method, type):
         return kind
-    return kind.replace("3d", "2d") if kind.endswith("3d") else kind.replace("2d", "3d")
+    labels, dims = kind[:-2], kind[-2:]
+    if LABEL_KINDS[labels] not in method.labels:
+        labels = "labels"
+    if int(dims[0]) not in method.dims:
+        dims = f"{method.dims[0]}d"
+    return labels + dims
 
 
-def product(
-    methods: Sequence[Method], kinds: Sequence[str] = tuple(KINDS)
-) -> list[tuple[Method, str]]:
+def kinds_of(method: Method, kinds: Sequence[str] = USUAL) -> list[str]:
+    """Return for each kind the one that fits the method, each once."""
+    return list(dict.fromkeys(fitting(method, kind) for kind in kinds))
+
+
+def product(methods: Sequence[Method], kinds: Sequence[str] = USUAL) -> list[tuple[Method, str]]:
     """Return every method with every kind that it trains in."""
     return [(method, kind) for method in methods for kind in kinds_of(method, kinds)]
 
 
-def each_once(
-    methods: Sequence[Method], kinds: Sequence[str] = tuple(KINDS)
-) -> list[tuple[Method, str]]:
+def each_once(methods: Sequence[Method], kinds: Sequence[str] = USUAL) -> list[tuple[Method, str]]:
     """Return every method with its first kind, and the first method with the other kinds as well.
 
     For what depends on the method or on the kind, but not on both together. With
@@ -216,12 +229,14 @@ class Builder:
         root: the folder.
         patch: of the variables.
         counter: of the trainers.
+        plans: name of the plans.
     """
 
     datasets: Callable[[str], Path]
     root: Path
     patch: pytest.MonkeyPatch
     counter: Iterator[int]
+    plans: str = "nnUNetPlans"
 
     def __call__(
         self, method: Method | type, kind: str, fold: Any = 0, start: bool = True, **settings: Any
@@ -251,7 +266,7 @@ class Builder:
         )
         self.patch.setenv("nnUNet_n_proc_DA", "0")
         self.patch.setenv("nnUNet_results", str(self.root / f"results{next(self.counter)}"))
-        plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
+        plans = json.loads((folder / f"{self.plans}.json").read_text(encoding="utf-8"))
         trainer = cls(
             {**plans, "continue_training": False},
             KINDS[kind].configuration,
@@ -304,6 +319,7 @@ def model(
 
     def get(method: Method | str, kind: str = "labels3d") -> tuple[Path, Path]:
         method = find_method(method) if isinstance(method, str) else method
+        kind = fitting(method, kind)
         return make_model(course(method, kind), datasets(kind).name, tmp_path)
 
     return get

@@ -76,7 +76,9 @@ def test_a_finished_run_that_got_more_epochs_continues_where_it_stopped(build, m
 
     def continued_from(file, continues=True):
         plans = {**trainer.plans_manager.plans, "continue_training": continues}
-        again = type(trainer)(plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cpu"))
+        again = type(trainer)(
+            plans, trainer.configuration_name, 0, trainer.dataset_json, torch.device("cpu")
+        )
         again.load_checkpoint(file)
         return again.current_epoch
 

@@ -210,5 +210,11 @@ def test_one_process_of_a_distributed_training_trains_alike(
 
 def test_a_method_of_two_dimensions_is_trained_in_two(build):
     method = replace(SEMI_SUPERVISED[0], dims=(2,))
-    assert [kind for _, kind in product([method])] == ["labels2d", "regions2d"]
+    assert [kind for _, kind in product([method])] == ["labels2d", "regions2d", "ignore2d"]
+    assert [kind for _, kind in product([method], ("labels3d", "regions3d"))] == [
+        "labels2d",
+        "regions2d",
+    ]
+    classes = replace(method, labels=("classes",))
+    assert [kind for _, kind in product([classes])] == ["labels2d"]
     assert len(build(method, "labels3d", start=False).configuration_manager.patch_size) == 2

@@ -18,6 +18,7 @@ from tests.contract.conftest import (
     EVERYTHING,
     KINDS,
     SEMI_SUPERVISED,
+    USUAL,
     each_once,
     product,
     trainer_class,
@@ -98,7 +99,7 @@ WITHOUT_DEEP_SUPERVISION = product(
 @pytest.mark.parametrize(
     ("method", "kind", "deep_supervision"),
     [
-        *((*pair, True) for pair in each_once(LIKE_STOCK, tuple(reversed(KINDS)))),
+        *((*pair, True) for pair in each_once(LIKE_STOCK, USUAL[::-1])),
         *((*pair, False) for pair in WITHOUT_DEEP_SUPERVISION),
     ],
     ids=lambda value: getattr(value, "trainer", value),
@@ -136,7 +137,7 @@ def test_the_lower_bound_is_stock_with_a_budget(build):
     assert not {"train_step", "run_training", "_build_loss"} & changed
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", USUAL)
 def test_on_request_the_lower_bound_has_stocks_own_loader(build, datasets, kind):
     method = next(m for m in METHODS if not m.uses_unlabeled)
     ours, stock = build(method, kind, stock_loader=True), stock_trainer(datasets, kind)

@@ -57,7 +57,10 @@ def logits_of(folder, choice, image, mirroring=False):
         return predictor.network(image)
 
 
-IMAGE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+def image_for(trainer):
+    """Return one patch of random voxels, as the trainer's network takes it."""
+    shape = trainer.num_input_channels, *trainer.configuration_manager.patch_size
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
 
 
 @each_method([m for m in METHODS if m.has_teacher])
@@ -67,15 +70,16 @@ def test_student_and_teacher_are_those_of_the_training(build, model, method):
     trainer.load_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
     teacher = getattr(trainer.teacher.module, "predictor", trainer.teacher.module)
     networks = {"student": trainer.student, "teacher": teacher}
+    image = image_for(trainer)
     found = {}
     for kind, network in networks.items():
-        found[kind] = logits_of(folder, Choice(weights=kind), IMAGE)
+        found[kind] = logits_of(folder, Choice(weights=kind), image)
         trainer.set_deep_supervision_enabled(False)
         network.eval()
         with torch.inference_mode():
-            assert torch.equal(found[kind], network(IMAGE)), kind
+            assert torch.equal(found[kind], network(image)), kind
     assert not torch.equal(found["student"], found["teacher"])
-    assert torch.equal(found["teacher"], logits_of(folder, Choice(), IMAGE))
+    assert torch.equal(found["teacher"], logits_of(folder, Choice(), image))
 
 
 @pytest.mark.parametrize("trainer", WITH_MEMBERS)
@@ -85,17 +89,17 @@ def test_members_are_those_of_the_training(build, model, trainer):
     assert stored.number_of_members == WITH_MEMBERS[trainer]
     training = build(find_method(trainer), "labels3d", start=False, num_iterations_per_epoch=3)
     training.load_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
-    network = training.training_network
+    network, image = training.training_network, image_for(training)
     training.set_deep_supervision_enabled(False)
     network.eval()
     with torch.inference_mode():
         inner = getattr(network, "inner", network)
-        expected = [part.logits for part in inner(IMAGE).parts]
+        expected = [part.logits for part in inner(image).parts]
     assert len(expected) == WITH_MEMBERS[trainer]
     for number, logits in enumerate(expected):
-        assert torch.equal(logits_of(folder, Choice(member=number), IMAGE), logits), number
+        assert torch.equal(logits_of(folder, Choice(member=number), image), logits), number
     mean = torch.stack([probabilities(logits, False) for logits in expected]).mean(0)
-    found = probabilities(logits_of(folder, Choice(member="mean"), IMAGE), False)
+    found = probabilities(logits_of(folder, Choice(member="mean"), image), False)
     torch.testing.assert_close(found, mean)
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nnunet_semisup import registry
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation import fold_cases
 from nnunet_semisup.trainers import nnUNetTrainerPseudoLabel, nnUNetTrainerSupervised
@@ -41,6 +43,49 @@ def test_unlabeled_images_are_listed_once(build, monkeypatch):
     next(trainer.dataloader_train)
     assert len(listed) == 1
     assert len(trainer.configuration()["unlabeled_cases"]) == 3
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Changes the registry's row of a trainer for the duration of a test."""
+
+    def declare(trainer: type, **fields: Any) -> Any:
+        rows = [
+            replace(method, **fields) if method.trainer == trainer.__name__ else method
+            for method in registry.METHODS
+        ]
+        monkeypatch.setattr(registry, "METHODS", tuple(rows))
+        return type("nnUNetTrainerMine", (trainer,), {})  # A user's own, on its row.
+
+    return declare
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("labels3d", {"dims": (2,)}, "trains in 2D, and the patches of 3d_fullres have 3 dim"),
+        ("labels2d", {"dims": (3,)}, "trains in 3D, .*; in these plans it can train nothing"),
+        ("regions2d", {"labels": ("classes",)}, "trains with classes, and .* has regions"),
+        (
+            "ignore3d",
+            {"labels": ("classes", "regions")},
+            "trains with classes, regions, .* has ignore label",
+        ),
+    ],
+)
+def test_what_the_registry_does_not_list_is_refused(
+    build, only, tmp_path, trainer, kind, fields, said
+):
+    with pytest.raises(UserError, match=f"(?s)nothing was written.*{trainer.__name__} {said}"):
+        build(only(trainer, **fields), kind, start=False)
+    assert not list(tmp_path.glob("results*"))
+
+
+def test_all_of_it_is_told_and_which_configuration_fits(build, only, edit):
+    edit("nnUNetPlans.json", two_stages)
+    with pytest.raises(UserError, match=r"(?s)it can train 2d\n.*enable_deep_supervision=False"):
+        build(only(nnUNetTrainerPseudoLabel, dims=(2,)), "labels3d", start=False)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

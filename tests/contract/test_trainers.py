@@ -13,11 +13,13 @@ import torch
 from nnunet_semisup.data.views import strong_view
 from nnunet_semisup.errors import DivergedError
 from tests.contract.conftest import (
+    KINDS,
     SEMI_SUPERVISED,
     WITH_TEACHER,
     each_method,
     each_once,
     each_pair,
+    fitting,
     one_of_each,
     product,
 )
@@ -72,12 +74,12 @@ TEACHERS = one_of_each(
 @each_method(TEACHERS)
 def test_teacher_is_the_moving_average_of_the_student(build, method):
     trainer = build(method, "labels2d", ema_decay=0.5)
-    name, _ = next(trainer.student.named_parameters())
-    expected = dict(trainer.student.named_parameters())[name].detach().clone()
+    name, _ = next(trainer.followed().named_parameters())
+    expected = dict(trainer.followed().named_parameters())[name].detach().clone()
     for step in range(4):
         trainer.train_step(next(trainer.dataloader_train))
         decay = min(1 - 1 / (step + 1), 0.5)
-        current = dict(trainer.student.named_parameters())[name].detach()
+        current = dict(trainer.followed().named_parameters())[name].detach()
         expected = decay * expected + (1 - decay) * current
     averaged = dict(trainer.teacher.module.named_parameters())[name]
     torch.testing.assert_close(averaged, expected)
@@ -85,7 +87,8 @@ def test_teacher_is_the_moving_average_of_the_student(build, method):
 
 @each_method(one_of_each(*STREAMS, among=SEMI_SUPERVISED))
 def test_masks_of_unlabeled_cases_do_not_matter(build, datasets, method):
-    unlabeled = datasets("labels3d") / "nnUNetPlans_3d_fullres_unlabeled"
+    kind = fitting(method, "labels3d")
+    unlabeled = datasets(kind) / f"nnUNetPlans_{KINDS[kind].configuration}_unlabeled"
     batch = next(build(method, "labels3d").dataloader_train)
     hidden = [p.rename(p.with_suffix(".hidden")) for p in sorted(unlabeled.glob("*_seg.b2nd"))]
     assert hidden
@@ -187,6 +190,6 @@ def test_unlabeled_batch_size_is_its_own(build, method, number):
 @each_method(one_of_each(*STREAMS, "unlabeled_patches", among=SEMI_SUPERVISED))
 def test_two_methods_with_one_seed_see_the_same_labeled_patches(build, method):
     batch = next(build(method, "labels3d").dataloader_train)
-    other = next(build(SEMI_SUPERVISED[0], "labels3d").dataloader_train)
+    other = next(build(SEMI_SUPERVISED[0], fitting(method, "labels3d")).dataloader_train)
     assert torch.equal(batch["data"], other["data"])
     assert np.array_equal(batch["keys"], other["keys"])

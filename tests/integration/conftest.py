@@ -41,7 +41,7 @@ DISTINCT = [m.trainer for m in one_of_each("build_network_architecture", "extend
 """One trainer for each way to build the network that predicts."""
 
 TRAININGS = (
-    *((method.trainer, "3d_fullres") for method in METHODS),
+    *((method.trainer, "3d_fullres" if 3 in method.dims else "2d") for method in METHODS),
     ("nnUNetTrainerMeanTeacher", "2d"),
     ("nnUNetTrainerVQSeg", "2d"),
     ("nnUNetTrainerTextSemiSeg", "2d"),

@@ -28,7 +28,7 @@ import torch
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.training.monitor import Monitor
 from nnunet_semisup.training.settings import VARIABLE, split_assignments
-from tests.contract.conftest import KINDS, _make, trainer_class
+from tests.contract.conftest import KINDS, _make, fitting, kinds_of, trainer_class
 from tests.helpers import nnunet_folders
 
 STEPS = 3
@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "nnUNetTrainerVQSeg": {"weak, aligned": {"qpm_view": "weak", "foundation_model": "random"}},
     "nnUNetTrainerMeanTeacherText": {"without text": {"text_model": "none"}},
 }
-"""Further settings of a trainer that take other paths; recorded for labels in 3D only."""
+"""Further settings of a trainer that take other paths; recorded for labels alone."""
 
 
 def runs() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -51,10 +51,10 @@ def runs() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
         usual: dict[str, Any] = split_assignments(method.trial)
         if method.trainer == "nnUNetTrainerTextSemiSeg":
             usual.pop("mix_start")  # The first step has no mixed pass, as in a training.
-        for kind in KINDS:
+        for kind in kinds_of(method):
             yield method.trainer, kind, "defaults", usual
         for name, settings in VARIANTS.get(method.trainer, {}).items():
-            yield method.trainer, "labels3d", name, {**usual, **settings}
+            yield method.trainer, fitting(method, "labels3d"), name, {**usual, **settings}
 
 
 def three_steps(name: str, kind: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def modules(node):
 
 REQUIRED = names(PROJECT["dependencies"])
 EXTRAS = {key: names(value) for key, value in PROJECT["optional-dependencies"].items()}
-OPTIONAL = EXTRAS["dinov2"] | EXTRAS["text"] | EXTRAS["h5"] | EXTRAS["dicom"]
+OPTIONAL = set().union(*(EXTRAS[key] for key in EXTRAS if key not in ("test", "dev")))
 
 
 def test_what_modules_import_is_required():

@@ -125,7 +125,7 @@ def test_nsdas_windows_follow_the_patch_and_leave_few_slices_apart():
 
 def test_inserts_are_refused_where_they_cannot_go():
     planned = configuration()
-    with pytest.raises(UserError, match="no insert 'nsd'. Possible: .*nsda"):
+    with pytest.raises(UserError, match=r"no insert 'nsd'\. Possible: .*nsda"):
         with_insert(planned, "nsd")
     once = {**planned, "architecture": with_insert(planned, "nsda")}
     with pytest.raises(UserError, match="already has nsda"):

@@ -21,6 +21,7 @@ from nnunet_semisup.losses.targets import (
     performance_shares,
     pseudo_label,
     sharpen,
+    weighted_by_image,
 )
 
 BOTH = pytest.mark.parametrize("regions", [False, True], ids=["labels", "regions"])
@@ -30,6 +31,17 @@ few = settings(max_examples=30, deadline=None)
 def random_logits(spatial=(3, 4, 2), batch=2, classes=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.randn(batch, classes, *spatial, generator=generator)
+
+
+def test_voxels_count_by_the_confident_share_of_their_image():
+    sure = torch.tensor([[[1.0, 0, 0, 1]], [[0, 0, 0, 0]], [[1, 1, 0, 0]]])
+    valid = torch.tensor([[[1, 1, 1, 1]], [[1, 1, 1, 0]], [[1, 1, 0, 0]]]).bool()
+    label = weighted_by_image(PseudoLabel(torch.zeros(3, 1, 4).long(), sure), valid)
+    assert label.weight[:, 0].tolist() == [[0.5] * 4, [0] * 4, [1, 1, 0, 0]]
+    regions = PseudoLabel(torch.zeros(3, 2, 4), torch.cat([sure, torch.ones_like(sure)], 1))
+    assert weighted_by_image(regions, valid).weight[0].tolist() == [[0.5] * 4, [1] * 4]
+    nothing = weighted_by_image(PseudoLabel(label.target, 0 * sure), torch.zeros_like(valid))
+    assert (nothing.weight == 0).all()
 
 
 class TestPseudoLabel:

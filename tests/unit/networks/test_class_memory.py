@@ -38,6 +38,23 @@ def test_new_rows_go_first_and_old_ones_fill_what_is_left():
     assert held(memory) == [[6.0, 5.0, 1.0], [7.0, 4.0]]
 
 
+def test_first_rows_in_are_the_first_out():
+    memory = ClassMemory(2, 4, 1)
+
+    def put(first, second):
+        rows = torch.tensor([first, second], dtype=torch.float)[..., None]
+        memory.put(rows, rows[..., 0] > 0)
+
+    put([2, 1], [5, 0])
+    assert held(memory) == [[2, 1], [5]]
+    put([4, 3], [0, 0])
+    assert held(memory) == [[4, 3, 2, 1], [5]]
+    put([6, 5], [0, 7])
+    assert held(memory) == [[6, 5, 4, 3], [7, 5]]
+    put(list(range(17, 11, -1)), [0] * 6)
+    assert held(memory) == [[17, 16, 15, 14], [7, 5]]
+
+
 @pytest.mark.parametrize("score", [float("-inf"), float("nan")])
 def test_rows_without_a_score_are_not_taken(score):
     memory = ClassMemory(1, 4, 1)

@@ -20,7 +20,7 @@ FOR_OWN_TRAINERS = {
     "TextGuidance",
     "Unlabeled",
 }
-OPTIONAL = {"h5py", "huggingface_hub", "open_clip", "timm", "transformers"}
+OPTIONAL = {"h5py", "huggingface_hub", "mamba_ssm", "open_clip", "timm", "transformers"}
 
 
 def run(code):
