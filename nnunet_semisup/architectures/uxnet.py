@@ -45,4 +45,6 @@ def install(network: Any) -> None:
         )
 
 
-UXNET = Insert("uxnet", "large depthwise kernels in the encoder", (2, 3), options, install)
+UXNET = Insert(
+    "uxnet", "large depthwise kernels in the encoder", (2, 3), options, install, goes_first=True
+)
