@@ -80,4 +80,5 @@ GAUSSIAN_FIELD = Insert(
     (2,),
     options,
     install,
+    is_head=True,
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_semisup.errors import UserError
 
-INSERTS = ("nsda", "home", "gaussian_field")
+INSERTS = ("nsda", "home", "gaussian_field", "kmax", "uxnet")
 """Names of the inserts; each has a module here that defines it under its name in capitals."""
 
 
@@ -29,6 +29,8 @@ class Insert:
             cannot serve.
         install: function of a U-Net of dynamic_network_architectures and of those options; changes
             the network in place, before nnU-Net initialises its weights.
+        is_head: whether it is the network's last layer, of which there is one.
+        goes_first: whether it puts stages of its own in the place of those that others change.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Insert:
     dims: tuple[int, ...]
     options: Callable[..., dict[str, Any]]
     install: Callable[..., None]
+    is_head: bool = False
+    goes_first: bool = False
 
 
 def find_insert(name: str) -> Insert:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from nnunet_semisup.architectures.insert import find_insert
+from nnunet_semisup.architectures.insert import Insert, find_insert
 from nnunet_semisup.errors import UserError
 
 NETWORK = "nnunet_semisup.architectures.planned_unet.planned_unet"
@@ -63,6 +63,38 @@ def base_of(architecture: Mapping[str, Any]) -> str:
     return str(architecture["arch_kwargs"]["base"]) if name == NETWORK else name
 
 
+def inserts_of(architecture: Mapping[str, Any]) -> list[str]:
+    """Return the names of the inserts in the plans' network.
+
+    Args:
+        architecture: ``arch_kwargs`` of a configuration, and more.
+    """
+    return [part["name"] for part in architecture["arch_kwargs"].get("inserts", ())]
+
+
+def refuse_with_others(insert: Insert, others: Sequence[str]) -> None:
+    """Refuse an insert that does not go into a network behind others.
+
+    Args:
+        insert: that is to go in.
+        others: names of those that the network has already.
+
+    Raises:
+        UserError: it is one of them, a second last layer, or would undo what they do.
+    """
+    name = insert.name
+    if name in others:
+        raise UserError(f"the network of these plans already has {name}")
+    heads = [other for other in others if find_insert(other).is_head]
+    if insert.is_head and heads:
+        raise UserError(f"{name} and {heads[0]} are both the network's last layer: leave one out.")
+    if insert.goes_first and others:
+        raise UserError(
+            f"{name} puts stages of its own in the place of those that {', '.join(others)} changed:"
+            f" put {name} first, into plans without them."
+        )
+
+
 def with_insert(
     configuration: Mapping[str, Any], name: str, settings: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
@@ -74,8 +106,9 @@ def with_insert(
         settings: what the user set of it, as text.
 
     Raises:
-        UserError: an unknown insert or setting, one that the network has already, one that does
-            not serve as many dimensions, or a network that is no U-Net of nnU-Net's.
+        UserError: an unknown insert or setting, one that does not go with those that the network
+            has already or does not serve as many dimensions, or a network that is no U-Net of
+            nnU-Net's.
     """
     insert = find_insert(name)
     architecture, patch_size = configuration["architecture"], configuration["patch_size"]
@@ -89,8 +122,7 @@ def with_insert(
     if len(patch_size) not in insert.dims:
         dims = " and ".join(f"{number}D" for number in insert.dims)
         raise UserError(f"{name} is for {dims} networks; this one is {len(patch_size)}D.")
-    if name in [part["name"] for part in before]:
-        raise UserError(f"the network of these plans already has {name}")
+    refuse_with_others(insert, inserts_of(architecture))
     possible = list(inspect.signature(insert.options).parameters)[2:]
     if unknown := [key for key in settings or {} if key not in possible]:
         raise UserError(

@@ -16,10 +16,13 @@ class Decoded(NamedTuple):
         logits: as the decoder gives them; a list under deep supervision, full resolution first.
         features: one ``(B, C, *spatial)`` a decoder stage, shallow to deep: the first has full
             resolution, as the first logits, and the segmentation layer stands on it.
+        masks: ``(B, N, *spatial)`` logits of N queries' shares in each voxel, one a layer, of a
+            decoder with queries (:mod:`nnunet_semisup.networks.kmax_decoder`).
     """
 
     logits: Any
     features: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...] = ()
 
 
 def encode(network: Any, x: Tensor) -> Sequence[Tensor]:
@@ -47,9 +50,13 @@ def decode(decoder: Any, skips: Sequence[Tensor]) -> Decoded:
 
     Args:
         decoder: of one of the plans' U-Nets, or like one (:mod:`nnunet_semisup.networks.decoders`);
-            ``transpconvs`` may be any modules that upsample.
+            ``transpconvs`` may be any modules that upsample. Its method ``decode``, if it has one,
+            does more than that (queries between the stages) and is called instead.
         skips: features of the encoder, shallow to deep.
     """
+    if hasattr(decoder, "decode"):
+        decoded: Decoded = decoder.decode(skips)
+        return decoded
     x = skips[-1]
     features: list[Tensor] = []
     for upsample, skip, stage in zip(

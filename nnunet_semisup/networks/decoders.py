@@ -8,9 +8,9 @@ from typing import Any, Literal
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _NormBase
 
 Upsampling = Literal["transposed", "linear", "nearest"]
+INITIALISED_BY_NNUNET = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class ResizeConv(nn.Module):
@@ -44,7 +44,7 @@ def decoder_like(decoder: Any, upsampling: Upsampling) -> nn.Module:
 
     Decoders that differ in upsampling disagree where they are uncertain (MC-Net, MICCAI 2021,
     arXiv 2103.02911, section 2.2; MC-Net+, MedIA 2022, has all three). Convolutions start as
-    nnU-Net initialises them, normalisations as torch does. It does not hold the encoder, so its
+    nnU-Net initialises them, everything else as torch does. It does not hold the encoder, so its
     keys in a state dict are its own alone.
 
     Args:
@@ -63,6 +63,6 @@ def decoder_like(decoder: Any, upsampling: Upsampling) -> nn.Module:
         )
     other.apply(InitWeights_He(1e-2))
     for module in other.modules():
-        if isinstance(module, _NormBase):
+        if hasattr(module, "reset_parameters") and not isinstance(module, INITIALISED_BY_NNUNET):
             module.reset_parameters()
     return other

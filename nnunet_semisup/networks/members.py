@@ -71,7 +71,7 @@ class Members(TrainingNetwork):
             pairs = zip(asked, images, strict=True)
             parts = tuple(_pass(members[number], image) for number, image in pairs)
         if not features:
-            parts = tuple(Decoded(part.logits, ()) for part in parts)
+            parts = tuple(part._replace(features=()) for part in parts)
         return Outputs(parts[0].logits, parts)
 
 

@@ -106,4 +106,17 @@ MEMBERS: tuple[Method, ...] = (
         decoder_forwards=(4, 0),
         has_teacher=False,
     ),
+    Method(
+        trainer="nnUNetTrainerDKUXNet",
+        module="dkuxnet",
+        family="members",
+        title="queries that share the voxels of two views alike (reconstructed)",
+        paper="after DK-UXNet, ISBI 2024",
+        url="https://arxiv.org/abs/2311.12364",
+        cost="5.4",
+        forwards=(4, 0),
+        parameters=("2.50", "0.00"),
+        predicts_as="nnUNetTrainerDKUXNet",
+        has_teacher=False,
+    ),
 )

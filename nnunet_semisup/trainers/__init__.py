@@ -5,6 +5,7 @@ from nnunet_semisup.trainers.arco import nnUNetTrainerARCO
 from nnunet_semisup.trainers.bcp import nnUNetTrainerBCP
 from nnunet_semisup.trainers.bsnet import nnUNetTrainerBSNet
 from nnunet_semisup.trainers.cps import nnUNetTrainerCPS
+from nnunet_semisup.trainers.dkuxnet import nnUNetTrainerDKUXNet
 from nnunet_semisup.trainers.dtc import nnUNetTrainerDTC
 from nnunet_semisup.trainers.dtc_text import nnUNetTrainerDTCText
 from nnunet_semisup.trainers.fixmatch import nnUNetTrainerFixMatch
@@ -46,6 +47,7 @@ __all__ = [
     "nnUNetTrainerBCP",
     "nnUNetTrainerBSNet",
     "nnUNetTrainerCPS",
+    "nnUNetTrainerDKUXNet",
     "nnUNetTrainerDTC",
     "nnUNetTrainerDTCText",
     "nnUNetTrainerFixMatch",

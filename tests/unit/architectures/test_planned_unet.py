@@ -137,6 +137,26 @@ def test_inserts_are_refused_where_they_cannot_go():
     assert planned == configuration(), "the plans given are not changed"
 
 
+@pytest.mark.parametrize("first", ["kmax", "gaussian_field"])
+def test_a_network_has_one_last_layer(first):
+    """The second one would take the place of the first, which no one asked for."""
+    second = "gaussian_field" if first == "kmax" else "kmax"
+    planned = configuration(2)
+    planned["architecture"] = with_insert(planned, first)
+    with pytest.raises(UserError, match=f"{second} and {first} are both the network's last layer"):
+        with_insert(planned, second)
+
+
+@pytest.mark.parametrize("first", ["nsda", "kmax"])
+def test_what_would_undo_another_insert_goes_first(first):
+    planned = configuration(2)
+    planned["architecture"] = with_insert(planned, "uxnet")
+    build(with_insert(planned, first))
+    planned["architecture"] = with_insert(configuration(2), first)
+    with pytest.raises(UserError, match=f"those that {first} changed: put uxnet first"):
+        with_insert(planned, "uxnet")
+
+
 def test_a_network_that_is_not_installed_is_named():
     architecture = with_insert(configuration(), "nsda")
     architecture["arch_kwargs"]["base"] = "a.package.UNet"
