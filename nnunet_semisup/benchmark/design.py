@@ -187,7 +187,7 @@ class Layout:
         return self.folder / run.key
 
     def record(self, run: Run) -> Path:
-        """What is known of a run."""
+        """File of what is known of a run."""
         return self.run(run) / "run.json"
 
     def evaluation(self, run: Run) -> Path:
@@ -233,8 +233,8 @@ def write_design(layout: Layout, design: Design) -> None:
         if dataclasses.replace(design, **kept) != before:
             differing = _differences(before, design, open_to)
             raise UserError(
-                f"{layout.folder} holds another benchmark: {differing}. Rows, budgets and seeds can "
-                "be added to it; for other changes name another folder."
+                f"{layout.folder} holds another benchmark: {differing}. Rows, budgets and "
+                "seeds can be added to it; for other changes name another folder."
             )
         design = dataclasses.replace(
             design,
