@@ -92,26 +92,31 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
     if len({file.resolve() for file in files}) < len(files):
         listed = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"the same evaluation is given twice: {listed}. Leave one out.")
-    contents = [_read(file) for file in files]
-    for file, content in zip(files, contents, strict=True):
-        _refuse_replaced(file, content)
     evaluations = [
-        SavedEvaluation(
-            file,
-            name,
-            content["distance_unit"],
-            content["classes"],
-            {case: content["cases"][case]["classes"] for case in sorted(content["cases"])},
-            {
-                case: (c["shape"], c["spacing"], c.get("ignored_voxels", 0))
-                for case, c in content["cases"].items()
-            },
-        )
-        for file, name, content in zip(files, short_names(files), contents, strict=True)
+        read_evaluation(file, name) for file, name in zip(files, short_names(files), strict=True)
     ]
     for other in evaluations[1:]:
-        _check_comparable(evaluations[0], other)
+        check_comparable(evaluations[0], other)
     return evaluations
+
+
+def read_evaluation(file: Path, name: str) -> SavedEvaluation:
+    """Read an evaluation under a name of its own.
+
+    Raises:
+        UserError: unreadable, of another version, or its predictions have been replaced since.
+    """
+    content = _read(file)
+    _refuse_replaced(file, content)
+    cases = content["cases"]
+    return SavedEvaluation(
+        file,
+        name,
+        content["distance_unit"],
+        content["classes"],
+        {case: cases[case]["classes"] for case in sorted(cases)},
+        {case: (c["shape"], c["spacing"], c.get("ignored_voxels", 0)) for case, c in cases.items()},
+    )
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -240,7 +245,12 @@ def _refuse_replaced(file: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
+def check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
+    """Check that two evaluations are of the same cases, classes, unit and references.
+
+    Raises:
+        UserError: they are not.
+    """
     pair = f"'{first.path}' and '{other.path}'"
     if (first.classes, first.unit) != (other.classes, other.unit):
         raise UserError(
