@@ -44,6 +44,8 @@ details { margin: .5em 0; } summary { cursor: pointer; color: var(--dim); }
 .grid figure { margin: 0; }
 .columns { display: flex; flex-wrap: wrap; gap: 1em; } .columns > * { flex: 1 1 320px;
   min-width: 0; }
+@media (max-width: 600px) { table { font-size: .8em; } th, td { padding: .25em .4em; }
+  td:first-child { white-space: normal; max-width: 8.5em; } td.long { min-width: 11em; } }
 .verdict { font-size: 1.25em; line-height: 1.4; margin: .4em 0; }
 .note { border-left: 4px solid var(--edge); padding: .2em 1em; background: var(--mark); }
 """
@@ -203,10 +205,8 @@ class Group:
         return f'<div class="{self.kind}">{inner}</div>'
 
     def markdown(self) -> str:
-        """Return it as Markdown."""
-        texts = [part.markdown() for part in self.parts]
-        title = [f"{self.title}:"] if self.title and any(texts) else []
-        return "\n\n".join([*title, *(text for text in texts if text)])
+        """Return it as Markdown; what is folded is left out."""
+        return "" if self.title else "\n\n".join(_texts(self.parts))
 
 
 def to_html(title: str, parts: Sequence[Part], refresh_seconds: int = 0) -> str:
@@ -232,5 +232,9 @@ def to_html(title: str, parts: Sequence[Part], refresh_seconds: int = 0) -> str:
 
 
 def to_markdown(parts: Sequence[Part]) -> str:
-    """Return the texts and tables of the same document."""
-    return "\n\n".join(text for part in parts if (text := part.markdown())) + "\n"
+    """Return the texts and tables of the same document, without what is folded."""
+    return "\n\n".join(_texts(parts)) + "\n"
+
+
+def _texts(parts: Sequence[Part]) -> list[str]:
+    return [text for part in parts if (text := part.markdown())]

@@ -24,7 +24,7 @@ MAIN_METRIC = "Dice"
 SIGNIFICANT = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """Hold one row's results of a budget in one class, or in their mean.
 
@@ -73,30 +73,45 @@ def groups(benchmark: Benchmark) -> dict[str, tuple[str, ...]]:
     return {MEAN_OF_CLASSES: classes, **single} if len(classes) > 1 else single
 
 
-def lines(benchmark: Benchmark, budget: int, group: str) -> list[Line]:
-    """Return a budget's lines: the baseline first, then by falling Dice.
+def compare_rows(benchmark: Benchmark, budget: int) -> dict[str, list[Line]]:
+    """Return a budget's lines by group: the baseline first, then by falling Dice."""
+    rows = benchmark.rows(budget)
+    differences = {row: _differences(benchmark, row, budget) for row in rows}
+    compared = {}
+    for group, names in groups(benchmark).items():
+        found = [
+            _line(benchmark.of(row, budget), group, names, differences[row].get(group, {}))
+            for row in rows
+        ]
+        compared[group] = sorted(_corrected(found), key=_rank)
+    return compared
 
-    Args:
-        benchmark: what is there.
-        budget: number of labeled cases.
-        group: key of :func:`groups`.
-    """
-    found = [_line(benchmark, row, budget, group) for row in benchmark.rows(budget)]
+
+def _rank(line: Line) -> tuple[bool, float]:
+    return not line.row.is_baseline, math.inf if math.isnan(line.dice) else -line.dice
+
+
+def _corrected(found: Sequence[Line]) -> list[Line]:
+    """Fill in the p values corrected for the number of rows, metric by metric."""
+    corrected: list[dict[str, float]] = [{} for _ in found]
     for metric in TABLE_METRICS:
         p_values = [
             line.differences[metric].p_value if line.differences else math.nan for line in found
         ]
-        found = [
-            dataclasses.replace(line, corrected={**line.corrected, metric: p})
-            for line, p in zip(found, holm(p_values), strict=True)
-        ]
-    return sorted(found, key=lambda line: (not line.row.is_baseline, -_number(line.dice)))
+        for values, p in zip(corrected, holm(p_values), strict=True):
+            values[metric] = p
+    return [
+        dataclasses.replace(line, corrected=values)
+        for line, values in zip(found, corrected, strict=True)
+    ]
 
 
-def _line(benchmark: Benchmark, row: Row, budget: int, group: str) -> Line:
-    names = groups(benchmark)[group]
-    results = benchmark.of(row, budget)
-    seeds = tuple(result.run.seed for result in results)
+def _line(
+    results: Sequence[Result],
+    group: str,
+    names: Sequence[str],
+    differences: Mapping[str, PairedDifference],
+) -> Line:
     metrics = {
         metric: statistic(
             [statistic(list(case_values([r], names, metric).values())).mean for r in results]
@@ -105,13 +120,20 @@ def _line(benchmark: Benchmark, row: Row, budget: int, group: str) -> Line:
     }
     dice = case_values(results, names, MAIN_METRIC)
     worst = min(dice, key=lambda case: (math.isnan(dice[case]), dice[case]))
-    differences = _differences(benchmark, row, budget, group)
-    return Line(row, group, seeds, metrics, (worst, dice[worst]), differences)
+    return Line(
+        results[0].run.row,
+        group,
+        tuple(result.run.seed for result in results),
+        metrics,
+        (worst, dice[worst]),
+        differences,
+    )
 
 
 def _differences(
-    benchmark: Benchmark, row: Row, budget: int, group: str
-) -> dict[str, PairedDifference]:
+    benchmark: Benchmark, row: Row, budget: int
+) -> dict[str, dict[str, PairedDifference]]:
+    """Return the differences to the baseline by group and metric, over the seeds of both."""
     baseline = benchmark.baseline()
     if baseline is None or row == baseline:
         return {}
@@ -121,8 +143,10 @@ def _differences(
     if not seeds:
         return {}
     pair = [averaged([results[seed] for seed in seeds]) for results in (first, other)]
-    compared = compare(pair, TABLE_METRICS)
-    return {metric: difference for metric, title, _, difference in compared if title == group}
+    found: dict[str, dict[str, PairedDifference]] = {}
+    for metric, group, _, difference in compare(pair, TABLE_METRICS):
+        found.setdefault(group, {})[metric] = difference
+    return found
 
 
 def averaged(results: Sequence[Result]) -> SavedEvaluation:
@@ -164,7 +188,3 @@ def _mean(values: Sequence[float]) -> float:
     array = np.asarray(values, np.float64)
     defined = array[~np.isnan(array)]
     return float(defined.mean()) if len(defined) else math.nan
-
-
-def _number(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.settings import Layout, Settings
