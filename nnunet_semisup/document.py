@@ -209,6 +209,21 @@ class Group:
         return "" if self.title else "\n\n".join(_texts(self.parts))
 
 
+@dataclass(frozen=True)
+class PageOnly:
+    """Hold parts that Markdown leaves out, as pictures and what is said about them."""
+
+    parts: Sequence[Part]
+
+    def html(self) -> str:
+        """Return them as HTML."""
+        return "\n".join(part.html() for part in self.parts)
+
+    def markdown(self) -> str:
+        """Return nothing."""
+        return ""
+
+
 def to_html(title: str, parts: Sequence[Part], refresh_seconds: int = 0) -> str:
     """Return a page that holds everything it shows.
 

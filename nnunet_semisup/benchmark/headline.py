@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from nnunet_semisup.benchmark.collect import Benchmark
+from nnunet_semisup.benchmark.design import SUPERVISED, Row
 from nnunet_semisup.benchmark.statistics import MAIN_METRIC, SIGNIFICANT, Line
 from nnunet_semisup.evaluation.compare import PairedDifference
 from nnunet_semisup.registry import find_method
@@ -51,11 +52,11 @@ def headline(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> str:
     change = _difference(best)
     if math.isnan(change.difference):
         return f"On {cases} cases no difference to {labeled} alone is defined."
-    of_rows = f"the best of {len(others)} rows, " if len(others) > 1 else ""
+    of_rows = f" (the best of {len(others)} rows)" if len(others) > 1 else ""
     return (
-        f"{_verdict(others)}: with {benchmark.unlabeled(budget)} unlabeled cases beside {labeled} "
-        f"{of_rows}{short_title(best)}, has a mean Dice of {_number(change.other)} on "
-        f"{change.count} cases, the labeled ones alone have {_number(change.first)}: "
+        f"{_verdict(others)}: with {benchmark.unlabeled(budget)} unlabeled cases beside {labeled}, "
+        f"{short_title(best)}{of_rows} reaches a mean Dice of {_number(change.other)} on "
+        f"{change.count} cases; the labeled ones alone reach {_number(change.first)}: "
         f"{points(change.difference)} points ({sureness(best, change)})."
     )
 
@@ -110,6 +111,12 @@ def explanation(lines: Sequence[Line]) -> list[str]:
             "The best row was found on the very cases that it is reported on: expect less of it "
             "on others."
         )
+    sentences += [
+        f"The labeled cases alone, trained {line.row.steps_factor:g} times as long: "
+        f"{points(_difference(line).difference)} points."
+        for line in lines
+        if line.differences and line.row == Row(SUPERVISED, steps_factor=line.row.steps_factor)
+    ]
     if {len(line.seeds) for line in lines} == {1}:
         sentences.append(
             "One seed a row: by how much another training of the same row differs is not known, "

@@ -32,7 +32,8 @@ class PublishedLine:
         trainer: of this package; ``None``: none stands for it.
         budget: as in the source: a number of cases, of patients, or a share.
         metrics: Dice and Jaccard from 0 to 1, distances as printed.
-        by: paper, venue, year and table.
+        by: name of the paper's method, venue and year.
+        table: paper, and where in it.
         read: key of :data:`READ`.
         via: who relayed it.
         backbone: network.
@@ -45,6 +46,7 @@ class PublishedLine:
     budget: str
     metrics: Mapping[str, float]
     by: str
+    table: str
     read: str
     via: str | None
     backbone: str
@@ -53,10 +55,10 @@ class PublishedLine:
 
     @property
     def source(self) -> str:
-        """By whom, and how it came here."""
+        """Where it is printed, and how it came here."""
         relayed = f" by {self.via}" if self.via else ""
         note = f"; {self.note}" if self.note else ""
-        return f"{self.by}; {READ[self.read]}{relayed}{note}"
+        return f"{self.table}; {READ[self.read]}{relayed}{note}"
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,8 @@ def read_published(name: str) -> PublishedDataset:
 
 def _lines(table: Mapping[str, Any], sources: Mapping[str, Any]) -> list[PublishedLine]:
     source = sources[table["source"]]
-    where = [source["venue"], *([str(source["year"])] if source["year"] else []), table["table"]]
-    by = f"{source['paper']}, {', '.join(where)}"
+    venue = " ".join(str(word) for word in (source["venue"], source["year"]) if word)
+    where = (source["paper"], venue, *([source["url"]] if source["url"] else []), table["table"])
     shared = {key: table[key] for key in ("read", "via", "backbone", "selection", "note")}
     return [
         PublishedLine(
@@ -129,7 +131,8 @@ def _lines(table: Mapping[str, Any], sources: Mapping[str, Any]) -> list[Publish
             trainer=row["trainer"],
             budget=budget,
             metrics=_metrics(table, values),
-            by=by,
+            by=f"{source['name']}, {venue}",
+            table=", ".join(where),
             **shared,
         )
         for row in table["rows"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_semisup.atomic import atomic_path
+from nnunet_semisup.benchmark.beside import published_parts
 from nnunet_semisup.benchmark.cases import case_pictures
 from nnunet_semisup.benchmark.collect import Benchmark, collect
 from nnunet_semisup.benchmark.files import to_csv, to_json
@@ -18,11 +19,10 @@ from nnunet_semisup.benchmark.tables import (
     cost_table,
     differences_table,
     progress_line,
-    published_parts,
     results_table,
     unfinished_table,
 )
-from nnunet_semisup.document import Group, Heading, Part, Text, to_html, to_markdown
+from nnunet_semisup.document import Group, Heading, PageOnly, Part, Text, to_html, to_markdown
 
 REFRESH_SECONDS = 60
 Compared = Mapping[int, Mapping[str, Sequence[Line]]]
@@ -101,21 +101,27 @@ def page_parts(
         parts += _results(benchmark, budget, found)
     if first:
         parts.append(Text(HOW_TO_READ, "caption"))
-        parts.append(Heading("All cases"))
-        for b, ls in first.items():
-            parts += [*_at(benchmark, b), Group(plot_cases(benchmark, b, ls), "columns")]
-        parts.append(Text(DOTS, "caption"))
+        dots = [p for b, lines in first.items() for p in _dots(benchmark, b, lines)]
+        parts.append(PageOnly(_section("All cases", dots, DOTS)))
     if published:
-        own = {budget: list(lines) for budget, lines in first.items()}
-        parts += published_parts(published, own, benchmark.unit)
-    for title, text, shown in (
-        ("Cost", COST, [p for b in first for p in _cost(benchmark, b)]),
-        ("Learning curves", CURVES, [p for b in first for p in _curves(benchmark, b)]),
-        ("Cases", "", [p for b, ls in first.items() for p in case_pictures(benchmark, b, ls)]),
-    ):
-        if shown:
-            parts += [Heading(title), *shown, *([Text(text, "caption")] if text else [])]
-    return [*parts, *provenance(benchmark)]
+        parts += published_parts(published, first, benchmark.unit)
+    costs = [p for b in first for p in _cost(benchmark, b)]
+    curves = [p for b in first for p in _curves(benchmark, b)]
+    cases = [p for b, lines in first.items() for p in case_pictures(benchmark, b, lines)]
+    return [
+        *parts,
+        *_section("Cost", costs, COST),
+        PageOnly(_section("Learning curves", curves, CURVES)),
+        PageOnly(_section("Cases", cases)),
+        *provenance(benchmark),
+    ]
+
+
+def _section(title: str, shown: Sequence[Part], caption: str = "") -> list[Part]:
+    """Return a section, or nothing where there is nothing to show."""
+    if not shown:
+        return []
+    return [Heading(title), *shown, *([Text(caption, "caption")] if caption else [])]
 
 
 def _progress(benchmark: Benchmark) -> list[Part]:
@@ -143,6 +149,10 @@ def _results(benchmark: Benchmark, budget: int, found: Mapping[str, Sequence[Lin
     if others.rows:
         parts.append(Group([others], title="Differences in the other metrics"))
     return parts
+
+
+def _dots(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> list[Part]:
+    return [*_at(benchmark, budget), Group(plot_cases(benchmark, budget, lines), "columns")]
 
 
 def _cost(benchmark: Benchmark, budget: int) -> list[Part]:

@@ -85,7 +85,7 @@ def draw_surfaces(
     pooled = [d for ds in distances.values() for d in ds if d is not None]
     farthest = np.percentile(np.concatenate(pooled), FARTHEST_PERCENTILE) if pooled else 1.0
     scale = ScalarMappable(Normalize(0, max(float(farthest), 1e-6)), colormaps[COLORS])
-    figure = Figure(figsize=(3.6 * (1 + len(drawn)), 3.6), dpi=100)
+    figure = Figure(figsize=(3.6 * (1 + len(drawn)), 3.3), dpi=100)
     plain = [
         None if s is None else np.tile(to_rgba(PALETTE[i % len(PALETTE)]), (len(s.faces), 1))
         for i, s in enumerate(true)
@@ -134,14 +134,19 @@ def _show(
             triangles = surface.corners[surface.faces]
             axis.add_collection3d(
                 Poly3DCollection(
-                    triangles, facecolors=color, shade=True, lightsource=LightSource(225, 45)
+                    triangles,
+                    facecolors=color,
+                    shade=True,
+                    lightsource=LightSource(225, 45),
+                    linewidths=0,
+                    antialiaseds=False,
                 )
             )
     low, high = box
     axis.set_xlim(low[0], high[0])
     axis.set_ylim(low[1], high[1])
     axis.set_zlim(low[2], high[2])
-    axis.set_box_aspect(np.maximum(high - low, 1e-6), zoom=1.25)
+    axis.set_box_aspect(np.maximum(high - low, 1e-6), zoom=1.1)
     axis.set_axis_off()
     empty = all(surface is None for surface in surfaces)
     axis.set_title(f"{title}: nothing" if empty else title, fontsize=10, y=1.0)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from nnunet_semisup.benchmark.collect import Benchmark, is_done
 from nnunet_semisup.benchmark.headline import points, short_p, short_title
-from nnunet_semisup.benchmark.published import CAUTION, PublishedDataset, PublishedLine
 from nnunet_semisup.benchmark.statistics import MAIN_METRIC, Line
-from nnunet_semisup.document import Group, Heading, Listing, Part, Table, Text
+from nnunet_semisup.document import Table
 from nnunet_semisup.evaluation.compare import PairedDifference
 from nnunet_semisup.evaluation.names import TABLE_METRICS, with_unit
 from nnunet_semisup.evaluation.report import Statistic, statistic
@@ -148,60 +147,3 @@ def progress_line(benchmark: Benchmark) -> str:
     return f"{done} of {len(states)} runs have finished" + (
         f"; {', '.join(rest)}." if rest else "."
     )
-
-
-def published_parts(
-    published: PublishedDataset, compared: dict[int, list[Line]], unit: str
-) -> list[Part]:
-    """Return what papers print, beside the own lines of the same number of labeled cases.
-
-    Args:
-        published: numbers with their sources.
-        compared: own lines by budget.
-        unit: of the own distances.
-    """
-    parts: list[Part] = [
-        Heading("Published numbers"),
-        Text(CAUTION, "note"),
-        Text(f"{published.title}. Published distances are in {published.distances}."),
-        Listing(published.warnings),
-    ]
-    for budget, own in compared.items():
-        if at_budget := published.at(budget):
-            table = _beside(own, at_budget, unit, published.distances)
-            parts += [Heading(f"{budget} labeled cases", 3), table]
-    beside = [line for budget in compared for line in published.at(budget)]
-    if rest := [line for line in published.lines if line not in beside]:
-        title = f"Published at other budgets ({published.budget_unit})"
-        parts.append(Group([_quoted(rest)], title=title))
-    return parts
-
-
-def _beside(
-    own: Sequence[Line], others: Sequence[PublishedLine], unit: str, distances: str
-) -> Table:
-    header = ["line", "by", "Dice", "Jaccard", "HD95", "ASD", "network", "checkpoint", "source"]
-    entries: list[tuple[float, bool, list[object]]] = []
-    for line in own:
-        cells = [spread(line.metrics[m], DIGITS[m]) for m in TABLE_METRICS]
-        told = [f"distances in {unit}", "last", "-"]
-        entries.append((line.dice, False, [short_title(line), "this benchmark", *cells, *told]))
-    entries += [(line.metrics["Dice"], True, _cells(line)) for line in others]
-    entries.sort(key=lambda entry: (math.isnan(entry[0]), -entry[0]))
-    quoted = frozenset(i for i, entry in enumerate(entries) if entry[1])
-    own_rows = frozenset(range(len(entries))) - quoted
-    return Table(header, [entry[2] for entry in entries], marked=own_rows, quoted=quoted)
-
-
-def _quoted(lines: Sequence[PublishedLine]) -> Table:
-    header = ["labels", "line", "by", "Dice", "Jaccard", "HD95", "ASD"]
-    header += ["network", "checkpoint", "source"]
-    rows = [[line.budget, *_cells(line)] for line in lines]
-    return Table(header, rows, quoted=frozenset(range(len(rows))))
-
-
-def _cells(line: PublishedLine) -> list[object]:
-    metrics = [
-        f"{line.metrics[m]:.{DIGITS[m]}f}" if m in line.metrics else None for m in TABLE_METRICS
-    ]
-    return [line.method, "published", *metrics, line.backbone, line.selection, line.source]
