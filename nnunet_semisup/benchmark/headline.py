@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from nnunet_semisup.benchmark.statistics import MAIN_METRIC, SIGNIFICANT, Line
 from nnunet_semisup.evaluation.compare import PairedDifference
 from nnunet_semisup.registry import find_method
 
+_NO_WEIGHT = re.compile(r"(?:^|,)unlabeled_weight=0(?:\.0*)?(?:,|$)")
 POINTS = 100
 """Points of Dice, as papers count them."""
 
@@ -126,10 +128,13 @@ def explanation(lines: Sequence[Line]) -> list[str]:
 
 
 def with_unlabeled(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines of trainers that draw unlabeled cases and can be compared."""
-    return [
-        line for line in lines if line.differences and find_method(line.row.trainer).uses_unlabeled
-    ]
+    """Return the lines of rows that learn from unlabeled cases and can be compared."""
+    return [line for line in lines if line.differences and learns_from_unlabeled(line.row)]
+
+
+def learns_from_unlabeled(row: Row) -> bool:
+    """Tell whether a row's trainer draws unlabeled cases, and its settings do not weigh them 0."""
+    return find_method(row.trainer).uses_unlabeled and not _NO_WEIGHT.search(row.settings)
 
 
 def _counted(lines: Sequence[Line]) -> str:

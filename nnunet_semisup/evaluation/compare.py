@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from nnunet_semisup.evaluation.names import HIGHER_IS_BETTER, REPORT_NAME, with_
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
 from nnunet_semisup.evaluation.tables import fixed, format_table
 
+REMEMBERED = 4096
+"""Results kept for a report that is written again: SciPy (1.17) takes up to seconds for a p value
+of 13 cases or fewer with ties, as it calls Python for each of their sign changes."""
 MAX_VALUES = 10_000_000
 """Values that the bootstrap holds at a time."""
 MEAN_OF_CLASSES = "mean over classes, by case"
@@ -148,7 +152,8 @@ def paired_difference(
     both = ~np.isnan(a) & ~np.isnan(b)
     differences = (b - a)[both]
     gains = differences if higher_is_better else -differences
-    low, high = _interval(differences)
+    paired = tuple(differences.tolist())
+    low, high = _interval(paired)
     return PairedDifference(
         count=int(both.sum()),
         first=float(a[both].mean()) if both.any() else math.nan,
@@ -158,7 +163,7 @@ def paired_difference(
         high=high,
         better=int((gains > 0).sum() + (np.isnan(b) & ~np.isnan(a)).sum()),
         worse=int((gains < 0).sum() + (np.isnan(a) & ~np.isnan(b)).sum()),
-        p_value=float(wilcoxon(differences).pvalue) if np.any(differences) else math.nan,
+        p_value=_p_value(paired),
     )
 
 
@@ -297,7 +302,14 @@ def _values(
     return means
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
+@lru_cache(REMEMBERED)
+def _p_value(differences: tuple[float, ...]) -> float:
+    """Return Wilcoxon's p value; NaN where no difference differs from 0."""
+    return float(wilcoxon(differences).pvalue) if any(differences) else math.nan
+
+
+@lru_cache(REMEMBERED)
+def _interval(differences: tuple[float, ...]) -> tuple[float, float]:
     """Return the mean's 95 % interval; NaN below two values, of equal ones the value itself."""
     if len(differences) < 2:
         return math.nan, math.nan

@@ -20,7 +20,7 @@ BETTER = Row("nnUNetTrainerMeanTeacher")
 WORSE = Row("nnUNetTrainerVQSeg", "qpm_epsilon=0.0")
 LONGER = Row("nnUNetTrainerSupervised", steps_factor=2.0)
 ROWS = (BASELINE, BETTER, WORSE, LONGER)
-EVALUATION = tuple(f"test_{number}" for number in range(10))
+EVALUATION = tuple(f"test_{number}" for number in range(9))
 LOG = """
 #######################################################################
 Please cite the following paper when using nnU-Net:

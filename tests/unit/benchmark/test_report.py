@@ -12,7 +12,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from nnunet_semisup.benchmark.collect import collect
+from nnunet_semisup.benchmark.design import Row
+from nnunet_semisup.benchmark.headline import headline, learns_from_unlabeled
 from nnunet_semisup.benchmark.report import write_report
+from nnunet_semisup.benchmark.statistics import compare_rows
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.compare import MEAN_OF_CLASSES
 from tests.unit.benchmark.fake import BASELINE, BETTER, EVALUATION, LONGER, ROWS, WORSE, Fake
@@ -48,9 +52,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Two budgets, two seeds, several classes, all runs finished, and a published data set."""
+    """Several seeds and classes, all runs finished, and a published data set."""
     folder = tmp_path_factory.mktemp("whole")
-    fake = Fake(folder, TWO_CLASSES, rows=ROWS[:3], budgets=(2, 4), seeds=(0, 1)).finish_all()
+    fake = Fake(folder, TWO_CLASSES, rows=ROWS[:3], seeds=(0, 1)).finish_all()
     (folder / "leaks.json").write_text('["No case has two roles."]')
     write_report(folder, published="la")
     return fake
@@ -65,7 +69,6 @@ def test_page_begins_with_the_result_and_ends_with_how_it_was_done(whole):
     in_order = (
         "Unlabeled cases helped in 1 of 2 rows beyond chance: with 5 unlabeled cases beside 2 "
         "labeled cases, MeanTeacher (the best of 2 rows) reaches a mean Dice of",
-        "with 3 unlabeled cases beside 4 labeled cases",
         "2 labeled, 5 unlabeled cases</h2>",
         "All cases</h2>",
         "Published numbers</h2>",
@@ -119,13 +122,13 @@ def test_several_classes_have_their_tables_and_columns(whole):
     assert "<summary>lesion</summary>" in text
     content = json.loads(read(whole, "report.json"))
     found = {(line["labels"], line["class"], line["row"]) for line in content["comparison"]}
-    assert len(found) == 2 * 3 * 3
+    assert len(found) == 3 * 3
     assert content["published"]["key"] == "la"
 
 
 def test_csv_has_a_line_a_run_case_and_class(whole):
     lines = list(csv.DictReader(read(whole, "report.csv").splitlines()))
-    assert len(lines) == 2 * 2 * 3 * len(EVALUATION) * 2
+    assert len(lines) == 2 * 3 * len(EVALUATION) * 2
     first = lines[0]
     assert (first["labels"], first["row"], first["seed"]) == ("2", "nnUNetTrainerSupervised", "0")
     assert (first["case"], first["class"], first["unit"]) == ("test_0", "organ", "mm")
@@ -145,6 +148,23 @@ def test_markdown_has_the_tables_and_no_pictures(whole):
     assert "## Cost" in text
     assert "Learning curves" not in text
     assert "<" not in re.sub(r"<0\.001", "", text)
+
+
+def test_budgets_have_a_sentence_and_a_table_each(tmp_path):
+    """Published numbers stand beside the budget that they are of."""
+    fake = Fake(tmp_path, flat=True, rows=(BASELINE, BETTER), budgets=(2, 4)).finish_all()
+    write_report(tmp_path, published="la")
+    text = read(fake, "report.md")
+    in_order = (
+        "with 5 unlabeled cases beside 2 labeled cases",
+        "with 3 unlabeled cases beside 4 labeled cases",
+        "## 2 labeled, 5 unlabeled cases",
+        "## 4 labeled, 3 unlabeled cases",
+        "## Published numbers",
+        "### 4 labeled cases",
+        "published: ARCO, NeurIPS 2023 [1]",
+    )
+    assert sorted(in_order, key=text.index) == list(in_order)
 
 
 def test_report_without_a_finished_run(tmp_path):
@@ -179,17 +199,32 @@ def test_unfinished_runs_are_told_with_their_fault(tmp_path):
 @pytest.mark.parametrize(
     ("shifts", "beginning"),
     [
-        ([3] * 10, "No sure gain from unlabeled cases: with 5 unlabeled"),
-        ([2, 1, 3, 0, 2, 2, 1, 3, 2, 0], "No sure gain from unlabeled cases: with 5 unlabeled"),
-        ([0] * 10, "Unlabeled cases helped in 1 of 1 rows beyond chance: with 5 unlabeled"),
+        ([3] * 9, "No sure gain from unlabeled cases: with 5 unlabeled"),
+        ([2, 1, 3, 0, 2, 2, 1, 3, 0], "No sure gain from unlabeled cases: with 5 unlabeled"),
+        ([0] * 9, "Unlabeled cases helped in 1 of 1 rows beyond chance: with 5 unlabeled"),
     ],
 )
 def test_result_is_said_whichever_way_it_goes(tmp_path, shifts, beginning):
     fake = Fake(tmp_path, flat=True, rows=(BASELINE, BETTER))
     fake.finish(fake.run(BASELINE))
     fake.finish(fake.run(BETTER), shifts)
-    write_report(tmp_path)
-    assert f"**{beginning}" in read(fake, "report.md")
+    benchmark = collect(tmp_path)
+    lines = compare_rows(benchmark, 2)["organ"]
+    assert headline(benchmark, 2, lines).startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (BETTER, True),
+        (BASELINE, False),
+        (Row("nnUNetTrainerNSDA"), False),
+        (Row("nnUNetTrainerMCNet", "dropout=0.5,unlabeled_weight=0.0"), False),
+        (Row("nnUNetTrainerMCNet", "unlabeled_weight=0.01"), True),
+    ],
+)
+def test_rows_that_learn_from_unlabeled_cases(row, expected):
+    assert learns_from_unlabeled(row) is expected
 
 
 def test_without_the_labeled_cases_alone_nothing_is_compared(tmp_path):
