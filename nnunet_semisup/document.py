@@ -27,7 +27,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; 
 h1 { font-size: 1.15em; color: var(--dim); font-weight: 600; margin: 0 0 .5em; }
 h2 { font-size: 1.25em; margin: 1.8em 0 .4em; } h3 { font-size: 1.05em; margin: 1.2em 0 .4em; }
 .scroll { overflow-x: auto; margin: .6em 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92em; }
+table { border-collapse: separate; border-spacing: 0; font-size: .92em;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .7em; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 th { color: var(--dim); font-weight: 600; } td.number, th.number { text-align: right; }

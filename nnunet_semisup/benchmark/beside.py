@@ -51,7 +51,7 @@ def _beside(own: Sequence[Line], others: Sequence[PublishedLine], sources: Seque
     entries: list[tuple[float, bool, list[object]]] = []
     for line in own:
         cells = [spread(line.metrics[m], DIGITS[m]) for m in TABLE_METRICS]
-        told = [short_title(line), *cells, "this benchmark", "nnU-Net", "last"]
+        told: list[object] = [short_title(line), *cells, "this benchmark", "nnU-Net", "last"]
         entries.append((line.dice, False, told))
     entries += [(line.metrics["Dice"], True, _cells(line, sources)) for line in others]
     entries.sort(key=lambda entry: (math.isnan(entry[0]), -entry[0]))

@@ -103,12 +103,10 @@ def _strip(
     ys = top + TITLE_HEIGHT + (np.arange(len(order)) + 0.5) / len(order) * (height - 4)
     old = np.array([base.get(case, math.nan) for case in order])
     new = np.array([values[case] for case in order])
-    colors = [
-        BASE if not base else BETTER if n >= o else WORSE for o, n in zip(old, new, strict=True)
-    ]
+    colors = np.select([new > old, new < old], [BETTER, WORSE], BASE)
     both = np.flatnonzero(~np.isnan(old) & ~np.isnan(new))
     segments = [[(old[i], ys[i]), (new[i], ys[i])] for i in both]
-    axis.add_collection(LineCollection(segments, colors=[colors[i] for i in both], linewidths=1.2))
+    axis.add_collection(LineCollection(segments, colors=colors[both], linewidths=1.2))
     axis.scatter(old, ys, s=5, color=BASE, zorder=3)
     axis.scatter(new, ys, s=11, color=colors, zorder=4)
 

@@ -69,7 +69,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def groups(benchmark: Benchmark) -> dict[str, tuple[str, ...]]:
     """Return what lines are of: the mean of all classes first where there are several."""
     classes = benchmark.classes
-    single = {name: (name,) for name in classes}
+    single: dict[str, tuple[str, ...]] = {name: (name,) for name in classes}
     return {MEAN_OF_CLASSES: classes, **single} if len(classes) > 1 else single
 
 

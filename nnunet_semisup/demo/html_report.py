@@ -63,7 +63,7 @@ def write_html_report(settings: Settings, layout: Layout, stages: Stages) -> Pat
     header, rows = results_table(results, settings)
     summary = verdict(results, settings)
     print(f"\n{format_table(header, rows)}\n\n{summary}\n{CAVEAT}")
-    parts = [
+    parts: list[Part] = [
         Heading("nnunet-semisup: demo", 1),
         Text(summary, "verdict"),
         _picture(
