@@ -92,6 +92,7 @@ class Design:
         pool: labeled cases in the order in which budgets take them: the first N of them.
         unlabeled: cases that are unlabeled in every budget, beside the rest of the pool.
         evaluation: cases on which the final weights are measured; never trained on.
+        left_out: cases without a role.
         order: where the order of the pool comes from, in words.
         spacing: in mm in place of the plan's, empty: the plan's.
         features: a stage in place of the plan's, empty: the plan's.
@@ -110,6 +111,7 @@ class Design:
     pool: tuple[str, ...]
     unlabeled: tuple[str, ...]
     evaluation: tuple[str, ...]
+    left_out: tuple[str, ...]
     order: str
     spacing: tuple[float, ...] = ()
     features: tuple[int, ...] = ()
