@@ -74,7 +74,7 @@ def estimate(layout: Layout, design: Design, place: Place) -> Estimate:
     return Estimate(
         seconds_per_step=known or operations / _speed(place, len(plans_patch(plans, design))),
         measured=known is not None,
-        gib_per_budget={budget: cases * bytes_per_case / 2**30 for budget in design.budgets},
+        gib_per_budget=dict.fromkeys(design.budgets, cases * bytes_per_case / 2**30),
         parameters=sum(p.numel() for p in network.parameters()),
     )
 

@@ -60,8 +60,8 @@ def check_leaks(
             f"--leave-out {names} leaves their copies out."
         )
     sentences = [
-        f"{len(facts)} cases were compared voxel by voxel and by correlation: no evaluation case is "
-        "a labeled or unlabeled one under another name.",
+        f"{len(facts)} cases were compared voxel by voxel and by correlation: no evaluation case "
+        "is a labeled or unlabeled one under another name.",
         *(
             f"In training twice: {pair.describe()}."
             for pair in pairs

@@ -57,7 +57,7 @@ def plan(layout: Layout, design: Design, budget: int, processes: int) -> None:
     _link_labeled(design, raw, labeled)
     _link_images(Path(design.raw), design, hidden, raw / "imagesUn")
     spacing = ["-overwrite_target_spacing", *map(str, design.spacing)] if design.spacing else []
-    command = ["nnUNetv2_plan_and_preprocess", "-d", str(design.dataset_id), "--no_pp"]
+    command = ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(design.dataset_id), "--no_pp"]
     command += ["-c", design.configuration, "-npfp", str(processes), "-pl", design.planner]
     _call(layout, budget, [*command, "-overwrite_plans_name", STOCK_PLANS, *spacing])
     if design.features:
