@@ -97,6 +97,7 @@ class Design:
         spacing: in mm in place of the plan's, empty: the plan's.
         features: a stage in place of the plan's, empty: the plan's.
         planner: class of nnU-Net.
+        gpu_memory: in GB that the planner plans for, 0: its own.
         bfloat16: mixed precision on the CPU.
     """
 
@@ -116,6 +117,7 @@ class Design:
     spacing: tuple[float, ...] = ()
     features: tuple[int, ...] = ()
     planner: str = "ExperimentPlanner"
+    gpu_memory: float = 0.0
     bfloat16: bool = False
 
     @property

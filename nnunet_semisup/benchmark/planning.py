@@ -51,6 +51,7 @@ def design_of(args: Namespace, folders: DatasetFolders) -> Design:
         spacing=tuple(args.spacing),
         features=tuple(args.features),
         planner=args.pl,
+        gpu_memory=args.gpu_memory_target,
         bfloat16=args.bfloat16,
     )
 

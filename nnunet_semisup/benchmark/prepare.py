@@ -59,7 +59,8 @@ def plan(layout: Layout, design: Design, budget: int, processes: int) -> None:
     spacing = ["-overwrite_target_spacing", *map(str, design.spacing)] if design.spacing else []
     command = ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(design.dataset_id), "--no_pp"]
     command += ["-c", design.configuration, "-npfp", str(processes), "-pl", design.planner]
-    _call(layout, budget, [*command, "-overwrite_plans_name", STOCK_PLANS, *spacing])
+    memory = ["-gpu_memory_target", f"{design.gpu_memory:g}"] if design.gpu_memory else []
+    _call(layout, budget, [*command, "-overwrite_plans_name", STOCK_PLANS, *spacing, *memory])
     if design.features:
         _cut_features(layout.preprocessed(design, budget) / f"{STOCK_PLANS}.json", design)
     (folder / PLANNED).touch()

@@ -67,6 +67,7 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
     )
     add("--leave-out", nargs="+", default=[], metavar="CASE", help="cases that get no role")
     add("-pl", default="ExperimentPlanner", metavar="PLANNER", help="default: %(default)s")
+    add("-gpu_memory_target", type=float, default=0.0, metavar="GB", help="of the planner")
     add("--spacing", nargs="+", type=float, default=[], metavar="MM", help="in place of the plan's")
     add(
         "--features",
