@@ -1,145 +1,116 @@
-"""Show the worst and the median case of a budget: overlays, and surfaces of volumes."""
+"""Which cases a benchmark trains on and which it measures."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import random
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from matplotlib.figure import Figure
-from matplotlib.text import Text as DrawnText
-
-from nnunet_semisup.benchmark.collect import Benchmark, Result
-from nnunet_semisup.benchmark.headline import short_title, with_unlabeled
-from nnunet_semisup.benchmark.statistics import MAIN_METRIC, Line, case_values, groups
-from nnunet_semisup.benchmark.surfaces import draw_surfaces
-from nnunet_semisup.document import Part, Picture, Text
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.inputs import (
-    CasePair,
-    EvaluationInputs,
-    LabelMap,
-    SegmentationClass,
-    find_inputs,
-    read_label_map,
-)
-from nnunet_semisup.evaluation.names import VALIDATION_FOLDER
-from nnunet_semisup.evaluation.overlays import draw_overlay, read_image
-from nnunet_semisup.evaluation.validation_fold import GROUND_TRUTH
-from nnunet_semisup.figures import DARK, LIGHT, small_png
+from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.preparation.raw import DatasetFolders, read_dataset_json, training_images
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Name a run's network and the files that it is drawn from."""
+class Cases(NamedTuple):
+    """Hold the roles of the labeled cases of a data set.
 
-    title: str
-    result: Result
-    inputs: EvaluationInputs
-
-
-def case_pictures(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> list[Part]:
-    """Draw the worst and the median case of the best row with unlabeled cases.
-
-    Beside it stands the baseline; each by its first seed. Files that have gone since are said to
-    have gone.
+    Attributes:
+        pool: in the order in which budgets take them.
+        unlabeled: whose labels no budget uses.
+        evaluation: on which the results are measured.
+        order: where the order comes from, in words.
     """
-    best = max(with_unlabeled(lines), key=lambda line: line.dice, default=lines[0])
-    wanted = [line for line in lines if line.row.is_baseline or line is best]
-    try:
-        shown = [
-            _Shown(short_title(w), r := benchmark.of(w.row, budget)[0], _inputs(benchmark, r))
-            for w in wanted
-        ]
-        parts: list[Part] = []
-        for word, case in _chosen(benchmark, budget, best).items():
-            intro = f"{word} case of {short_title(best)}, {budget} labeled cases: {case}"
-            parts += _case(benchmark, budget, case, shown, intro)
-    # Readers of many formats: each has its own exceptions for broken files.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        return [Text(f"{budget} labeled cases: no pictures, {reason or type(error).__name__}")]
-    return parts
+
+    pool: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    order: str
 
 
-def _chosen(benchmark: Benchmark, budget: int, line: Line) -> dict[str, str]:
-    """Return the worst and the median case by Dice; cases where it is undefined come last."""
-    results = benchmark.of(line.row, budget)
-    dice = case_values(results, groups(benchmark)[line.group], MAIN_METRIC)
-    ranked = sorted(dice, key=lambda case: (math.isnan(dice[case]), dice[case], case))
-    defined = sum(not math.isnan(value) for value in dice.values())
-    chosen = {"Worst": ranked[0], "Median": ranked[max(defined - 1, 0) // 2]}
-    return chosen if chosen["Worst"] != chosen["Median"] else {"Worst": ranked[0]}
+def choose_cases(
+    folders: DatasetFolders,
+    fold: int,
+    subset_seed: int | None = None,
+    left_out: Collection[str] = (),
+) -> Cases:
+    """Take the roles from a fold of ``splits_final.json``: ``train`` is the pool, ``val`` measures.
+
+    Args:
+        folders: of the data set.
+        fold: number in the file.
+        subset_seed: draws the order of the pool, so that larger budgets hold the smaller ones;
+            ``None``: the order of the file, the literature's where it was converted so.
+        left_out: cases that get no role.
+
+    Raises:
+        UserError: no such file or fold, unknown cases, or a role without cases.
+    """
+    path = _splits_file(folders)
+    splits = json.loads(path.read_text(encoding="utf-8"))
+    if not 0 <= fold < len(splits):
+        raise UserError(f"{path} has the folds 0 to {len(splits) - 1}; --fold {fold} was given.")
+    split = splits[fold]
+    labeled = training_images(folders.raw, read_dataset_json(folders.raw))
+    unlabeled = split.get(UNLABELED_KEY, [])
+    _refuse_unknown([*split["train"], *split["val"], *unlabeled], labeled, path)
+    others = {path.name for path in (folders.raw / "imagesUn").glob("*")}
+    wrong = [c for c in left_out if c not in labeled and not any(c in name for name in others)]
+    if wrong:
+        raise UserError(f"--leave-out {' '.join(wrong)}: no case of {folders.name} has that name.")
+    pool = [case for case in split["train"] if case not in left_out]
+    order = f"the order of 'train' in fold {fold} of {SPLITS_FILE}"
+    if subset_seed is not None:
+        pool.sort()
+        random.Random(subset_seed).shuffle(pool)
+        order = f"drawn with seed {subset_seed} from 'train' in fold {fold} of {SPLITS_FILE}"
+    roles = {"train": pool, "val": [c for c in split["val"] if c not in left_out]}
+    if empty := [name for name, cases in roles.items() if not cases]:
+        raise UserError(f"{path}, fold {fold}: no case is left in {' or '.join(empty)}.")
+    kept = tuple(case for case in unlabeled if case not in left_out)
+    return Cases(tuple(pool), kept, tuple(roles["val"]), order)
 
 
-def _inputs(benchmark: Benchmark, result: Result) -> EvaluationInputs:
-    preprocessed = benchmark.layout.preprocessed(benchmark.design, result.run.budget)
-    return find_inputs(
-        preprocessed / GROUND_TRUTH,
-        benchmark.layout.fold(benchmark.design, result.run) / VALIDATION_FOLDER,
-        preprocessed / "dataset.json",
-        allow_missing=True,
+def check_budgets(budgets: Sequence[int], cases: Cases, others: int) -> None:
+    """Refuse budgets that cannot be had.
+
+    Args:
+        budgets: numbers of labeled cases.
+        cases: roles.
+        others: unlabeled cases beside the pool.
+
+    Raises:
+        UserError: fewer than one, more than the pool has, or so many that nothing is unlabeled.
+    """
+    there = len(cases.pool)
+    if wrong := [budget for budget in budgets if not 1 <= budget <= there]:
+        raise UserError(
+            f"--budgets {' '.join(map(str, wrong))}: {there} labeled cases are there to train on; "
+            f"give numbers from 1 to {there}."
+        )
+    if there in budgets and others == 0:
+        raise UserError(
+            f"--budgets {there}: with all {there} cases labeled none is unlabeled. Give fewer, or "
+            "put unlabeled images into imagesUn."
+        )
+
+
+def _splits_file(folders: DatasetFolders) -> Path:
+    for folder in (folders.raw, folders.preprocessed):
+        if (folder / SPLITS_FILE).is_file():
+            return folder / SPLITS_FILE
+    raise UserError(
+        f"{folders.raw} has no {SPLITS_FILE}, which says which labeled cases are trained on and on "
+        'which results are measured. Write it: [{"train": [...], "val": [...]}].'
     )
 
 
-def _case(
-    benchmark: Benchmark, budget: int, case: str, shown: Sequence[_Shown], intro: str
-) -> list[Part]:
-    inputs = shown[0].inputs
-    raw = benchmark.layout.budget(budget) / "raw" / benchmark.design.dataset / "imagesTr"
-    image = read_image(raw / f"{case}_0000{inputs.file_ending}", inputs.reader)
-    spacing = tuple(shown[0].result.evaluation.grids[case][1])
-    classes = inputs.scheme.classes or ()
-    maps = [_map(_file(s, case).prediction, s, spacing) for s in shown]
-    reference = _map(_file(shown[0], case).reference, shown[0], spacing)
-    parts: list[Part] = [Text(intro)]
-    for s, prediction in zip(shown, maps, strict=True):
-        figure = draw_overlay(image, reference, prediction, classes, "")
-        caption = f"{s.title}, seed {s.result.run.seed}: {_dice(s.result, case, classes)}"
-        parts.append(Picture(small_png(darkened(figure)), caption, wide=True))
-    if image.ndim == 3 and min(image.shape) > 1:
-        titled = {s.title: prediction for s, prediction in zip(shown, maps, strict=True)}
-        figure = draw_surfaces(reference, titled, classes, benchmark.unit)
-        caption = (
-            "Surfaces of the reference and of the predictions, these colored by their distance "
-            "to the reference."
+def _refuse_unknown(named: Sequence[str], labeled: Collection[str], path: Path) -> None:
+    if unknown := [case for case in named if case not in labeled]:
+        raise UserError(
+            f"{path} names cases that imagesTr does not have: {', '.join(unknown)}. Correct one of "
+            "the two."
         )
-        parts.append(Picture(small_png(darkened(figure)), caption, wide=True))
-    return parts
-
-
-def _file(shown: _Shown, case: str) -> CasePair:
-    found = next((pair for pair in shown.inputs.pairs if pair.name == case), None)
-    if found is None:
-        raise UserError(f"the prediction of {case} by {shown.title} has gone.")
-    return found
-
-
-def _map(path: Path, shown: _Shown, spacing: tuple[float, ...]) -> LabelMap:
-    # Of 3D tif the prediction may be what knows the spacing: the evaluation has found it.
-    found = read_label_map(path, shown.inputs.reader, trust_affine=True)
-    return dataclasses.replace(found, spacing=spacing)
-
-
-def _dice(result: Result, case: str, classes: Sequence[SegmentationClass]) -> str:
-    values = result.evaluation.cases[case]
-    told = [f"{c.name} {_number(values[c.name][MAIN_METRIC])}" for c in classes]
-    return f"Dice {', '.join(told)}"
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def darkened(figure: Figure) -> Figure:
-    """Return the figure with light text on a dark ground, as scans are looked at."""
-    figure.set_facecolor(DARK)
-    for axis in figure.axes:
-        axis.set_facecolor(DARK)
-    for legend in figure.legends:
-        legend.get_frame().set_facecolor(DARK)
-    for text in figure.findobj(DrawnText):
-        text.set_color(LIGHT)
-    return figure
+    if twice := sorted({case for case in named if list(named).count(case) > 1}):
+        raise UserError(f"{path} gives cases two roles: {', '.join(twice)}. Name each once.")

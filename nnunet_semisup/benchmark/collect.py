@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_semisup.benchmark import leaks
 from nnunet_semisup.benchmark.design import Design, Layout, Row, Run, read_design
+from nnunet_semisup.benchmark.progress import effort
 from nnunet_semisup.benchmark.record import Record, read_record
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.compare import (
@@ -20,9 +22,6 @@ from nnunet_semisup.evaluation.compare import (
 from nnunet_semisup.evaluation.training_log import Epoch, read_epochs, seconds_per_step
 from nnunet_semisup.method import Method
 from nnunet_semisup.registry import find_method
-
-LEAKS = "leaks.json"
-"""Outcome of the checks before a run: a list of sentences."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Result:
         epochs: what nnU-Net logged.
         steps: optimizer steps.
         seconds_per_step: median epoch, its validation patches included; NaN without logs.
+        operations: of the training, in steps of nnUNetTrainer; a plan's inserts are not counted.
     """
 
     run: Run
@@ -44,16 +44,12 @@ class Result:
     epochs: tuple[Epoch, ...]
     steps: int
     seconds_per_step: float
+    operations: float
 
     @property
     def method(self) -> Method:
         """The trainer's row of the registry."""
         return find_method(self.run.row.trainer)
-
-    @property
-    def operations(self) -> float:
-        """Operations of the training in steps of the supervised trainer, plan's parts apart."""
-        return float(self.method.cost) * self.steps
 
 
 @dataclass(frozen=True)
@@ -153,11 +149,12 @@ def _read(
         read_epochs(fold),
         design.steps_of(run.row),
         seconds_per_step(fold, design.steps_per_epoch),
+        effort(design, run.row),
     )
 
 
 def _leaks(layout: Layout) -> tuple[str, ...] | None:
-    path = layout.folder / LEAKS
+    path = layout.folder / leaks.FILE
     if not path.is_file():
         return None
     return tuple(map(str, json.loads(path.read_text(encoding="utf-8"))))

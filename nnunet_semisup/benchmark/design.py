@@ -92,10 +92,12 @@ class Design:
         pool: labeled cases in the order in which budgets take them: the first N of them.
         unlabeled: cases that are unlabeled in every budget, beside the rest of the pool.
         evaluation: cases on which the final weights are measured; never trained on.
+        left_out: cases without a role.
         order: where the order of the pool comes from, in words.
         spacing: in mm in place of the plan's, empty: the plan's.
         features: a stage in place of the plan's, empty: the plan's.
         planner: class of nnU-Net.
+        gpu_memory: in GB that the planner plans for, 0: its own.
         bfloat16: mixed precision on the CPU.
     """
 
@@ -110,10 +112,12 @@ class Design:
     pool: tuple[str, ...]
     unlabeled: tuple[str, ...]
     evaluation: tuple[str, ...]
+    left_out: tuple[str, ...]
     order: str
     spacing: tuple[float, ...] = ()
     features: tuple[int, ...] = ()
     planner: str = "ExperimentPlanner"
+    gpu_memory: float = 0.0
     bfloat16: bool = False
 
     @property

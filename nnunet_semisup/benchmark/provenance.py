@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from nnunet_semisup.benchmark.collect import LEAKS, Benchmark, Result
+from nnunet_semisup.benchmark import leaks
+from nnunet_semisup.benchmark.collect import Benchmark, Result
 from nnunet_semisup.benchmark.design import FILE, Run
 from nnunet_semisup.document import Code, Group, Heading, Listing, Part, Table, Text
 
@@ -29,6 +30,7 @@ def provenance(benchmark: Benchmark) -> list[Part]:
             ]
         ),
         Text(f"Evaluated on {len(design.evaluation)} cases: {', '.join(design.evaluation)}."),
+        *([Text(f"Left out: {', '.join(design.left_out)}.")] if design.left_out else []),
         Heading("Versions, machines and files", 3),
         Text(f"{FILE}: SHA-256 {hashlib.sha256(content).hexdigest()}."),
         _facts(benchmark.results),
@@ -43,6 +45,7 @@ def _setup(benchmark: Benchmark) -> str:
     changed = [
         f"at {' x '.join(f'{s:g}' for s in design.spacing)} mm" if design.spacing else "",
         f"with {'-'.join(map(str, design.features))} features" if design.features else "",
+        f"for {design.gpu_memory:g} GB of GPU memory" if design.gpu_memory else "",
         "in bfloat16" if design.bfloat16 else "",
     ]
     told = ", ".join(word for word in changed if word)
@@ -57,7 +60,7 @@ def _setup(benchmark: Benchmark) -> str:
 
 def _leaks(benchmark: Benchmark) -> Part:
     if benchmark.leaks is None:
-        return Text(f"No outcome of the leak checks is recorded ({LEAKS} is missing).", "note")
+        return Text(f"No outcome of the leak checks is recorded ({leaks.FILE} is missing).", "note")
     if not benchmark.leaks:
         return Text("The checks before the runs found nothing.")
     return Listing(benchmark.leaks)

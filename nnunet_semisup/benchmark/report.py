@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.benchmark.beside import published_parts
-from nnunet_semisup.benchmark.cases import case_pictures
+from nnunet_semisup.benchmark.case_pictures import case_pictures
 from nnunet_semisup.benchmark.collect import Benchmark, collect
 from nnunet_semisup.benchmark.files import to_csv, to_json
 from nnunet_semisup.benchmark.headline import explanation, headline

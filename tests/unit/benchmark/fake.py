@@ -81,6 +81,7 @@ class Fake:
             pool=tuple(f"pool_{number}" for number in range(6)),
             unlabeled=("unlabeled_0",),
             evaluation=EVALUATION,
+            left_out=("copy_0",),
             order="names in their order",
             spacing=(2.0, 1.0, 1.0),
         )

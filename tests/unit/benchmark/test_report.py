@@ -78,6 +78,7 @@ def test_page_begins_with_the_result_and_ends_with_how_it_was_done(whole):
         "Surfaces of the reference",
         "How it was done</h2>",
         "No case has two roles.",
+        "Left out: copy_0.",
         "nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerMeanTeacher",
     )
     assert sorted(in_order, key=text.index) == list(in_order)
