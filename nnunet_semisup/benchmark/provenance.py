@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from nnunet_semisup.benchmark import leaks
 from nnunet_semisup.benchmark.collect import Benchmark, Result
 from nnunet_semisup.benchmark.design import FILE, Run
+from nnunet_semisup.benchmark.record import Record
 from nnunet_semisup.document import Code, Group, Heading, Listing, Part, Table, Text
 
 
@@ -34,8 +36,7 @@ def provenance(benchmark: Benchmark) -> list[Part]:
         Heading("Versions, machines and files", 3),
         Text(f"{FILE}: SHA-256 {hashlib.sha256(content).hexdigest()}."),
         _facts(benchmark.results),
-        Heading("Commands", 3),
-        *_commands(benchmark.results),
+        *_commands(benchmark.records),
     ]
     return parts
 
@@ -100,11 +101,13 @@ def _named(runs: Sequence[Run], total: int) -> str:
     return f"{len(runs)}, with {', '.join(map(str, budgets))} labels"
 
 
-def _commands(results: Sequence[Result]) -> list[Part]:
+def _commands(records: Mapping[Run, Record]) -> list[Part]:
+    """Return what was typed for each run that was started."""
     parts: list[Part] = []
-    for result in results:
-        record = result.record
-        set_before = [f'export {name}="{value}"' for name, value in record.environment.items()]
-        text = "\n".join([*set_before, *record.commands])
-        parts.append(Group([Code(text or "not recorded")], title=result.run.title))
-    return [Group(parts, title=f"Commands of {len(results)} runs")] if parts else []
+    for run, record in records.items():
+        if record.commands:
+            given = [f"export {name}={shlex.quote(v)}" for name, v in record.environment.items()]
+            parts.append(Group([Code("\n".join([*given, *record.commands]))], title=run.title))
+    if not parts:
+        return []
+    return [Heading("Commands", 3), Group(parts, title=f"Commands of {len(parts)} runs")]

@@ -28,6 +28,7 @@ REFRESH_SECONDS = 60
 Compared = Mapping[int, Mapping[str, Sequence[Line]]]
 """Lines by budget and class; of several classes their mean is first."""
 
+NOTHING = "Nothing can be said yet: no run has finished."
 HOW_TO_READ = (
     "Means over the evaluation cases, then over the seeds, with the standard deviation of the "
     "seeds. Difference: to the labeled cases alone at the same budget and with the same seeds, "
@@ -97,6 +98,8 @@ def page_parts(
     parts += _progress(benchmark)
     first = {budget: next(iter(found.values())) for budget, found in compared.items()}
     parts += [Text(headline(benchmark, b, lines), "verdict") for b, lines in first.items()]
+    if not first:
+        parts.append(Text(NOTHING, "verdict"))
     for budget, found in compared.items():
         parts += _results(benchmark, budget, found)
     if first:

@@ -173,6 +173,7 @@ def test_report_without_a_finished_run(tmp_path):
     write_report(tmp_path, published="acdc")
     text = read(fake)
     assert "0 of 4 runs have finished; 4 waiting." in text
+    assert "Nothing can be said yet" in text
     assert 'http-equiv="refresh"' in text
     assert "Published at other budgets" in text
     assert json.loads(read(fake, "report.json"))["comparison"] == []
