@@ -21,6 +21,7 @@ from nnunet_semisup.evaluation.compare import (
 )
 from nnunet_semisup.evaluation.training_log import Epoch, read_epochs, seconds_per_step
 from nnunet_semisup.method import Method
+from nnunet_semisup.preparation.raw import unlabeled_in
 from nnunet_semisup.registry import find_method
 
 
@@ -83,8 +84,12 @@ class Benchmark:
         return next((row for row in self.design.rows if row.is_baseline), None)
 
     def unlabeled(self, budget: int) -> int:
-        """Return the number of unlabeled cases of a budget: the rest of the pool is among them."""
-        return len(self.design.unlabeled) + len(self.design.pool[budget:])
+        """Return the number of unlabeled cases of a budget: of its data set's ``imagesUn``.
+
+        That has the raw data set's own, beside what the design hides the labels of.
+        """
+        raw = self.layout.budget(budget) / "raw" / self.design.dataset
+        return len(unlabeled_in(raw)) or len(self.design.unlabeled) + len(self.design.pool[budget:])
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -91,17 +91,21 @@ class Fake:
 
     def _write_data(self, budget):
         preprocessed = self.layout.preprocessed(self.design, budget)
-        images = self.layout.budget(budget) / "raw" / DATASET / "imagesTr"
+        raw = self.layout.budget(budget) / "raw" / DATASET
+        images, unlabeled = raw / "imagesTr", raw / "imagesUn"
         references = preprocessed / "gt_segmentations"
-        for path in (images, references):
+        for path in (images, unlabeled, references):
             path.mkdir(parents=True)
+        for case in (*self.design.pool[budget:], *self.design.unlabeled, "of_the_raw_data_set"):
+            (unlabeled / f"{case}_0000{self.ending}").touch()
         content = {
             "channel_names": {"0": "MR"},
             "labels": self.labels,
             "numTraining": 2,
             "file_ending": self.ending,
         }
-        (preprocessed / "dataset.json").write_text(json.dumps(content))
+        for folder in (raw, preprocessed):
+            (folder / "dataset.json").write_text(json.dumps(content))
         for number, case in enumerate(EVALUATION):
             label = self.label(number)
             self._save(references / f"{case}{self.ending}", label)

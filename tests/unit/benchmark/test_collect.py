@@ -21,7 +21,7 @@ def test_what_a_finished_run_left(tmp_path):
     assert short.seconds_per_step == pytest.approx(0.5)
     assert (short.operations, long.operations) == (40.0, 80.0)
     assert (benchmark.classes, benchmark.unit) == (("organ",), "mm")
-    assert benchmark.unlabeled(2) == 5
+    assert benchmark.unlabeled(2) == 4 + 1 + 1  # rest of the pool, the design's, imagesUn's own
     assert not benchmark.missing
     assert fake.design == benchmark.design
 
