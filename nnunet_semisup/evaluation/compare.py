@@ -21,8 +21,8 @@ from nnunet_semisup.evaluation.report import FORMAT_VERSION
 from nnunet_semisup.evaluation.tables import fixed, format_table
 
 REMEMBERED = 4096
-"""Results kept for a report that is written again: SciPy (1.17) takes up to seconds for a p value
-of 13 cases or fewer with ties, as it calls Python for each of their sign changes."""
+"""Results kept for a report that is written again: of 13 cases or fewer with ties SciPy (1.17)
+calls Python for every one of their sign changes, which takes half a second a p value."""
 MAX_VALUES = 10_000_000
 """Values that the bootstrap holds at a time."""
 MEAN_OF_CLASSES = "mean over classes, by case"
