@@ -25,7 +25,7 @@ from nnunet_semisup.networks.vq_unet import ReconstructionDecoder
 from nnunet_semisup.trainers import pseudo_label as pseudo_label_module
 from nnunet_semisup.trainers import vqseg as vqseg_module
 from nnunet_semisup.training import batches as batches_module
-from nnunet_semisup.training import semi_supervised as semi_supervised_module
+from nnunet_semisup.training import labeled as labeled_module
 from nnunet_semisup.training.ema import EMATeacher
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 
@@ -84,7 +84,7 @@ def take_apart(options: argparse.Namespace) -> dict[str, float]:
         (trainer, "pseudo_label_loss", "student pass"),
         (trainer, "teacher_logits", "teacher pass"),
         (vqseg_module, "usage_entropy", "usage loss (forward)"),
-        (semi_supervised_module, "clip_and_step", "optimizer"),
+        (labeled_module, "clip_and_step", "optimizer"),
         (EMATeacher, "update_parameters", "EMA"),
         (ReconstructionDecoder, "forward", "reconstruction (forward)"),
         (quantizer_module.VectorQuantizer, "forward", "quantizer (forward, teacher's too)"),

@@ -13,10 +13,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.demo.dataset import ENDING, image_path, label_path
 from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.results import Result
 from nnunet_semisup.demo.settings import Layout, Settings
+from nnunet_semisup.figures import small_png
 
 Array = npt.NDArray[np.int16]
 
@@ -127,15 +129,6 @@ def _show(
 
 
 def save_small(figure: Figure, path: Path) -> None:
-    """Save as PNG with a palette of 256 colors, about a third of the size."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    from nnunet_semisup.atomic import atomic_path
-
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    """Save as a small PNG."""
     with atomic_path(path) as temporary:
-        small = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-        small.save(temporary, format="png", optimize=True)
+        temporary.write_bytes(small_png(figure))

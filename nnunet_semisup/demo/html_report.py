@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import os
 import platform
@@ -17,9 +15,17 @@ from nnunet_semisup.demo.phantom import LABELED_REACH, SIZE
 from nnunet_semisup.demo.results import METRICS, Result, chosen_cases, read_results, verdict
 from nnunet_semisup.demo.settings import CONFIGURATION, VALIDATION_BATCHES, Layout, Settings
 from nnunet_semisup.demo.stages import Record, Stages
+from nnunet_semisup.document import (
+    Code,
+    Group,
+    Heading,
+    Part,
+    Picture,
+    Table,
+    Text,
+    to_html,
+)
 from nnunet_semisup.evaluation.tables import format_table
-
-Table = tuple[list[str], list[list[object]]]
 
 CAVEAT = (
     "The data set is made up so that the labeled scans cover a part of what varies and the "
@@ -30,17 +36,6 @@ BUDGET = (
     "All trainers made the same number of steps. A step of a semi-supervised trainer computes more "
     "(see the seconds)."
 )
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25em .7em; border-bottom: 1px solid #ccc; text-align: left; }
-img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; }
-code, pre { background: #f3f3f3; } pre { padding: .7em; overflow-x: auto; font-size: 13px; }
-.columns { display: flex; gap: 1em; } .columns > * { flex: 1; min-width: 0; }
-.verdict { font-size: 1.2em; }
-.note { border-left: 4px solid #d0a000; padding: .2em 1em; background: #fffbe8; }
-"""
-
 PICTURES = {
     "semisup_progress.png": "loss terms and diagnostics of each epoch",
     "semisup_codebook.png": "the codebook at the first, middle and last epoch",
@@ -68,36 +63,38 @@ def write_html_report(settings: Settings, layout: Layout, stages: Stages) -> Pat
     header, rows = results_table(results, settings)
     summary = verdict(results, settings)
     print(f"\n{format_table(header, rows)}\n\n{summary}\n{CAVEAT}")
-    parts = [
-        "<h1>nnunet-semisup: demo</h1>",
-        f'<p class="verdict">{html.escape(summary)}</p>',
-        _figure(
+    parts: list[Part] = [
+        Heading("nnunet-semisup: demo", 1),
+        Text(summary, "verdict"),
+        _picture(
             comparison,
             "The test cases in which unlabeled scans help most, in the middle, and least "
             "(difference of Dice to the first prediction).",
         ),
-        _html_table((header, rows)),
-        f'<p class="note">{html.escape(CAVEAT)}</p>',
-        _paragraph(f"{BUDGET} {_notes(results)}"),
-        "<h2>Data</h2>",
-        _paragraph(_data(settings)),
-        _figure(scans, "All or the first of the labeled and of the unlabeled scans."),
-        "<h2>Test cases</h2>",
-        _figure(dice, "Dice of each test case; dashed: mean."),
-        "<h2>Training</h2>",
+        Table(header, rows),
+        Text(CAVEAT, "note"),
+        Text(f"{BUDGET} {_notes(results)}"),
+        Heading("Data"),
+        Text(_data(settings)),
+        _picture(scans, "All or the first of the labeled and of the unlabeled scans."),
+        Heading("Test cases"),
+        _picture(dice, "Dice of each test case; dashed: mean."),
+        Heading("Training"),
         *_training(results, layout),
-        "<h2>Commands</h2>",
-        _commands(records, stages),
-        "<h2>Machine</h2>",
-        _paragraph(_machine(settings, list(records.values()))),
+        Heading("Commands"),
+        *_commands(records, stages),
+        Heading("Machine"),
+        Text(_machine(settings, list(records.values()))),
     ]
     path = layout.report / "index.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(_page(parts), encoding="utf-8")
+        temporary.write_text(to_html("nnunet-semisup: demo", parts), encoding="utf-8")
     return path
 
 
-def results_table(results: Sequence[Result], settings: Settings) -> Table:
+def results_table(
+    results: Sequence[Result], settings: Settings
+) -> tuple[list[str], list[list[object]]]:
     """Return a line a trainer: means over the test cases, steps and seconds."""
     units = {"HD95": "HD95 (mm)", "ASD": "ASD (mm)"}
     header = ["trainer", *(units.get(metric, metric) for metric in METRICS)]
@@ -149,19 +146,19 @@ def _machine(settings: Settings, records: Sequence[Record]) -> str:
     )
 
 
-def _training(results: Sequence[Result], layout: Layout) -> list[str]:
-    parts = ['<div class="columns">']
-    for result in results:
-        path = layout.fold(result.method.trainer) / "progress.png"
-        if path.is_file():
-            parts.append(_figure(path, f"{result.method.trainer}: nnU-Net's progress.png"))
-    parts.append("</div>")
-    for result in results:
-        for name, caption in PICTURES.items():
-            path = layout.fold(result.method.trainer) / name
-            if path.is_file():
-                parts.append(_figure(path, f"{result.method.trainer}: {caption} ({name})"))
-    return parts
+def _training(results: Sequence[Result], layout: Layout) -> list[Part]:
+    progress = [
+        _picture(path, f"{result.method.trainer}: nnU-Net's progress.png")
+        for result in results
+        if (path := layout.fold(result.method.trainer) / "progress.png").is_file()
+    ]
+    pictures = [
+        _picture(path, f"{result.method.trainer}: {caption} ({name})")
+        for result in results
+        for name, caption in PICTURES.items()
+        if (path := layout.fold(result.method.trainer) / name).is_file()
+    ]
+    return [Group(progress, "columns"), *pictures]
 
 
 def _records(settings: Settings, stages: Stages) -> dict[str, Record]:
@@ -172,47 +169,15 @@ def _records(settings: Settings, stages: Stages) -> dict[str, Record]:
     return {name: record for name, record in found.items() if record is not None}
 
 
-def _commands(records: Mapping[str, Record], stages: Stages) -> str:
+def _commands(records: Mapping[str, Record], stages: Stages) -> list[Part]:
     folders = [
         f'export {name}="{stages.environment[name]}"'
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     ]
     lines = [f"# {n}: {r.seconds:.0f} s\n{r.command}".rstrip() for n, r in records.items()]
     total = sum(record.seconds for record in records.values())
-    text = html.escape("\n".join([*folders, "", *lines]))
-    return f"<p>{total:.0f} s in all.</p><pre>{text}</pre>"
+    return [Text(f"{total:.0f} s in all."), Code("\n".join([*folders, "", *lines]))]
 
 
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
-def _html_table(table: Table) -> str:
-    header, rows = table
-
-    def line(cells: Sequence[object], tag: str) -> str:
-        shown = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells)
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in shown) + "</tr>"
-
-    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
-
-
-def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    text = html.escape(caption)
-    return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _page(parts: Sequence[str]) -> str:
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f"<title>nnunet-semisup: demo</title><style>{STYLE}</style></head><body>",
-            *parts,
-            "</body></html>",
-            "",
-        ]
-    )
+def _picture(path: Path, caption: str) -> Picture:
+    return Picture(path.read_bytes(), caption)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nnunet_semisup.demo.phantom import ORGAN
 from nnunet_semisup.demo.settings import Layout, Settings
 from nnunet_semisup.evaluation.names import REPORT_NAME
+from nnunet_semisup.evaluation.training_log import seconds_per_step
 from nnunet_semisup.registry import Method, find_method
 
 METRICS = ("Dice", "Jaccard", "HD95", "ASD")
@@ -59,15 +56,6 @@ def _read(trainer: str, settings: Settings, layout: Layout) -> Result:
         missed=summary["case_counts"]["prediction_empty"],
         seconds_per_step=seconds_per_step(layout.fold(trainer), settings.steps_per_epoch),
     )
-
-
-def seconds_per_step(fold: Path, steps_per_epoch: int) -> float:
-    """Return the median epoch time in nnU-Net's logs over an epoch's steps; NaN without logs."""
-    times: list[float] = []
-    for log in sorted(fold.glob("training_log_*.txt")):
-        found = re.findall(r"Epoch time: ([\d.]+) s", log.read_text(encoding="utf-8"))
-        times += [float(seconds) for seconds in found]
-    return statistics.median(times) / steps_per_epoch if times else math.nan
 
 
 def reference_result(results: Sequence[Result]) -> Result:

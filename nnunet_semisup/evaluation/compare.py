@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from nnunet_semisup.evaluation.names import CLDICE, HIGHER_IS_BETTER, REPORT_NAM
 from nnunet_semisup.evaluation.report import FORMAT_VERSION
 from nnunet_semisup.evaluation.tables import fixed, format_table
 
+REMEMBERED = 4096
+"""Results kept for a report that is written again: of 13 cases or fewer with ties SciPy (1.17)
+calls Python for every one of their sign changes, which takes half a second a p value."""
 MAX_VALUES = 10_000_000
 """Values that the bootstrap holds at a time."""
 MEAN_OF_CLASSES = "mean over classes, by case"
@@ -92,26 +96,31 @@ def load_evaluations(paths: Sequence[Path]) -> list[SavedEvaluation]:
     if len({file.resolve() for file in files}) < len(files):
         listed = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"the same evaluation is given twice: {listed}. Leave one out.")
-    contents = [_read(file) for file in files]
-    for file, content in zip(files, contents, strict=True):
-        _refuse_replaced(file, content)
     evaluations = [
-        SavedEvaluation(
-            file,
-            name,
-            content["distance_unit"],
-            content["classes"],
-            {case: content["cases"][case]["classes"] for case in sorted(content["cases"])},
-            {
-                case: (c["shape"], c["spacing"], c.get("ignored_voxels", 0))
-                for case, c in content["cases"].items()
-            },
-        )
-        for file, name, content in zip(files, short_names(files), contents, strict=True)
+        read_evaluation(file, name) for file, name in zip(files, short_names(files), strict=True)
     ]
     for other in evaluations[1:]:
-        _check_comparable(evaluations[0], other)
+        check_comparable(evaluations[0], other)
     return evaluations
+
+
+def read_evaluation(file: Path, name: str) -> SavedEvaluation:
+    """Read an evaluation under a name of its own.
+
+    Raises:
+        UserError: unreadable, of another version, or its predictions have been replaced since.
+    """
+    content = _read(file)
+    _refuse_replaced(file, content)
+    cases = content["cases"]
+    return SavedEvaluation(
+        file,
+        name,
+        content["distance_unit"],
+        content["classes"],
+        {case: cases[case]["classes"] for case in sorted(cases)},
+        {case: (c["shape"], c["spacing"], c.get("ignored_voxels", 0)) for case, c in cases.items()},
+    )
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -143,7 +152,8 @@ def paired_difference(
     both = ~np.isnan(a) & ~np.isnan(b)
     differences = (b - a)[both]
     gains = differences if higher_is_better else -differences
-    low, high = _interval(differences)
+    paired = tuple(differences.tolist())
+    low, high = _interval(paired)
     return PairedDifference(
         count=int(both.sum()),
         first=float(a[both].mean()) if both.any() else math.nan,
@@ -153,7 +163,7 @@ def paired_difference(
         high=high,
         better=int((gains > 0).sum() + (np.isnan(b) & ~np.isnan(a)).sum()),
         worse=int((gains < 0).sum() + (np.isnan(a) & ~np.isnan(b)).sum()),
-        p_value=float(wilcoxon(differences).pvalue) if np.any(differences) else math.nan,
+        p_value=_p_value(paired),
     )
 
 
@@ -260,7 +270,12 @@ def _refuse_replaced(file: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
+def check_comparable(first: SavedEvaluation, other: SavedEvaluation) -> None:
+    """Check that two evaluations are of the same cases, classes, unit and references.
+
+    Raises:
+        UserError: they are not.
+    """
     pair = f"'{first.path}' and '{other.path}'"
     if (first.classes, first.unit) != (other.classes, other.unit):
         raise UserError(
@@ -307,7 +322,14 @@ def _values(
     return means
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
+@lru_cache(REMEMBERED)
+def _p_value(differences: tuple[float, ...]) -> float:
+    """Return Wilcoxon's p value; NaN where no difference differs from 0."""
+    return float(wilcoxon(differences).pvalue) if any(differences) else math.nan
+
+
+@lru_cache(REMEMBERED)
+def _interval(differences: tuple[float, ...]) -> tuple[float, float]:
     """Return the mean's 95 % interval; NaN below two values, of equal ones the value itself."""
     if len(differences) < 2:
         return math.nan, math.nan

@@ -39,11 +39,13 @@ def format_table(
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"{len(header)} cells expected as in the header, got {list(row)}")
-    cells = [[_text(cell, markdown) for cell in row] for row in [header, *rows]]
+    cells = [[shown_cell(cell) for cell in row] for row in [header, *rows]]
+    if markdown:
+        cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
     columns = list(zip(*cells, strict=True))
     # A Markdown rule needs a dash beside its colon.
     widths = [max(2 if markdown else 1, *map(len, column)) for column in columns]
-    right = [_is_numeric(column[1:]) for column in columns]
+    right = [is_numeric(column[1:]) for column in columns]
     lines = [
         [
             cell.rjust(width) if numeric else cell.ljust(width)
@@ -58,15 +60,16 @@ def format_table(
     return "\n".join("  ".join(line).rstrip() for line in [lines[0], rule, *lines[1:]])
 
 
-def _text(cell: object, markdown: bool) -> str:
+def shown_cell(cell: object) -> str:
+    """Return a cell's text, in one line; see :func:`format_table`."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "-"
     text = fixed(cell) if isinstance(cell, float) else str(cell)
-    text = " ".join(text.split())
-    return text.replace("|", r"\|") if markdown else text
+    return " ".join(text.split())
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
+def is_numeric(cells: Sequence[str]) -> bool:
+    """Tell whether the filled cells of a column all start like a number."""
     filled = [cell for cell in cells if cell not in ("-", "")]
     return bool(filled) and all(_starts_with_number(cell) for cell in filled)
 

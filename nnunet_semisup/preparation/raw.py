@@ -112,7 +112,11 @@ def unlabeled_ids(dataset_name: str) -> frozenset[str]:
 
     if not nnUNet_raw.get():
         return frozenset()
-    raw = Path(nnUNet_raw, dataset_name)
+    return unlabeled_in(Path(nnUNet_raw, dataset_name))
+
+
+def unlabeled_in(raw: Path) -> frozenset[str]:
+    """Return the ids of ``imagesUn`` of a raw data set's folder; none where it is none."""
     try:
         file_ending = read_dataset_json(raw)["file_ending"]
     except UserError:

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from nnunet_semisup.demo.dataset import Counts, label_path, write_phantom
 from nnunet_semisup.demo.html_report import CAVEAT, write_html_report
 from nnunet_semisup.demo.phantom import ORGAN
-from nnunet_semisup.demo.results import chosen_cases, read_results, seconds_per_step, verdict
+from nnunet_semisup.demo.results import chosen_cases, read_results, verdict
 from nnunet_semisup.demo.settings import Layout, Settings
 from nnunet_semisup.demo.stages import Stages
+from nnunet_semisup.evaluation.training_log import seconds_per_step
 
 SUPERVISED, PSEUDO = "nnUNetTrainerSupervised", "nnUNetTrainerPseudoLabel"
 CASES = ("test_00", "test_01", "test_02")

@@ -1,0 +1,1 @@
+"""From a data set to an honest comparison: trainers, label budgets, seeds and plans."""

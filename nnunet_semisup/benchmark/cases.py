@@ -1,0 +1,116 @@
+"""Which cases a benchmark trains on and which it measures."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.preparation.raw import DatasetFolders, read_dataset_json, training_images
+
+
+class Cases(NamedTuple):
+    """Hold the roles of the labeled cases of a data set.
+
+    Attributes:
+        pool: in the order in which budgets take them.
+        unlabeled: whose labels no budget uses.
+        evaluation: on which the results are measured.
+        order: where the order comes from, in words.
+    """
+
+    pool: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    order: str
+
+
+def choose_cases(
+    folders: DatasetFolders,
+    fold: int,
+    subset_seed: int | None = None,
+    left_out: Collection[str] = (),
+) -> Cases:
+    """Take the roles from a fold of ``splits_final.json``: ``train`` is the pool, ``val`` measures.
+
+    Args:
+        folders: of the data set.
+        fold: number in the file.
+        subset_seed: draws the order of the pool, so that larger budgets hold the smaller ones;
+            ``None``: the order of the file, the literature's where it was converted so.
+        left_out: cases that get no role.
+
+    Raises:
+        UserError: no such file or fold, unknown cases, or a role without cases.
+    """
+    path = _splits_file(folders)
+    splits = json.loads(path.read_text(encoding="utf-8"))
+    if not 0 <= fold < len(splits):
+        raise UserError(f"{path} has the folds 0 to {len(splits) - 1}; --fold {fold} was given.")
+    split = splits[fold]
+    labeled = training_images(folders.raw, read_dataset_json(folders.raw))
+    unlabeled = split.get(UNLABELED_KEY, [])
+    _refuse_unknown([*split["train"], *split["val"], *unlabeled], labeled, path)
+    others = {path.name for path in (folders.raw / "imagesUn").glob("*")}
+    wrong = [c for c in left_out if c not in labeled and not any(c in name for name in others)]
+    if wrong:
+        raise UserError(f"--leave-out {' '.join(wrong)}: no case of {folders.name} has that name.")
+    pool = [case for case in split["train"] if case not in left_out]
+    order = f"the order of 'train' in fold {fold} of {SPLITS_FILE}"
+    if subset_seed is not None:
+        pool.sort()
+        random.Random(subset_seed).shuffle(pool)
+        order = f"drawn with seed {subset_seed} from 'train' in fold {fold} of {SPLITS_FILE}"
+    roles = {"train": pool, "val": [c for c in split["val"] if c not in left_out]}
+    if empty := [name for name, cases in roles.items() if not cases]:
+        raise UserError(f"{path}, fold {fold}: no case is left in {' or '.join(empty)}.")
+    kept = tuple(case for case in unlabeled if case not in left_out)
+    return Cases(tuple(pool), kept, tuple(roles["val"]), order)
+
+
+def check_budgets(budgets: Sequence[int], cases: Cases, others: int) -> None:
+    """Refuse budgets that cannot be had.
+
+    Args:
+        budgets: numbers of labeled cases.
+        cases: roles.
+        others: unlabeled cases beside the pool.
+
+    Raises:
+        UserError: fewer than one, more than the pool has, or so many that nothing is unlabeled.
+    """
+    there = len(cases.pool)
+    if wrong := [budget for budget in budgets if not 1 <= budget <= there]:
+        raise UserError(
+            f"--budgets {' '.join(map(str, wrong))}: {there} labeled cases are there to train on; "
+            f"give numbers from 1 to {there}."
+        )
+    if there in budgets and others == 0:
+        raise UserError(
+            f"--budgets {there}: with all {there} cases labeled none is unlabeled. Give fewer, or "
+            "put unlabeled images into imagesUn."
+        )
+
+
+def _splits_file(folders: DatasetFolders) -> Path:
+    for folder in (folders.raw, folders.preprocessed):
+        if (folder / SPLITS_FILE).is_file():
+            return folder / SPLITS_FILE
+    raise UserError(
+        f"{folders.raw} has no {SPLITS_FILE}, which says which labeled cases are trained on and on "
+        'which results are measured. Write it: [{"train": [...], "val": [...]}].'
+    )
+
+
+def _refuse_unknown(named: Sequence[str], labeled: Collection[str], path: Path) -> None:
+    if unknown := [case for case in named if case not in labeled]:
+        raise UserError(
+            f"{path} names cases that imagesTr does not have: {', '.join(unknown)}. Correct one of "
+            "the two."
+        )
+    if twice := sorted({case for case in named if list(named).count(case) > 1}):
+        raise UserError(f"{path} gives cases two roles: {', '.join(twice)}. Name each once.")

@@ -1,0 +1,233 @@
+"""One training, measured on its evaluation cases, that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from nnunet_semisup.atomic import atomic_path
+from nnunet_semisup.benchmark.design import Design, Layout, Run
+from nnunet_semisup.benchmark.prepare import environment, last_lines
+from nnunet_semisup.benchmark.record import Record, read_record, write_record
+from nnunet_semisup.demo.stages import find_command
+from nnunet_semisup.evaluation.evaluate import evaluate_folders
+from nnunet_semisup.evaluation.report import report_dict
+from nnunet_semisup.preparation.layout import FINGERPRINT_FILE, SPLITS_FILE
+from nnunet_semisup.training.interruption import Interruption
+
+PACKAGES = ("nnunetv2", "torch", "nnunet-semisup", "batchgeneratorsv2", "numpy")
+_POLL = 1.0
+_SAVE_EVERY = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Say where a run computes.
+
+    Attributes:
+        device: as nnU-Net's ``-device``: ``cpu``, ``cuda``, ``mps``.
+        gpu: number of the GPU, ``None`` without.
+        threads: of torch on the CPU, ``None``: one a core.
+        workers: processes that make patches, ``None``: nnU-Net's number.
+    """
+
+    device: str = "cuda"
+    gpu: int | None = None
+    threads: int | None = None
+    workers: int | None = None
+
+
+def command_of(design: Design, run: Run, place: Place) -> list[str]:
+    """Return the stock command of a run."""
+    command = ["nnUNetv2_train", str(design.dataset_id), design.configuration, "0"]
+    return [*command, "-tr", run.row.trainer, "-p", run.row.plans, "-device", place.device]
+
+
+def settings_of(design: Design, run: Run, place: Place) -> str:
+    """Return ``nnUNet_semisup_set`` of a run."""
+    epochs = design.steps_of(run.row) // design.steps_per_epoch
+    parts = {
+        "num_epochs": epochs,
+        "num_iterations_per_epoch": design.steps_per_epoch,
+        "num_val_iterations_per_epoch": max(1, min(50, design.steps_per_epoch // 5)),
+        "save_every": _SAVE_EVERY,
+        "seed": run.seed,
+    }
+    if place.device == "cpu":
+        parts |= {"cpu_bfloat16": design.bfloat16}
+        parts |= {"cpu_threads": place.threads} if place.threads else {}
+    own = [run.row.settings] if run.row.settings else []
+    return ",".join([*(f"{name}={value}" for name, value in parts.items()), *own])
+
+
+def run_one(layout: Layout, design: Design, run: Run, place: Place, stop: Interruption) -> Record:
+    """Train, validate and measure a run, from where it stands, and return what is known of it.
+
+    A training that was left alone, because the command that started it was killed, is waited for.
+    After an interruption a run stays ``running`` and goes on at the next call.
+    """
+    folder = layout.run(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, stop) as lock:
+        before = read_record(layout, run)
+        if lock is None or before.status == "finished":
+            return before
+        record = _begin(layout, design, run, place, before)
+        write_record(layout, run, record)
+        started = time.monotonic()
+        code, peak = _train(layout, design, run, place, record, stop, lock)
+        seconds = before.seconds + time.monotonic() - started
+        record = replace(record, seconds=seconds, peak_mib=max(before.peak_mib, peak))
+        if code == 0:
+            record = _measure(layout, design, run, record)
+        elif stop.signal_number is None:
+            fault = f"code {code}; {folder / 'log.txt'} ends with\n{last_lines(folder / 'log.txt')}"
+            record = replace(record, status="failed", fault=fault)
+        write_record(layout, run, record)
+        return record
+
+
+def _begin(layout: Layout, design: Design, run: Run, place: Place, before: Record) -> Record:
+    command = command_of(design, run, place)
+    given = {"nnUNet_semisup_set": settings_of(design, run, place)}
+    return Record(
+        status="running",
+        attempts=before.attempts + 1,
+        seconds=before.seconds,
+        peak_mib=before.peak_mib,
+        commands=(shlex.join(command),),
+        environment=given,
+        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        hashes=_hashes(layout.preprocessed(design, run.budget), run.row.plans),
+        machine=_machine(place),
+    )
+
+
+def _train(
+    layout: Layout,
+    design: Design,
+    run: Run,
+    place: Place,
+    record: Record,
+    stop: Interruption,
+    lock: int,
+) -> tuple[int, float]:
+    """Run the training; return its exit code and its peak memory in MiB.
+
+    The process inherits the lock, so that it holds while the training lives, whatever becomes of
+    this process.
+    """
+    folder, fold = layout.run(run), layout.fold(design, run)
+    done = fold / "checkpoint_final.pth", fold / "validation" / "summary.json"
+    if all(file.is_file() for file in done):
+        return 0, 0.0
+    env = environment(layout, run.budget, folder / "results") | record.environment
+    if place.gpu is not None:
+        env["CUDA_VISIBLE_DEVICES"] = str(place.gpu)
+    if place.workers is not None:
+        env["nnUNet_n_proc_DA"] = str(place.workers)
+    if place.threads is not None:
+        env["OMP_NUM_THREADS"] = str(place.threads)
+    command = shlex.split(record.commands[0])
+    if list(fold.glob("checkpoint_*.pth")):
+        command.append("--c")
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [find_command(command[0]), *command[1:]],
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+        )
+        return _wait(process, stop)
+
+
+def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> tuple[int, float]:
+    told = False
+    while True:
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            unit = 2**20 if sys.platform == "darwin" else 2**10
+            return process.returncode, used.ru_maxrss / unit
+        if stop.signal_number is not None and not told:
+            process.send_signal(signal.SIGTERM)
+            told = True
+        time.sleep(_POLL)
+
+
+def _measure(layout: Layout, design: Design, run: Run, record: Record) -> Record:
+    """Measure the predictions of the final weights on the evaluation cases."""
+    preprocessed = layout.preprocessed(design, run.budget)
+    try:
+        evaluation = evaluate_folders(
+            preprocessed / "gt_segmentations",
+            layout.fold(design, run) / "validation",
+            dataset_json=preprocessed / "dataset.json",
+            allow_missing=True,
+        )
+    except ValueError as error:
+        return replace(record, status="failed", fault=str(error))
+    measured = {case.name for case in evaluation.cases}
+    if missing := sorted(set(design.evaluation) - measured):
+        return replace(record, status="failed", fault=f"not predicted: {', '.join(missing)}")
+    content = report_dict(evaluation)
+    with atomic_path(layout.evaluation(run)) as temporary:
+        temporary.write_text(json.dumps(content, allow_nan=False, indent=1), encoding="utf-8")
+    return replace(record, status="finished")
+
+
+@contextmanager
+def _alone(folder: Path, stop: Interruption) -> Iterator[int | None]:
+    """Wait for a run's lock and give its descriptor; ``None`` after an interruption."""
+    import fcntl
+
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        while stop.signal_number is None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_POLL)
+                continue
+            yield descriptor
+            return
+        yield None
+    finally:
+        os.close(descriptor)
+
+
+def _hashes(preprocessed: Path, plans: str) -> dict[str, str]:
+    names = (SPLITS_FILE, FINGERPRINT_FILE, f"{plans}.json")
+    return {
+        name: hashlib.sha256((preprocessed / name).read_bytes()).hexdigest()
+        for name in names
+        if (preprocessed / name).is_file()
+    }
+
+
+def _machine(place: Place) -> str:
+    if place.device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(0 if place.gpu is None else place.gpu)
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line for line in info.read_text(encoding="utf-8").splitlines() if "model name" in line
+        ]
+        cpu = names[0].partition(": ")[2] if names else cpu
+    return f"{cpu}, {place.threads or os.cpu_count()} thread(s)"

@@ -1,0 +1,82 @@
+"""Checks that no result is better than it should be, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from nnunet_semisup.atomic import atomic_path
+from nnunet_semisup.benchmark.design import Design, Layout
+from nnunet_semisup.dataset_conversion.cases import Subset
+from nnunet_semisup.dataset_conversion.checking.all_cases import Duplicate, find_duplicates
+from nnunet_semisup.dataset_conversion.checking.raw_dataset import read_cases
+from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.raw import DatasetFolders, bullet_list
+from nnunet_semisup.preparation.rules import Accepted
+
+FILE = "leaks.json"
+BY_CONSTRUCTION = (
+    "Each budget is a data set of its own: fingerprint and plans are made of its labeled cases "
+    "before any other label is there, and labels of unlabeled cases are in no folder of it.",
+    "Results are those of the final weights; no checkpoint, method or setting is chosen on the "
+    "evaluation cases by this command.",
+)
+
+
+def check_leaks(
+    layout: Layout,
+    design: Design,
+    folders: DatasetFolders,
+    processes: int,
+    left_out: Collection[str],
+) -> list[str]:
+    """Compare the images of all roles, and return what was found, in sentences, as it is kept.
+
+    Args:
+        layout: of the benchmark; the sentences go into :data:`FILE`.
+        design: what is compared.
+        folders: of the data set.
+        processes: that read files.
+        left_out: cases without a role.
+
+    Raises:
+        UserError: files that cannot be read, or one image among the evaluation cases and elsewhere.
+    """
+    findings = Findings()
+    cases = read_cases(folders, processes, Accepted(True, True), findings, _SUBSETS)
+    if cases is None or findings.faults:
+        raise UserError(f"{folders.raw} has faults:\n{bullet_list(findings.faults)}")
+    facts = [found for found in cases.facts if found.case.id not in left_out]
+    pairs = find_duplicates(facts, cases.form, {}, processes, findings)
+    evaluated = set(design.evaluation)
+    scans = [pair for pair in pairs if pair.kind != "label"]
+    across = [pair for pair in scans if len(evaluated & _names(pair)) == 1]
+    if across:
+        names = " ".join(sorted(name for pair in across for name in _names(pair) - evaluated))
+        raise UserError(
+            "Evaluation cases are trained on under another name:\n"
+            f"{bullet_list(pair.describe() for pair in across)}\n"
+            f"--leave-out {names} leaves their copies out."
+        )
+    sentences = [
+        f"{len(facts)} cases were compared voxel by voxel and by correlation: no evaluation case "
+        "is a labeled or unlabeled one under another name.",
+        *(
+            f"In training twice: {pair.describe()}."
+            for pair in pairs
+            if not _names(pair) & evaluated
+        ),
+        *BY_CONSTRUCTION,
+    ]
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(layout.folder / FILE) as temporary:
+        temporary.write_text(json.dumps(sentences, indent=1), encoding="utf-8")
+    return sentences
+
+
+def _names(pair: Duplicate) -> set[str]:
+    return {pair.first.case.id, pair.second.case.id}
+
+
+_SUBSETS = (Subset.LABELED, Subset.UNLABELED)

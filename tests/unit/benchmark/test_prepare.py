@@ -1,0 +1,123 @@
+"""A data set for each budget, in which no label is that a training must not see."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+
+from nnunet_semisup.benchmark.design import Layout, Row
+from nnunet_semisup.benchmark.estimate import estimate
+from nnunet_semisup.benchmark.execute import Place
+from nnunet_semisup.benchmark.leaks import FILE, check_leaks
+from nnunet_semisup.benchmark.planning import describe
+from nnunet_semisup.benchmark.prepare import plan, prepare
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.raw import find_dataset
+from tests.helpers import nnunet_folders, write_image
+from tests.unit.benchmark.shared import commands_in_process, make_dataset, make_design
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    return make_dataset(nnunet_folders(tmp_path, monkeypatch).raw)
+
+
+def ids(folder):
+    return sorted({path.name.split(".")[0].removesuffix("_0000") for path in folder.iterdir()})
+
+
+def test_plans_see_the_labels_of_the_budget_alone(dataset, tmp_path):
+    design = make_design(dataset, Row("nnUNetTrainerUAMT", inserts=("nsda",)))
+    layout = Layout(tmp_path / "benchmark")
+    raw, preprocessed = layout.budget(2) / "raw" / design.dataset, layout.preprocessed(design, 2)
+    with commands_in_process() as called:
+        plan(layout, design, 2, 1)
+        assert ids(raw / "imagesTr") == ids(raw / "labelsTr") == ["lab_000", "lab_001"]
+        assert ids(raw / "imagesUn") == ["lab_002", "unl_000", "unl_001"]
+        fingerprint = (preprocessed / "dataset_fingerprint.json").read_text()
+        assert len(json.loads(fingerprint)["spacings"]) == 2
+        plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+        found = estimate(layout, design, Place("cpu", threads=1))
+        prepare(layout, design, 2, 1)
+        assert (preprocessed / "dataset_fingerprint.json").read_text() == fingerprint
+        assert json.loads((preprocessed / "nnUNetPlans.json").read_text()) == plans
+        before = list(called)
+        prepare(layout, design, 2, 1)
+    assert called == before, "what is done is not done again"
+    network = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    assert network["features_per_stage"] == [4, 8, 8, 8][: network["n_stages"]]
+    (split,) = json.loads((preprocessed / "splits_final.json").read_text())
+    assert split == {"train": ["lab_000", "lab_001"], "val": ["lab_003", "lab_004"]}
+    hidden = {path.parent.name for path in layout.budget(2).rglob("*lab_002*")}
+    assert hidden == {"imagesUn", "nnUNetPlans_3d_fullres_unlabeled"}
+    assert (preprocessed / "nnUNetPlans-nsda.json").is_file()
+    assert len(list((preprocessed / "nnUNetPlans_3d_fullres_unlabeled").glob("*.pkl"))) == 3
+    assert not found.measured
+    assert found.seconds_per_step > 0
+    content = describe(layout, design, found)
+    assert len(content["runs"]) == 2
+    assert content["labeled"] == {"2": ["lab_000", "lab_001"]}
+    assert "2 of 2 runs are left" in content["text"]
+
+
+def test_images_are_linked_and_the_data_set_stays_as_it_is(dataset, tmp_path):
+    before = {path: path.read_bytes() for path in dataset.folder.rglob("*") if path.is_file()}
+    layout, design = Layout(tmp_path / "benchmark"), make_design(dataset)
+    with commands_in_process():
+        plan(layout, design, 2, 1)
+    linked = layout.budget(2) / "raw" / design.dataset / "imagesTr" / "lab_000_0000.nii.gz"
+    assert linked.samefile(dataset.folder / "imagesTr" / "lab_000_0000.nii.gz")
+    assert {p: p.read_bytes() for p in dataset.folder.rglob("*") if p.is_file()} == before
+
+
+def test_an_evaluation_case_under_another_name_is_refused(dataset, tmp_path):
+    design, layout = make_design(dataset), Layout(tmp_path / "benchmark")
+    folders = find_dataset(950)
+    sentences = check_leaks(layout, design, folders, 1, [])
+    assert json.loads((layout.folder / FILE).read_text()) == sentences
+    assert any("7 cases were compared" in sentence for sentence in sentences)
+    (layout.folder / FILE).unlink()
+    images = dataset.folder
+    copy = images / "imagesUn" / "unl_000_0000.nii.gz"
+    copy.write_bytes((images / "imagesTr" / "lab_003_0000.nii.gz").read_bytes())
+    with pytest.raises(UserError, match=r"(?s)lab_003.*unl_000.*--leave-out unl_000"):
+        check_leaks(layout, design, folders, 1, [])
+    assert not (layout.folder / FILE).exists()
+    assert check_leaks(layout, design, folders, 1, ["unl_000"])
+
+
+def test_files_that_cannot_be_read_stop_the_check(dataset, tmp_path):
+    write_image(dataset.folder / "imagesUn" / "unl_000_0000.nii.gz", np.zeros((20, 20, 20)))
+    (dataset.folder / "imagesUn" / "unl_001_0000.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"(?s)has faults:.*unl_001"):
+        check_leaks(Layout(tmp_path / "b"), make_design(dataset), find_dataset(950), 1, [])
+
+
+def test_a_failed_command_is_quoted(dataset, tmp_path):
+    design = make_design(dataset, planner="NoSuchPlanner")
+    with pytest.raises(UserError, match=r"(?s)plan_and_preprocess .*failed.*NoSuchPlanner"):
+        plan(Layout(tmp_path / "benchmark"), design, 2, 1)
+
+
+def test_more_stages_than_features_are_named(dataset, tmp_path):
+    design = make_design(dataset, features=(4,))
+    with commands_in_process(), pytest.raises(UserError, match="--features 4: the plan has"):
+        plan(Layout(tmp_path / "benchmark"), design, 2, 1)
+
+
+def test_the_arguments_of_the_command_make_the_design(dataset):
+    from nnunet_semisup.benchmark.planning import design_of
+    from nnunet_semisup.cli.benchmark import build_parser
+
+    parsed = build_parser().parse_args(
+        ["plan", "folder", "-d", "950", "--budgets", "1", "2", "--steps", "500"]
+    )
+    design = design_of(parsed, find_dataset(950))
+    assert design.budgets == (1, 2)
+    assert design.steps == 500
+    wrong = Namespace(**{**vars(parsed), "steps": 501})
+    with pytest.raises(UserError, match="501 is no multiple of --steps-per-epoch 250"):
+        design_of(wrong, find_dataset(950))
