@@ -233,17 +233,17 @@ def write_design(layout: Layout, design: Design) -> None:
     if layout.design.exists():
         before = read_design(layout)
         open_to = ("rows", "budgets", "seeds")
-        kept = {name: getattr(before, name) for name in open_to}
+        kept: dict[str, Any] = {name: getattr(before, name) for name in open_to}
         if dataclasses.replace(design, **kept) != before:
             differing = _differences(before, design, open_to)
             raise UserError(
                 f"{layout.folder} holds another benchmark: {differing}. Rows, budgets and "
                 "seeds can be added to it; for other changes name another folder."
             )
-        design = dataclasses.replace(
-            design,
-            **{name: _joined(kept[name], getattr(design, name)) for name in open_to},
-        )
+        joined: dict[str, Any] = {
+            name: _joined(kept[name], getattr(design, name)) for name in open_to
+        }
+        design = dataclasses.replace(design, **joined)
     layout.folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(layout.design) as temporary:
         temporary.write_text(json.dumps(design.to_json(), indent=1), encoding="utf-8")

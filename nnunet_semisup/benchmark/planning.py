@@ -80,7 +80,7 @@ def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
         design: what is compared.
         found: its estimate.
     """
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "run": run.title,
             "steps": design.steps_of(run.row),

@@ -87,8 +87,8 @@ def prepare(layout: Layout, design: Design, budget: int, processes: int) -> None
         (folder / PREPARED).touch()
     for row in design.rows:
         if row.inserts and not (layout.preprocessed(design, budget) / f"{row.plans}.json").exists():
-            command = ["nnUNetv2_semisup_plans", "-d", number, "-p", STOCK_PLANS, *configuration]
-            _call(layout, budget, [*command, "--insert", *row.inserts, "-o", row.plans])
+            copying = ["nnUNetv2_semisup_plans", "-d", number, "-p", STOCK_PLANS, *configuration]
+            _call(layout, budget, [*copying, "--insert", *row.inserts, "-o", row.plans])
 
 
 def _link_labeled(design: Design, raw: Path, cases: Sequence[str]) -> None:
