@@ -256,7 +256,8 @@ def shrink_plan(plans_file: Path, configuration: str) -> None:
     architecture["n_stages"] = stages
     architecture["features_per_stage"] = FEATURES[:stages]
     for name in ("kernel_sizes", "strides", "n_conv_per_stage"):
-        architecture[name] = architecture[name][:stages]
+        planned = architecture[name]
+        architecture[name] = [*planned, *planned[-1:] * stages][:stages]
     architecture["n_conv_per_stage_decoder"] = [1] * (stages - 1)
     architecture["n_conv_per_stage"] = [1] * stages
     plans_file.write_text(json.dumps(plans, indent=4), encoding="utf-8")
