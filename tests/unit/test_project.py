@@ -16,7 +16,10 @@ import nnunet_semisup
 from tests.project import ROOT, pyproject
 
 PROJECT = pyproject()["project"]
-NOT_IMPORTED = {"transformers": "open_clip builds BiomedCLIP's text tower from it"}
+NOT_IMPORTED = {
+    "transformers": "open_clip builds BiomedCLIP's text tower from it",
+    "setuptools": "submitit imports its pkg_resources",
+}
 """Dependencies that the package uses through another library only, and for what."""
 
 
