@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from nnunet_semisup.benchmark.design import Design, Layout, Run
 from nnunet_semisup.benchmark.prepare import environment, last_lines
 from nnunet_semisup.benchmark.record import Record, read_record, write_record
 from nnunet_semisup.demo.stages import find_command
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_folders
 from nnunet_semisup.evaluation.report import report_dict
 from nnunet_semisup.preparation.layout import FINGERPRINT_FILE, SPLITS_FILE
@@ -47,6 +48,26 @@ class Place:
     gpu: int | None = None
     threads: int | None = None
     workers: int | None = None
+
+
+def check_places(places: Sequence[Place]) -> None:
+    """Refuse devices that this machine does not have.
+
+    Raises:
+        UserError: which, and which there are.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    there = {"cpu": True, "cuda": gpus > 0, "mps": torch.backends.mps.is_available()}
+    if absent := [place.device for place in places if not there[place.device]]:
+        possible = ", ".join(name for name, found in there.items() if found)
+        raise UserError(f"-device {absent[0]}: PyTorch finds none here. Possible: {possible}.")
+    pinned = [place for place in places if place.gpu is not None]
+    if others := [place.device for place in pinned if place.device != "cuda"]:
+        raise UserError(f"--gpus goes with -device cuda, not with {others[0]}.")
+    if wrong := [str(place.gpu) for place in pinned if (place.gpu or 0) >= gpus]:
+        raise UserError(f"--gpus {' '.join(wrong)}: this machine has 0 to {gpus - 1}.")
 
 
 def command_of(design: Design, run: Run, place: Place) -> list[str]:

@@ -48,10 +48,12 @@ def check_leaks(
     if cases is None or findings.faults:
         raise UserError(f"{folders.raw} has faults:\n{bullet_list(findings.faults)}")
     facts = [found for found in cases.facts if found.case.id not in left_out]
-    pairs = find_duplicates(facts, cases.form, {}, processes, findings)
+    compared = Findings()
+    pairs = find_duplicates(facts, cases.form, {}, processes, compared)
     evaluated = set(design.evaluation)
     scans = [pair for pair in pairs if pair.kind != "label"]
     across = [pair for pair in scans if len(evaluated & _names(pair)) == 1]
+    same_label = [pair for pair in pairs if pair not in scans and _names(pair) & evaluated]
     if across:
         names = " ".join(sorted(name for pair in across for name in _names(pair) - evaluated))
         raise UserError(
@@ -67,6 +69,8 @@ def check_leaks(
             for pair in pairs
             if not _names(pair) & evaluated
         ),
+        *(f"Look at both: {pair.describe()}." for pair in same_label),
+        *(f"The comparison has a limit: {warning}." for warning in compared.warnings),
         *BY_CONSTRUCTION,
     ]
     layout.folder.mkdir(parents=True, exist_ok=True)

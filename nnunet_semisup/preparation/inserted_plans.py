@@ -12,6 +12,7 @@ from nnunet_semisup.architectures.insert import INSERTS, find_insert
 from nnunet_semisup.architectures.planned_unet import with_insert
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.plans import is_no_plans
 from nnunet_semisup.preparation.raw import bullet_list
 
 
@@ -72,7 +73,7 @@ def insert_into(
     after, faults = {}, {}
     for each, content in before.items():
         try:
-            after[each] = _with_all(content, chosen)
+            after[each] = _with_all(content, _inherited(before, each, "patch_size"), chosen)
         except UserError as error:
             faults[each] = str(error)
     refused = [f"{each}: {faults[each]}" for each in configurations or before if each in faults]
@@ -83,10 +84,25 @@ def insert_into(
     left_out = [f"{each}: {faults[each]}" for each in before if each in faults]
     result = {**copy.deepcopy(dict(plans)), "plans_name": name}
     result["configurations"] = _without_dangling(after)
+    if lost := [each for each in configurations if each not in result["configurations"]]:
+        raise UserError(
+            f"No plans were written: {', '.join(lost)} needs other configurations of "
+            f"{plans['plans_name']} (inherits_from, previous_stage). Name those with -c, too."
+        )
     return Written(result, left_out)
 
 
-def _with_all(content: Mapping[str, Any], chosen: Sequence[Chosen]) -> dict[str, Any]:
+def _inherited(configurations: Mapping[str, Any], name: str, key: str) -> Any:
+    """Return a value of a configuration, which another one may have that it inherits from."""
+    content = configurations[name]
+    while key not in content and content.get("inherits_from") in configurations:
+        content = configurations[content["inherits_from"]]
+    return content.get(key)
+
+
+def _with_all(
+    content: Mapping[str, Any], patch_size: Any, chosen: Sequence[Chosen]
+) -> dict[str, Any]:
     """Return a configuration with all inserts; one that inherits its network, as it is."""
     result = copy.deepcopy(dict(content))
     if "architecture" not in result and "inherits_from" in result:
@@ -96,7 +112,8 @@ def _with_all(content: Mapping[str, Any], chosen: Sequence[Chosen]) -> dict[str,
             "its network is written as nnU-Net did before version 2.3; plan the data set again"
         )
     for insert in chosen:
-        result["architecture"] = with_insert(result, insert.name, insert.settings)
+        changed = {"patch_size": patch_size, "architecture": result["architecture"]}
+        result["architecture"] = with_insert(changed, insert.name, insert.settings)
     return result
 
 
@@ -138,6 +155,10 @@ def write_inserted_plans(
             "makes results folders of it (TRAINER__PLANS__CONFIGURATION)."
         )
     target = folder / f"{name}.json"
+    if is_no_plans(target.name):
+        raise UserError(
+            f"-o {name}: {target.name} is another file of nnU-Net's. Name it otherwise."
+        )
     if target.exists():
         raise UserError(f"{target} exists and is not overwritten. Give another name with -o.")
     plans = json.loads((folder / f"{source}.json").read_text(encoding="utf-8"))
