@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nnunet_semisup.preparation.plans import single_output_fault
 from nnunet_semisup.preparation.raw import bullet_list
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.inputs import Inputs
-from nnunet_semisup.training.settings import Settings
+from nnunet_semisup.training.settings import Settings, split_assignments
 
 
 def check_row_settings(design: Design) -> None:
@@ -70,8 +71,14 @@ def rows_that_train(
 def _settings(design: Design, row: Row) -> tuple[Any, Settings]:
     """Return the row's trainer, still empty, and its checked hyper-parameters."""
     trainer = getattr(import_module("nnunet_semisup.trainers"), row.trainer)
-    own = settings_of(design, Run(row, 0, seed=min(design.seeds)), Place("cpu"))
-    settings = Settings.of(trainer, own)
+    run = Run(replace(row, settings=""), 0, min(design.seeds))
+    ours = settings_of(design, run, Place("cpu", threads=1))
+    if both := split_assignments(ours).keys() & split_assignments(row.settings).keys():
+        raise UserError(
+            f"{', '.join(sorted(both))} is the same for all rows and not a row's to set "
+            "(--steps, --steps-per-epoch, --seeds, --bfloat16, --threads)."
+        )
+    settings = Settings.of(trainer, f"{ours},{row.settings}")
     empty = trainer.__new__(trainer)
     empty.check_settings(settings)
     return empty, settings

@@ -158,13 +158,17 @@ def _plan(args: argparse.Namespace) -> None:
     from nnunet_semisup.benchmark.planning import describe, design_of, longer_rows, rows_of_all
     from nnunet_semisup.benchmark.prepare import forget, plan
     from nnunet_semisup.benchmark.row_checks import check_row_settings, rows_that_train
+    from nnunet_semisup.cli._planning import PLANNER, find_class, refuse_unknown_configurations
     from nnunet_semisup.preparation.lock import exclusive_lock
+    from nnunet_semisup.preparation.plans import refuse_cascade
     from nnunet_semisup.preparation.raw import find_dataset
 
     place = Place(args.device, threads=args.threads)
     check_places([place])
     folders = find_dataset(int(args.d) if args.d.isdigit() else args.d)
     layout, design = _layout(args.folder), design_of(args, folders)
+    refuse_cascade([args.c])
+    refuse_unknown_configurations([args.c], find_class(PLANNER, args.pl), None, [])
     check_row_settings(design)
     with exclusive_lock(layout.folder):
         joined = join_design(layout, design)

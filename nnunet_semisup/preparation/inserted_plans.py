@@ -73,7 +73,7 @@ def insert_into(
     after, faults = {}, {}
     for each, content in before.items():
         try:
-            after[each] = _with_all(content, _inherited(before, each, "patch_size"), chosen)
+            after[each] = _with_all(content, _patch_size(plans, each), chosen)
         except UserError as error:
             faults[each] = str(error)
     refused = [f"{each}: {faults[each]}" for each in configurations or before if each in faults]
@@ -92,12 +92,12 @@ def insert_into(
     return Written(result, left_out)
 
 
-def _inherited(configurations: Mapping[str, Any], name: str, key: str) -> Any:
-    """Return a value of a configuration, which another one may have that it inherits from."""
-    content = configurations[name]
-    while key not in content and content.get("inherits_from") in configurations:
-        content = configurations[content["inherits_from"]]
-    return content.get(key)
+def _patch_size(plans: Mapping[str, Any], name: str) -> Any:
+    """Return the patch of a configuration, which may inherit it."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    own = plans["configurations"][name].get("patch_size")
+    return own or PlansManager(dict(plans)).get_configuration(name).patch_size
 
 
 def _with_all(

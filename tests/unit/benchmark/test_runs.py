@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_semisup.benchmark import execute
-from nnunet_semisup.benchmark.cluster import submit
+from nnunet_semisup.benchmark.cluster import executor_of, submit
 from nnunet_semisup.benchmark.design import Layout, Row, Run, read_design, write_design
 from nnunet_semisup.benchmark.execute import Place, command_of, settings_of
 from nnunet_semisup.benchmark.lanes import run_lanes, to_do
@@ -168,13 +168,14 @@ def test_jobs_of_a_cluster(layout, monkeypatch):
     told = []
     monkeypatch.setattr("nnunet_semisup.benchmark.cluster._POLL", 0.1)
     failing = Run(FAILING, 2, 0)
-    submit(layout, [failing], ON_CPU, "local", {"timeout_min": 5}, lambda: told.append(1))
+    executor = executor_of(layout, "local", {"timeout_min": 5})
+    submit(layout, [failing], ON_CPU, executor, lambda: told.append(1))
     assert told == [1]
     record = read_record(layout, failing)
     assert record.status == "failed"
     assert "fail" in record.fault
     with pytest.raises(UserError, match="submitit refuses cluster local"):
-        submit(layout, [], ON_CPU, "local", {"no_such_parameter": 5}, lambda: None)
+        executor_of(layout, "local", {"no_such_parameter": 5})
 
 
 def test_a_second_run_in_the_folder_is_refused(layout, capsys):
