@@ -15,6 +15,9 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.plans import is_no_plans
 from nnunet_semisup.preparation.raw import bullet_list
 
+_LINKS = ("inherits_from", "previous_stage")
+"""What in a configuration names another one."""
+
 
 class Chosen(NamedTuple):
     """Hold an insert's name and what the user set of it."""
@@ -84,12 +87,18 @@ def insert_into(
     left_out = [f"{each}: {faults[each]}" for each in before if each in faults]
     result = {**copy.deepcopy(dict(plans)), "plans_name": name}
     result["configurations"] = _without_dangling(after)
-    if lost := [each for each in configurations if each not in result["configurations"]]:
+    lost = [each for each in after if each not in result["configurations"]]
+    left_out += [f"{each}: {_needs(before[each])}, which is not in the new plans" for each in lost]
+    if not result["configurations"]:
         raise UserError(
-            f"No plans were written: {', '.join(lost)} needs other configurations of "
-            f"{plans['plans_name']} (inherits_from, previous_stage). Name those with -c, too."
+            f"No plans were written:\n{bullet_list(left_out)}\nName what is needed with -c, too."
         )
     return Written(result, left_out)
+
+
+def _needs(content: Mapping[str, Any]) -> str:
+    names = [content[link] for link in _LINKS if link in content]
+    return f"needs {' and '.join(names)}"
 
 
 def _patch_size(plans: Mapping[str, Any], name: str) -> Any:
@@ -119,11 +128,10 @@ def _with_all(
 
 def _without_dangling(configurations: dict[str, Any]) -> dict[str, Any]:
     """Return configurations without those that need others which are not there."""
-    links = ("inherits_from", "previous_stage")
     kept = {
         name: content
         for name, content in configurations.items()
-        if all(content.get(link, name) in configurations for link in links)
+        if all(content.get(link, name) in configurations for link in _LINKS)
     }
     if len(kept) < len(configurations):
         return _without_dangling(kept)

@@ -69,16 +69,18 @@ def test_a_copy_names_the_network_and_keeps_all_else(dataset, capsys):
 
 def test_a_cascade_without_its_other_stages_is_refused(dataset, capsys):
     assert command("--insert", "nsda", "-o", "New", "-c", "3d_cascade_fullres") == 2
-    assert "3d_cascade_fullres needs other configurations" in capsys.readouterr().err
+    told = "3d_cascade_fullres: needs 3d_fullres and 3d_lowres, which is not in the new plans"
+    assert told in capsys.readouterr().err
     assert not (dataset / "New.json").exists()
-    stages = ("3d_fullres", "3d_lowres", "3d_cascade_fullres")
+    stages = ("3d_fullres", "3d_cascade_fullres")
     assert command("--insert", "nsda", "-o", "New", "-c", *stages) == 0
+    assert f"left out: {told}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["splits_final", "dataset", "dataset_fingerprint"])
 def test_names_of_other_files_are_no_names_for_plans(dataset, capsys, name):
     assert command("--insert", "nsda", "-o", name) == 2
-    assert "is a file of another kind" in capsys.readouterr().err
+    assert "is another file of nnU-Net" in capsys.readouterr().err
     assert not (dataset / f"{name}.json").exists()
 
 
