@@ -16,7 +16,7 @@ from nnunet_semisup.benchmark.planning import describe
 from nnunet_semisup.benchmark.prepare import plan, prepare
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import find_dataset
-from tests.helpers import nnunet_folders, write_image
+from tests.helpers import make_raw_dataset, nnunet_folders, write_image
 from tests.unit.benchmark.shared import commands_in_process, make_dataset, make_design
 
 
@@ -168,6 +168,54 @@ def test_an_evaluation_case_under_another_name_is_refused(dataset, tmp_path):
         check_leaks(layout, design, folders, 1, [])
     assert not (layout.folder / FILE).exists()
     assert check_leaks(layout, design, folders, 1, ["unl_000"])
+
+
+def alike(voxels, seed):
+    """Return an image that is no copy but looks like one: other noise, other gray values."""
+    noise = np.random.default_rng(seed).normal(0, 0.02, voxels.shape)
+    return 0.5 + 0.4 * (voxels + noise)
+
+
+def write_alike(folder, shape, ending):
+    """Let ``lab_003``, which measures, look like ``lab_000``; so do lab_004 and lab_001 in 3D."""
+    voxels = np.random.default_rng(0).uniform(0, 4, [size // 4 for size in shape])
+    voxels = voxels.repeat(4, 0).repeat(4, 1)
+    voxels = voxels.repeat(4, 2) if len(shape) == 3 else voxels
+    for seed, case in enumerate(("lab_000", "lab_003")):
+        write_image(folder / "imagesTr" / f"{case}_0000{ending}", alike(voxels, seed))
+
+
+def test_a_second_export_is_refused_whatever_folds_there_are(tmp_path, monkeypatch):
+    """With one fold, verification knows its validation cases; of several it takes none for one."""
+    raw = nnunet_folders(tmp_path, monkeypatch).raw
+    shape = (48, 48, 48)
+    made = make_raw_dataset(raw, 950, "Bench", shape, num_labeled=5, num_unlabeled=2)
+    write_alike(made.folder, shape, ".nii.gz")
+    fold = {"train": list(made.labeled[:3]), "val": list(made.labeled[3:])}
+    (made.folder / "splits_final.json").write_text(json.dumps([fold, fold]))
+    design, layout = make_design(made), Layout(tmp_path / "benchmark")
+    with pytest.raises(
+        UserError, match=r"(?s)lab_000 .*lab_003.*--leave-out lab_000 lab_001 leaves"
+    ):
+        check_leaks(layout, design, find_dataset(950), 1, [])
+    without = make_design(made, pool=made.labeled[2:3])
+    assert check_leaks(layout, without, find_dataset(950), 1, []), "the others have no role"
+
+
+def test_pictures_that_look_alike_are_told_and_not_refused(tmp_path, monkeypatch, capsys):
+    raw = nnunet_folders(tmp_path, monkeypatch).raw
+    options = {"num_labeled": 5, "num_unlabeled": 2, "file_ending": ".png"}
+    made = make_raw_dataset(raw, 950, "Bench", (64, 64), **options)
+    write_alike(made.folder, (64, 64), ".png")
+    design, layout = make_design(made, configuration="2d"), Layout(tmp_path / "benchmark")
+    sentences = check_leaks(layout, design, find_dataset(950), 1, [])
+    told = "Look at both: lab_000 (labeled) and lab_003 (validation) look like the same scan"
+    assert any(sentence.startswith(told) for sentence in sentences)
+    assert f"note: {told}" in capsys.readouterr().err
+    copy = (made.folder / "imagesTr" / "lab_000_0000.png").read_bytes()
+    (made.folder / "imagesTr" / "lab_003_0000.png").write_bytes(copy)
+    with pytest.raises(UserError, match=r"lab_003 .* hold the same image, voxel for voxel"):
+        check_leaks(layout, design, find_dataset(950), 1, [])
 
 
 def test_files_that_cannot_be_read_stop_the_check(dataset, tmp_path):
