@@ -71,9 +71,9 @@ def estimate(layout: Layout, design: Design, place: Place) -> Estimate:
     cases = others + len(design.evaluation)
     known = _measured(layout, design)
     operations = _operations(network, plans, design, channels)
+    speed = _speed(place, design, len(plans_patch(plans, design)))
     return Estimate(
-        seconds_per_step=known
-        or operations / _speed(place, design, len(plans_patch(plans, design))),
+        seconds_per_step=known or operations / speed,
         measured=known is not None,
         gib_per_budget=dict.fromkeys(design.budgets, cases * bytes_per_case / 2**30),
         parameters=sum(p.numel() for p in network.parameters()),

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from nnunet_semisup.preparation.layout import FINGERPRINT_FILE, SPLITS_FILE
 from nnunet_semisup.training.interruption import Interruption
 
 PACKAGES = ("nnunetv2", "torch", "nnunet-semisup", "batchgeneratorsv2", "numpy")
-_POLL = 1.0
+_POLL, _NOTE_EVERY = 1.0, 60.0
 _SAVE_EVERY = 2
 
 
@@ -108,9 +108,13 @@ def run_one(layout: Layout, design: Design, run: Run, place: Place, stop: Interr
         record = _begin(layout, design, run, place, before)
         write_record(layout, run, record)
         started = time.monotonic()
-        code, peak = _train(layout, design, run, place, record, stop, lock)
-        seconds = before.seconds + time.monotonic() - started
-        record = replace(record, seconds=seconds, peak_mib=max(before.peak_mib, peak))
+
+        def timed() -> Record:
+            return replace(record, seconds=before.seconds + time.monotonic() - started)
+
+        note = lambda: write_record(layout, run, timed())  # noqa: E731
+        code, peak = _train(layout, design, run, place, record, stop, lock, note)
+        record = replace(timed(), peak_mib=max(before.peak_mib, peak))
         if code == 0:
             record = _measure(layout, design, run, record)
         elif stop.signal_number is None:
@@ -144,8 +148,11 @@ def _train(
     record: Record,
     stop: Interruption,
     lock: int,
+    note: Callable[[], None],
 ) -> tuple[int, float]:
     """Run the training; return its exit code and its peak memory in MiB.
+
+    ``note`` is called each minute, so that the time of a command that is killed counts, too.
 
     The process inherits the lock, so that it holds while the training lives, whatever becomes of
     this process.
@@ -172,11 +179,13 @@ def _train(
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
         )
-        return _wait(process, stop)
+        return _wait(process, stop, note)
 
 
-def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> tuple[int, float]:
-    told = False
+def _wait(
+    process: subprocess.Popen[bytes], stop: Interruption, note: Callable[[], None]
+) -> tuple[int, float]:
+    told, noted = False, time.monotonic()
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
         if pid:
@@ -186,6 +195,9 @@ def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> tuple[int, fl
         if stop.signal_number is not None and not told:
             process.send_signal(signal.SIGTERM)
             told = True
+        if time.monotonic() - noted >= _NOTE_EVERY:
+            note()
+            noted = time.monotonic()
         time.sleep(_POLL)
 
 

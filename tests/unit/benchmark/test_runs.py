@@ -113,7 +113,7 @@ from nnunet_semisup.benchmark.lanes import run_lanes
 execute.find_command = lambda name: sys.executable
 command = execute.command_of
 execute.command_of = lambda *given: ["python", {STAND_IN!r}, *command(*given)[1:]]
-execute._POLL = 0.02
+execute._POLL, execute._NOTE_EVERY = 0.02, 0.02
 layout = Layout(Path({str(layout.folder)!r}))
 design = read_design(layout)
 {body}
@@ -142,6 +142,7 @@ def test_a_killed_command_goes_on_where_it_was(layout, whole_group):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     assert read_record(layout, first).status == "running"
+    assert read_record(layout, first).seconds > 0, "its time counts"
     assert in_a_process(layout, ALL).wait() == 0
     epochs = [int(line) for line in trained.read_text().split()]
     assert epochs == [0, 1, 2, 3]
