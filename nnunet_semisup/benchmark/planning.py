@@ -118,7 +118,7 @@ def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
     left = [run for run in runs if run["status"] != "finished"]
     hours = sum(run["hours"] for run in left)
     gib = sum(run["GiB"] for run in runs) + sum(found.gib_per_budget.values())
-    basis = "as finished runs took" if found.measured else "by operations alone, so at least"
+    basis = "as finished runs took" if found.measured else "by operations alone, without waiting"
     table = format_table(list(runs[0]), [list(run.values()) for run in runs])
     text = (
         f"{table}\n{len(left)} of {len(runs)} runs are left: {hours:.1f} hours in one lane "

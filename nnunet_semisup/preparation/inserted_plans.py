@@ -154,8 +154,8 @@ def write_inserted_plans(
         configurations: see :func:`insert_into`.
 
     Raises:
-        UserError: see :func:`insert_into`; or ``name`` is no name for plans or is taken. Nothing
-            is written then.
+        UserError: see :func:`insert_into`; or ``name`` is no name for plans or is taken, or the
+            folder cannot be written to. Nothing is written then.
     """
     if not name.replace("_", "a").replace("-", "a").isalnum() or "__" in name:
         raise UserError(
@@ -171,8 +171,11 @@ def write_inserted_plans(
         raise UserError(f"{target} exists and is not overwritten. Give another name with -o.")
     plans = json.loads((folder / f"{source}.json").read_text(encoding="utf-8"))
     written = insert_into(plans, name, chosen, configurations)
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(written.plans, indent=4), encoding="utf-8")
+    try:
+        with atomic_path(target) as temporary:
+            temporary.write_text(json.dumps(written.plans, indent=4), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}.") from error
     return written
 
 

@@ -18,7 +18,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     The lock of a killed process is free. A file system without locks gives none.
 
     Raises:
-        UserError: another process holds the lock.
+        UserError: another process holds the lock, or it cannot be written.
     """
     path = folder.with_name(f"{folder.name}.lock")
     lock = FileLock(path, timeout=0)
@@ -32,6 +32,11 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     except NotImplementedError:
         yield
         return
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); it locks {folder.name}. Name a folder, "
+            "or mount it, so that it and the one that it is in can be written to."
+        ) from error
     try:
         yield
     finally:

@@ -80,6 +80,17 @@ def test_a_file_is_no_folder_of_a_benchmark(dataset, tmp_path, capsys, part):
     assert ended.value.code == 2
 
 
+def test_a_folder_that_cannot_be_locked_is_named(dataset, tmp_path, capsys, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("nnunet_semisup.preparation.lock.FileLock.acquire", refuse)
+    assert plan_command(tmp_path / "benchmark") == 2
+    told = f"{tmp_path / 'benchmark.lock'} cannot be written (Permission denied)"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "benchmark").exists()
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """A benchmark's folder whose budget is planned."""

@@ -84,6 +84,15 @@ def test_names_of_other_files_are_no_names_for_plans(dataset, capsys, name):
     assert not (dataset / f"{name}.json").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(dataset, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("nnunet_semisup.preparation.inserted_plans.atomic_path", refuse)
+    assert command("--insert", "nsda", "-o", "New") == 2
+    assert "New.json cannot be written: Permission denied" in capsys.readouterr().err
+
+
 def test_a_configuration_may_inherit_its_patch(dataset):
     content = plans()
     network = content["configurations"]["3d_fullres"]["architecture"]
