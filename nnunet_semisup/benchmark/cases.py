@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.folds import read_splits
 from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
-from nnunet_semisup.preparation.raw import DatasetFolders, read_dataset_json, training_images
+from nnunet_semisup.preparation.raw import (
+    DatasetFolders,
+    read_dataset_json,
+    training_images,
+    unlabeled_in,
+)
 
 
 class Cases(NamedTuple):
@@ -45,19 +50,19 @@ def choose_cases(
         left_out: cases that get no role.
 
     Raises:
-        UserError: no such file or fold, unknown cases, or a role without cases.
+        UserError: no such file or fold, a file that is none, unknown cases, or a role without
+            cases.
     """
     path = _splits_file(folders)
-    splits = json.loads(path.read_text(encoding="utf-8"))
+    splits = read_splits(path)
     if not 0 <= fold < len(splits):
         raise UserError(f"{path} has the folds 0 to {len(splits) - 1}; --fold {fold} was given.")
     split = splits[fold]
     labeled = training_images(folders.raw, read_dataset_json(folders.raw))
     unlabeled = split.get(UNLABELED_KEY, [])
     _refuse_unknown([*split["train"], *split["val"], *unlabeled], labeled, path)
-    others = {path.name for path in (folders.raw / "imagesUn").glob("*")}
-    wrong = [c for c in left_out if c not in labeled and not any(c in name for name in others)]
-    if wrong:
+    others = unlabeled_in(folders.raw)
+    if wrong := [case for case in left_out if case not in labeled and case not in others]:
         raise UserError(f"--leave-out {' '.join(wrong)}: no case of {folders.name} has that name.")
     pool = [case for case in split["train"] if case not in left_out]
     order = f"the order of 'train' in fold {fold} of {SPLITS_FILE}"

@@ -21,23 +21,13 @@ def run_job(layout: Layout, run: Run, place: Place) -> str:
         return run_one(layout, read_design(layout), run, place, stop).status
 
 
-def submit(
-    layout: Layout,
-    runs: Sequence[Run],
-    place: Place,
-    cluster: str,
-    parameters: Mapping[str, Any],
-    after_each: Callable[[], None],
-) -> None:
-    """Submit runs as jobs and wait for them; jobs go on when this command is stopped.
+def executor_of(layout: Layout, cluster: str, parameters: Mapping[str, Any]) -> Any:
+    """Return submitit's executor.
 
     Args:
         layout: of the benchmark, on a file system that the nodes see.
-        runs: to be made.
-        place: where each computes.
         cluster: ``slurm``, or ``local`` for processes on this machine.
-        parameters: of submitit's executor, such as ``slurm_partition`` or ``timeout_min``.
-        after_each: called whenever a run has ended.
+        parameters: of the executor, such as ``slurm_partition`` or ``timeout_min``.
 
     Raises:
         UserError: submitit is not installed, or does not take these parameters.
@@ -55,6 +45,25 @@ def submit(
         raise UserError(
             f"submitit refuses cluster {cluster} with {dict(parameters)}: {error}"
         ) from error
+    return executor
+
+
+def submit(
+    layout: Layout,
+    runs: Sequence[Run],
+    place: Place,
+    executor: Any,
+    after_each: Callable[[], None],
+) -> None:
+    """Submit runs as jobs and wait for them; jobs go on when this command is stopped.
+
+    Args:
+        layout: of the benchmark.
+        runs: to be made.
+        place: where each computes.
+        executor: of :func:`executor_of`.
+        after_each: called whenever a run has ended.
+    """
     jobs = {run: executor.submit(run_job, layout, run, place) for run in runs}
     print(f"{len(jobs)} jobs submitted; they go on when this command is stopped")
     waiting = dict(jobs)

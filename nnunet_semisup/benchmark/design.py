@@ -212,7 +212,7 @@ def read_design(layout: Layout) -> Design:
     """
     try:
         content: Mapping[str, Any] = json.loads(layout.design.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{layout.folder} holds no benchmark. Begin with nnUNetv2_semisup_benchmark plan."
         ) from None
@@ -224,26 +224,34 @@ def read_design(layout: Layout) -> Design:
     return Design(rows=tuple(Row(**row) for row in rows), **values)
 
 
-def write_design(layout: Layout, design: Design) -> None:
-    """Write what a benchmark compares, or more of it than before.
+def join_design(layout: Layout, design: Design) -> Design:
+    """Return what a benchmark compared before, if anything, and what ``design`` adds to it.
 
     Raises:
         UserError: the folder has a benchmark that differs in more than rows, budgets and seeds.
     """
-    if layout.design.exists():
-        before = read_design(layout)
-        open_to = ("rows", "budgets", "seeds")
-        kept: dict[str, Any] = {name: getattr(before, name) for name in open_to}
-        if dataclasses.replace(design, **kept) != before:
-            differing = _differences(before, design, open_to)
-            raise UserError(
-                f"{layout.folder} holds another benchmark: {differing}. Rows, budgets and "
-                "seeds can be added to it; for other changes name another folder."
-            )
-        joined: dict[str, Any] = {
-            name: _joined(kept[name], getattr(design, name)) for name in open_to
-        }
-        design = dataclasses.replace(design, **joined)
+    if not layout.design.exists():
+        return design
+    before = read_design(layout)
+    open_to = ("rows", "budgets", "seeds")
+    kept: dict[str, Any] = {name: getattr(before, name) for name in open_to}
+    if dataclasses.replace(design, **kept) != before:
+        differing = _differences(before, design, open_to)
+        raise UserError(
+            f"{layout.folder} holds another benchmark: {differing}. Rows, budgets and "
+            "seeds can be added to it; for other changes name another folder."
+        )
+    joined: dict[str, Any] = {name: _joined(kept[name], getattr(design, name)) for name in open_to}
+    return dataclasses.replace(design, **joined)
+
+
+def write_design(layout: Layout, design: Design) -> None:
+    """Write what a benchmark compares, or more of it than before.
+
+    Raises:
+        UserError: see :func:`join_design`.
+    """
+    design = join_design(layout, design)
     layout.folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(layout.design) as temporary:
         temporary.write_text(json.dumps(design.to_json(), indent=1), encoding="utf-8")

@@ -71,8 +71,9 @@ def estimate(layout: Layout, design: Design, place: Place) -> Estimate:
     cases = others + len(design.evaluation)
     known = _measured(layout, design)
     operations = _operations(network, plans, design, channels)
+    speed = _speed(place, design, len(plans_patch(plans, design)))
     return Estimate(
-        seconds_per_step=known or operations / _speed(place, len(plans_patch(plans, design))),
+        seconds_per_step=known or operations / speed,
         measured=known is not None,
         gib_per_budget=dict.fromkeys(design.budgets, cases * bytes_per_case / 2**30),
         parameters=sum(p.numel() for p in network.parameters()),
@@ -103,15 +104,22 @@ def _operations(network: nn.Module, plans: PlansManager, design: Design, channel
     return float(counter.get_total_flops())
 
 
-def _speed(place: Place, dims: int) -> float:
-    """Return the operations a second of convolutions on the device, forward and backward."""
+def _speed(place: Place, design: Design, dims: int) -> float:
+    """Return the operations a second of convolutions on the device, forward and backward.
+
+    In the precision of the trainings: nnU-Net's is mixed on a GPU.
+    """
     device = torch.device(place.device)
+    mixed = device.type == "cuda" or (device.type == "cpu" and design.bfloat16)
+    number = torch.float16 if device.type == "cuda" else torch.bfloat16
     conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims](_CHANNELS, _CHANNELS, 3, padding=1).to(device)
     image = torch.randn(2, _CHANNELS, *[_EDGE if dims == 3 else 8 * _EDGE] * dims, device=device)
 
     def step() -> float:
         started = time.perf_counter()
-        conv(image).sum().backward()
+        with torch.autocast(device.type, number, enabled=mixed):
+            total = conv(image).sum()
+        total.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started

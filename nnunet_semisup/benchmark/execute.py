@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,13 +22,14 @@ from nnunet_semisup.benchmark.design import Design, Layout, Run
 from nnunet_semisup.benchmark.prepare import environment, last_lines
 from nnunet_semisup.benchmark.record import Record, read_record, write_record
 from nnunet_semisup.demo.stages import find_command
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_folders
 from nnunet_semisup.evaluation.report import report_dict
 from nnunet_semisup.preparation.layout import FINGERPRINT_FILE, SPLITS_FILE
 from nnunet_semisup.training.interruption import Interruption
 
 PACKAGES = ("nnunetv2", "torch", "nnunet-semisup", "batchgeneratorsv2", "numpy")
-_POLL = 1.0
+_POLL, _NOTE_EVERY = 1.0, 60.0
 _SAVE_EVERY = 2
 
 
@@ -47,6 +48,26 @@ class Place:
     gpu: int | None = None
     threads: int | None = None
     workers: int | None = None
+
+
+def check_places(places: Sequence[Place]) -> None:
+    """Refuse devices that this machine does not have.
+
+    Raises:
+        UserError: which, and which there are.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    there = {"cpu": True, "cuda": gpus > 0, "mps": torch.backends.mps.is_available()}
+    if absent := [place.device for place in places if not there[place.device]]:
+        possible = ", ".join(name for name, found in there.items() if found)
+        raise UserError(f"-device {absent[0]}: PyTorch finds none here. Possible: {possible}.")
+    pinned = [place for place in places if place.gpu is not None]
+    if others := [place.device for place in pinned if place.device != "cuda"]:
+        raise UserError(f"--gpus goes with -device cuda, not with {others[0]}.")
+    if wrong := [str(place.gpu) for place in pinned if (place.gpu or 0) >= gpus]:
+        raise UserError(f"--gpus {' '.join(wrong)}: this machine has 0 to {gpus - 1}.")
 
 
 def command_of(design: Design, run: Run, place: Place) -> list[str]:
@@ -87,9 +108,13 @@ def run_one(layout: Layout, design: Design, run: Run, place: Place, stop: Interr
         record = _begin(layout, design, run, place, before)
         write_record(layout, run, record)
         started = time.monotonic()
-        code, peak = _train(layout, design, run, place, record, stop, lock)
-        seconds = before.seconds + time.monotonic() - started
-        record = replace(record, seconds=seconds, peak_mib=max(before.peak_mib, peak))
+
+        def timed() -> Record:
+            return replace(record, seconds=before.seconds + time.monotonic() - started)
+
+        note = lambda: write_record(layout, run, timed())  # noqa: E731
+        code, peak = _train(layout, design, run, place, record, stop, lock, note)
+        record = replace(timed(), peak_mib=max(before.peak_mib, peak))
         if code == 0:
             record = _measure(layout, design, run, record)
         elif stop.signal_number is None:
@@ -123,8 +148,11 @@ def _train(
     record: Record,
     stop: Interruption,
     lock: int,
+    note: Callable[[], None],
 ) -> tuple[int, float]:
     """Run the training; return its exit code and its peak memory in MiB.
+
+    ``note`` is called each minute, so that the time of a command that is killed counts, too.
 
     The process inherits the lock, so that it holds while the training lives, whatever becomes of
     this process.
@@ -151,11 +179,13 @@ def _train(
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
         )
-        return _wait(process, stop)
+        return _wait(process, stop, note)
 
 
-def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> tuple[int, float]:
-    told = False
+def _wait(
+    process: subprocess.Popen[bytes], stop: Interruption, note: Callable[[], None]
+) -> tuple[int, float]:
+    told, noted = False, time.monotonic()
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
         if pid:
@@ -165,6 +195,9 @@ def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> tuple[int, fl
         if stop.signal_number is not None and not told:
             process.send_signal(signal.SIGTERM)
             told = True
+        if time.monotonic() - noted >= _NOTE_EVERY:
+            note()
+            noted = time.monotonic()
         time.sleep(_POLL)
 
 

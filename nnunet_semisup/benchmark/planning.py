@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from nnunet_semisup.benchmark.cases import check_budgets, choose_cases
@@ -38,9 +40,9 @@ def design_of(args: Namespace, folders: DatasetFolders) -> Design:
         dataset=folders.name,
         raw=str(folders.raw.absolute()),
         configuration=args.c,
-        rows=rows_of(args),
-        budgets=tuple(budgets),
-        seeds=tuple(args.seeds),
+        rows=rows_of(args.trainers, args.c),
+        budgets=tuple(dict.fromkeys(budgets)),
+        seeds=tuple(dict.fromkeys(args.seeds)),
         steps=args.steps,
         steps_per_epoch=args.steps_per_epoch,
         pool=cases.pool,
@@ -56,20 +58,43 @@ def design_of(args: Namespace, folders: DatasetFolders) -> Design:
     )
 
 
-def rows_of(args: Namespace) -> tuple[Row, ...]:
-    """Return the rows, labels alone first, and at equal operations last."""
-    dims = 2 if args.c.startswith("2d") else 3
+def rows_of(trainers: Sequence[str], configuration: str) -> tuple[Row, ...]:
+    """Return the rows, labels alone first.
+
+    Args:
+        trainers: as the command line has them; ``all`` stands for every one of the dimensions.
+        configuration: whose name says how many they are.
+
+    Raises:
+        UserError: unknown trainers or inserts.
+    """
+    dims = 2 if configuration.startswith("2d") else 3
     every = [method.trainer for method in METHODS if dims in method.dims]
-    named = [text for given in args.trainers for text in (every if given == "all" else [given])]
+    named = [text for given in trainers for text in (every if given == "all" else [given])]
     rows = [Row(SUPERVISED), *map(read_row, named)]
     for row in rows:
         for insert in row.inserts:
             read_choice(insert)
-    if args.equal_operations is not None:
-        costs = [float(find_method(row.trainer).cost) for row in rows[1:]]
-        factors = args.equal_operations or [statistics.median(costs)]
-        rows += [Row(SUPERVISED, steps_factor=factor) for factor in factors if factor > 1]
     return tuple(dict.fromkeys(rows))
+
+
+def rows_of_all(trainers: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that only ``all`` names, which need not be trained."""
+    named = [Row(SUPERVISED), *(read_row(given) for given in trainers if given != "all")]
+    return [row for row in rows if row not in named]
+
+
+def longer_rows(rows: Sequence[Row], factors: Sequence[float]) -> list[Row]:
+    """Return labels alone with as many times the steps.
+
+    Args:
+        rows: the others.
+        factors: times; none: the median cost of the others, if that is more than labels alone.
+    """
+    if not factors:
+        costs = [float(find_method(row.trainer).cost) for row in rows if not row.is_baseline]
+        factors = [statistics.median(costs)] if costs else []
+    return [Row(SUPERVISED, steps_factor=factor) for factor in factors if factor > 1]
 
 
 def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
@@ -99,7 +124,7 @@ def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
         f"{table}\n{len(left)} of {len(runs)} runs are left: {hours:.1f} hours in one lane "
         f"({basis}), {gib:.1f} GiB of disk in all.\n"
         f"Labeled cases: {design.order}. Evaluation: {len(design.evaluation)} cases.\n"
-        f"run:    nnUNetv2_semisup_benchmark run {layout.folder}"
+        f"run:    nnUNetv2_semisup_benchmark run {shlex.quote(str(layout.folder))}"
     )
     return {
         "runs": runs,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,13 @@ from nnunet_semisup.benchmark.design import STOCK_PLANS, Design, Layout
 from nnunet_semisup.demo.stages import find_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.layout import SPLITS_FILE
-from nnunet_semisup.preparation.raw import list_images, read_dataset_json, training_images
+from nnunet_semisup.preparation.raw import (
+    in_order,
+    list_images,
+    read_dataset_json,
+    training_images,
+    training_labels,
+)
 
 PLANNED, PREPARED = "planned", "prepared"
 _LOG = "prepare.txt"
@@ -37,6 +45,12 @@ def environment(layout: Layout, budget: int, results: Path | None = None) -> dic
     }
 
 
+def forget(layout: Layout) -> None:
+    """Let every budget be planned anew: what is there was planned for a design that is not kept."""
+    for mark in layout.folder.glob(f"labels*/{PLANNED}"):
+        mark.unlink()
+
+
 def plan(layout: Layout, design: Design, budget: int, processes: int) -> None:
     """Link a budget's labeled and unlabeled images, and plan; what is done is kept.
 
@@ -49,6 +63,7 @@ def plan(layout: Layout, design: Design, budget: int, processes: int) -> None:
     if (folder / PLANNED).is_file():
         return
     raw = folder / "raw" / design.dataset
+    (folder / PREPARED).unlink(missing_ok=True)
     for name in ("raw", "preprocessed"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)
@@ -88,18 +103,22 @@ def prepare(layout: Layout, design: Design, budget: int, processes: int) -> None
     for row in design.rows:
         if row.inserts and not (layout.preprocessed(design, budget) / f"{row.plans}.json").exists():
             copying = ["nnUNetv2_semisup_plans", "-d", number, "-p", STOCK_PLANS, *configuration]
-            _call(layout, budget, [*copying, "--insert", *row.inserts, "-o", row.plans])
+            try:
+                _call(layout, budget, [*copying, "--insert", *row.inserts, "-o", row.plans])
+            except UserError as error:  # The other rows have their plans.
+                print(f"{row.title}, {budget} labels: {error}", file=sys.stderr, flush=True)
 
 
 def _link_labeled(design: Design, raw: Path, cases: Sequence[str]) -> None:
     """Make ``imagesTr``, ``labelsTr`` and ``dataset.json`` of some labeled cases."""
     source = Path(design.raw)
-    _link_images(source, design, cases, raw / "imagesTr", others=False)
-    (raw / "labelsTr").mkdir(exist_ok=True)
     content = read_dataset_json(source)
+    ending, labels = content["file_ending"], training_labels(source, content)
+    _link_images(source, design, cases, raw / "imagesTr", others=False)
     for case in cases:
-        file = source / "labelsTr" / f"{case}{content['file_ending']}"
-        _link([file, file.with_suffix(".json")], raw / "labelsTr")
+        label = labels[case]
+        side_file = label.with_name(label.name.removesuffix(ending) + ".json")
+        _link({f"{case}{ending}": label, f"{case}.json": side_file}, raw / "labelsTr")
     content = {key: value for key, value in content.items() if key not in ("dataset", "semisup")}
     text = json.dumps({**content, "numTraining": len(cases)}, indent=1)
     (raw / "dataset.json").write_text(text, encoding="utf-8")
@@ -110,22 +129,30 @@ def _link_images(
 ) -> None:
     """Link the images of labeled cases and, with ``others``, those of ``imagesUn``."""
     content = read_dataset_json(source)
-    files = training_images(source, content)
+    ending, labeled = content["file_ending"], training_images(source, content)
+    images = {case: labeled[case] for case in cases}
+    if others:
+        unlabeled = list_images(source / "imagesUn", ending).cases
+        kept = {case: files for case, files in unlabeled.items() if case not in design.left_out}
+        images = {case: in_order(files) for case, files in kept.items()} | images
+    for case, paths in images.items():
+        channels = {f"{case}_{n:04d}{ending}": path for n, path in enumerate(paths)}
+        first = paths[0].name.removesuffix(ending)
+        # nnU-Net's reader of 3D TIFF takes the spacing from a file named for the case.
+        side_file = paths[0].with_name(re.sub(r"_\d{4}$", "", first) + ".json")
+        _link({**channels, f"{case}.json": side_file}, target)
+
+
+def _link(files: Mapping[str, Path], target: Path) -> None:
+    """Link files where the file system can, else copy them; those that are not there are none.
+
+    Args:
+        files: by their name in ``target``.
+        target: folder.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for case in cases:
-        _link([*files[case], *(file.with_suffix(".json") for file in files[case])], target)
-    if others and (source / "imagesUn").is_dir():
-        left_out = set(design.left_out)
-        for case, images in list_images(source / "imagesUn", content["file_ending"]).cases.items():
-            if case not in left_out:
-                paths = list(images.values())
-                _link([*paths, *(file.with_suffix(".json") for file in paths)], target)
-
-
-def _link(files: Iterable[Path], target: Path) -> None:
-    """Link files where the file system can, else copy them; those that are not there are none."""
-    for file in files:
-        place = target / file.name
+    for name, file in files.items():
+        place = target / name
         if not file.is_file() or place.exists():
             continue
         try:
@@ -152,7 +179,7 @@ def _cut_features(path: Path, design: Design) -> None:
 def _call(layout: Layout, budget: int, command: list[str]) -> None:
     """Run a command with its output in a file, which the message quotes where it fails."""
     log = layout.budget(budget) / _LOG
-    print("$", " ".join(command), flush=True)
+    print("$", " ".join(command), file=sys.stderr, flush=True)
     program = [find_command(command[0]), *command[1:]]
     with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(

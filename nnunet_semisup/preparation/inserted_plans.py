@@ -12,7 +12,11 @@ from nnunet_semisup.architectures.insert import INSERTS, find_insert
 from nnunet_semisup.architectures.planned_unet import with_insert
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.plans import is_no_plans
 from nnunet_semisup.preparation.raw import bullet_list
+
+_LINKS = ("inherits_from", "previous_stage")
+"""What in a configuration names another one."""
 
 
 class Chosen(NamedTuple):
@@ -72,7 +76,7 @@ def insert_into(
     after, faults = {}, {}
     for each, content in before.items():
         try:
-            after[each] = _with_all(content, chosen)
+            after[each] = _with_all(content, _patch_size(plans, each), chosen)
         except UserError as error:
             faults[each] = str(error)
     refused = [f"{each}: {faults[each]}" for each in configurations or before if each in faults]
@@ -83,10 +87,31 @@ def insert_into(
     left_out = [f"{each}: {faults[each]}" for each in before if each in faults]
     result = {**copy.deepcopy(dict(plans)), "plans_name": name}
     result["configurations"] = _without_dangling(after)
+    lost = [each for each in after if each not in result["configurations"]]
+    left_out += [f"{each}: {_needs(before[each])}, which is not in the new plans" for each in lost]
+    if not result["configurations"]:
+        raise UserError(
+            f"No plans were written:\n{bullet_list(left_out)}\nName what is needed with -c, too."
+        )
     return Written(result, left_out)
 
 
-def _with_all(content: Mapping[str, Any], chosen: Sequence[Chosen]) -> dict[str, Any]:
+def _needs(content: Mapping[str, Any]) -> str:
+    names = [content[link] for link in _LINKS if link in content]
+    return f"needs {' and '.join(names)}"
+
+
+def _patch_size(plans: Mapping[str, Any], name: str) -> Any:
+    """Return the patch of a configuration, which may inherit it."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    own = plans["configurations"][name].get("patch_size")
+    return own or PlansManager(dict(plans)).get_configuration(name).patch_size
+
+
+def _with_all(
+    content: Mapping[str, Any], patch_size: Any, chosen: Sequence[Chosen]
+) -> dict[str, Any]:
     """Return a configuration with all inserts; one that inherits its network, as it is."""
     result = copy.deepcopy(dict(content))
     if "architecture" not in result and "inherits_from" in result:
@@ -96,17 +121,17 @@ def _with_all(content: Mapping[str, Any], chosen: Sequence[Chosen]) -> dict[str,
             "its network is written as nnU-Net did before version 2.3; plan the data set again"
         )
     for insert in chosen:
-        result["architecture"] = with_insert(result, insert.name, insert.settings)
+        changed = {"patch_size": patch_size, "architecture": result["architecture"]}
+        result["architecture"] = with_insert(changed, insert.name, insert.settings)
     return result
 
 
 def _without_dangling(configurations: dict[str, Any]) -> dict[str, Any]:
     """Return configurations without those that need others which are not there."""
-    links = ("inherits_from", "previous_stage")
     kept = {
         name: content
         for name, content in configurations.items()
-        if all(content.get(link, name) in configurations for link in links)
+        if all(content.get(link, name) in configurations for link in _LINKS)
     }
     if len(kept) < len(configurations):
         return _without_dangling(kept)
@@ -138,6 +163,10 @@ def write_inserted_plans(
             "makes results folders of it (TRAINER__PLANS__CONFIGURATION)."
         )
     target = folder / f"{name}.json"
+    if is_no_plans(target.name):
+        raise UserError(
+            f"-o {name}: {target.name} is another file of nnU-Net's. Name it otherwise."
+        )
     if target.exists():
         raise UserError(f"{target} exists and is not overwritten. Give another name with -o.")
     plans = json.loads((folder / f"{source}.json").read_text(encoding="utf-8"))

@@ -41,11 +41,12 @@ def load_plans(folders: DatasetFolders, plans_identifier: str) -> PlansManager:
 
 def plans_there(folder: Path) -> list[Path]:
     """Return the files with plans in a data set's folder of ``nnUNet_preprocessed``, by name."""
-    return sorted(
-        path
-        for path in folder.glob("*.json")
-        if path.name not in _OTHER_FILES and not path.name.endswith(_STAMP_ENDING)
-    )
+    return sorted(path for path in folder.glob("*.json") if not is_no_plans(path.name))
+
+
+def is_no_plans(name: str) -> bool:
+    """Return whether a file beside plans has, by its name, another content."""
+    return name in _OTHER_FILES or name.endswith(_STAMP_ENDING)
 
 
 def refuse_cascade(configurations: Collection[str]) -> None:

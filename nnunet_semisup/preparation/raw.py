@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import unicodedata
@@ -201,6 +202,15 @@ def training_images(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str,
             "nnU-Net plans from labeled cases, so at least one is needed."
         )
     return images
+
+
+def training_labels(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, Path]:
+    """Return the label file of every labeled case, by id; it need not exist."""
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    content = copy.deepcopy(dataset_json)
+    entries = get_filenames_of_train_images_and_targets(str(raw_folder), content)
+    return {name: Path(entry["label"]) for name, entry in entries.items()}
 
 
 def in_order(files: dict[int, Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""LoMix on labeled cases; every other trainer takes it by ``labeled_loss=lomix``.
+"""LoMix on labeled cases; the semi-supervised trainers take it by ``labeled_loss=lomix``.
 
 The loss: :mod:`nnunet_semisup.losses.lomix`.
 """

@@ -88,6 +88,7 @@ class CommonTrainer(nnUNetTrainer):
             self.check_settings(inputs.settings)
             inputs.check()
             self.check_inputs(inputs)
+            self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)
@@ -113,7 +114,14 @@ class CommonTrainer(nnUNetTrainer):
         """
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse by a UserError what training could not use; a method extends it."""
+        """Refuse by a UserError what training could not use; a method extends it.
+
+        It looks at settings, plans and ``dataset.json``, not at preprocessed cases, which a
+        benchmark that is only planned does not have.
+        """
+
+    def check_cases(self, inputs: Inputs) -> None:
+        """Refuse by a UserError preprocessed cases that training could not use."""
 
     # Hyper-parameters.
 

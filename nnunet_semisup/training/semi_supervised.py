@@ -67,9 +67,13 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
     _predicting: Any = None
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse a cascade's second stage and, unless for ``--val``, unfit unlabeled cases."""
+        """Refuse a cascade's second stage."""
         super().check_inputs(inputs)
         refuse_cascade(inputs)
+
+    def check_cases(self, inputs: Inputs) -> None:
+        """Refuse unfit unlabeled cases, unless for ``--val``."""
+        super().check_cases(inputs)
         if not inputs.validates_only:
             self.unlabeled_cases = find_unlabeled(
                 inputs.dataset_folder, inputs.plans_manager, inputs.configuration, inputs.fold

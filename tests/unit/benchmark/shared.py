@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +16,7 @@ from nnunet_semisup.benchmark import prepare
 from nnunet_semisup.benchmark.design import Design, Layout, Row
 from nnunet_semisup.benchmark.prepare import environment
 from nnunet_semisup.cli import plan_and_preprocess, plans, preprocess
+from nnunet_semisup.errors import UserError
 from tests.helpers import RawDataset, make_raw_dataset, nnunet_in_process
 
 ENTRIES = {
@@ -69,9 +70,12 @@ def commands_in_process() -> Iterator[list[list[str]]]:
             mock.patch.dict(os.environ, given),
             mock.patch.object(sys, "argv", command),
             nnunet_in_process(),
-            suppress(SystemExit),
         ):
-            ENTRIES[command[0]]()
+            try:
+                ENTRIES[command[0]]()
+            except SystemExit as ended:
+                if ended.code:
+                    raise UserError(f"{command[0]} failed") from ended
 
     with mock.patch.object(prepare, "_call", call):
         yield called

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 
 import pytest
 
 from nnunet_semisup.benchmark.cases import check_budgets, choose_cases
 from nnunet_semisup.benchmark.design import Layout, Row, read_design, read_row, write_design
-from nnunet_semisup.benchmark.planning import rows_of
+from nnunet_semisup.benchmark.planning import longer_rows, rows_of, rows_of_all
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import find_dataset
 from nnunet_semisup.registry import METHODS
@@ -27,10 +26,6 @@ def folders(dataset):
     return find_dataset(950)
 
 
-def arguments(*trainers, factors=None, configuration="3d_fullres"):
-    return Namespace(trainers=trainers, equal_operations=factors, c=configuration)
-
-
 def test_rows_are_read_with_settings_and_inserts():
     row = read_row("UAMT:ema_decay=0.9,mc_passes=2+nsda")
     assert row == Row("nnUNetTrainerUAMT", "ema_decay=0.9,mc_passes=2", ("nsda",))
@@ -42,18 +37,23 @@ def test_rows_are_read_with_settings_and_inserts():
 
 
 def test_labels_alone_come_first_and_at_equal_operations_last():
-    rows = rows_of(arguments("PseudoLabel", "UAMT", "DTC", factors=[]))
+    rows = rows_of(["PseudoLabel", "UAMT", "DTC"], "3d_fullres")
     assert rows[0].is_baseline
-    assert rows[-1] == Row("nnUNetTrainerSupervised", steps_factor=2.3)
-    assert rows_of(arguments("PseudoLabel", "nnUNetTrainerPseudoLabel"))[1:] == (
+    longer = longer_rows(rows, [])
+    assert longer == [Row("nnUNetTrainerSupervised", steps_factor=2.3)]
+    assert longer_rows(rows[:1], []) == []
+    assert [row.steps_factor for row in longer_rows(rows, [1.5, 3])] == [1.5, 3]
+    assert rows_of(["PseudoLabel", "nnUNetTrainerPseudoLabel"], "2d")[1:] == (
         Row("nnUNetTrainerPseudoLabel"),
     )
-    assert len({row.key for row in rows}) == len(rows)
+    assert len({row.key for row in (*rows, *longer)}) == len(rows) + 1
 
 
 @pytest.mark.parametrize(("configuration", "dims"), [("3d_fullres", 3), ("2d", 2)])
 def test_all_are_the_trainers_of_the_dimensions(configuration, dims):
-    rows = rows_of(arguments("all", configuration=configuration))
+    rows = rows_of(["all", "DTC"], configuration)
+    optional = {row.trainer for row in rows_of_all(["all", "DTC"], rows)}
+    assert optional == {r.trainer for r in rows} - {"nnUNetTrainerSupervised", "nnUNetTrainerDTC"}
     assert {row.trainer for row in rows} == {m.trainer for m in METHODS if dims in m.dims}
 
 
@@ -76,6 +76,8 @@ def test_roles_come_from_the_fold_and_budgets_are_nested(folders):
         ({"train": ["lab_000", "lab_004"]}, 0, [], "gives cases two roles: lab_004"),
         ({"val": []}, 0, [], "no case is left in val"),
         ({}, 0, ["lab_9"], "--leave-out lab_9: no case"),
+        ({}, 0, ["unl_00"], "--leave-out unl_00: no case"),
+        ({"train": "lab_000"}, 0, [], "must be a list with one object per fold"),
     ],
 )
 def test_faults_of_the_roles_are_named(folders, split, fold, left_out, message):

@@ -16,7 +16,7 @@ from nnunet_semisup.benchmark.planning import describe
 from nnunet_semisup.benchmark.prepare import plan, prepare
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import find_dataset
-from tests.helpers import nnunet_folders, write_image
+from tests.helpers import make_raw_dataset, nnunet_folders, write_image
 from tests.unit.benchmark.shared import commands_in_process, make_dataset, make_design
 
 
@@ -73,6 +73,78 @@ def test_images_are_linked_and_the_data_set_stays_as_it_is(dataset, tmp_path):
     assert {p: p.read_bytes() for p in dataset.folder.rglob("*") if p.is_file()} == before
 
 
+def test_spacing_files_of_tif_stacks_are_linked(tmp_path, monkeypatch):
+    """nnU-Net's reader takes CASE.json beside CASE_0000.tif, and 1 mm where there is none."""
+    raw = nnunet_folders(tmp_path, monkeypatch).raw / "Dataset951_Stacks"
+    for folder, cases in (("imagesTr", "abc"), ("imagesUn", "u"), ("labelsTr", "abc")):
+        (raw / folder).mkdir(parents=True)
+        for case in cases:
+            channels = [""] if folder == "labelsTr" else ["_0000", "_0001"]
+            for channel in channels:
+                (raw / folder / f"{case}{channel}.tif").write_text(f"{folder} {case}{channel}")
+            (raw / folder / f"{case}.json").write_text(json.dumps({"spacing": [3, 1, 1]}))
+    names = {"0": "CT", "1": "PET"}
+    content = {"channel_names": names, "file_ending": ".tif", "labels": {}, "numTraining": 3}
+    (raw / "dataset.json").write_text(json.dumps(content))
+    roles = {"pool": ("a", "b"), "evaluation": ("c",), "budgets": (1,), "features": ()}
+    dataset = Namespace(name=raw.name, folder=raw, labeled=("a", "b", "c"))
+    design, layout = make_design(dataset, **roles), Layout(tmp_path / "benchmark")
+    monkeypatch.setattr("nnunet_semisup.benchmark.prepare._call", lambda *_: None)
+    plan(layout, design, 1, 1)
+    linked = layout.budget(1) / "raw" / raw.name
+    image = ["a.json", "a_0000.tif", "a_0001.tif"]
+    assert sorted(path.name for path in (linked / "imagesTr").iterdir()) == image
+    assert sorted(path.name for path in (linked / "labelsTr").iterdir()) == ["a.json", "a.tif"]
+    hidden = [name.replace("a", case, 1) for case in "bu" for name in image]
+    assert sorted(path.name for path in (linked / "imagesUn").iterdir()) == hidden
+
+
+def test_cases_that_dataset_json_lists_get_the_usual_names(dataset, tmp_path, monkeypatch):
+    """nnU-Net lets the key ``dataset`` name files anywhere; a budget's data set has none."""
+    source = dataset.folder
+    content = json.loads((source / "dataset.json").read_text())
+    for name in ("images", "labels"):
+        (source / f"{name}Tr").rename(source / f"some_{name}")
+    for case in dataset.labeled:
+        image = source / "some_images" / f"{case}_0000.nii.gz"
+        image.rename(image.with_name(f"scan of {case}.nii.gz"))
+    content["dataset"] = {
+        case: {
+            "images": [f"some_images/scan of {case}.nii.gz"],
+            "label": f"some_labels/{case}.nii.gz",
+        }
+        for case in dataset.labeled
+    }
+    (source / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.setattr("nnunet_semisup.benchmark.prepare._call", lambda *_: None)
+    design, layout = make_design(dataset, features=()), Layout(tmp_path / "benchmark")
+    plan(layout, design, 2, 1)
+    linked = layout.budget(2) / "raw" / design.dataset
+    assert ids(linked / "imagesTr") == ids(linked / "labelsTr") == ["lab_000", "lab_001"]
+    assert (linked / "imagesTr" / "lab_000_0000.nii.gz").is_file()
+    assert ids(linked / "imagesUn") == ["lab_002", "unl_000", "unl_001"]
+    assert "dataset" not in json.loads((linked / "dataset.json").read_text())
+
+
+def test_plans_of_a_row_that_fail_leave_the_others_theirs(dataset, tmp_path, monkeypatch, capsys):
+    called = []
+
+    def call(layout, budget, command):
+        called.append(command)
+        if "kmax" in command:
+            raise UserError("no room for queries")
+
+    monkeypatch.setattr("nnunet_semisup.benchmark.prepare._call", call)
+    rows = [Row("nnUNetTrainerUAMT", inserts=(insert,)) for insert in ("kmax", "nsda")]
+    design, layout = make_design(dataset, *rows), Layout(tmp_path / "benchmark")
+    for name in ("planned", "prepared"):
+        layout.budget(2).mkdir(parents=True, exist_ok=True)
+        (layout.budget(2) / name).touch()
+    prepare(layout, design, 2, 1)
+    assert len(called) == 2
+    assert "nnUNetTrainerUAMT+kmax, 2 labels: no room for queries" in capsys.readouterr().err
+
+
 def test_an_evaluation_case_under_another_name_is_refused(dataset, tmp_path):
     design, layout = make_design(dataset), Layout(tmp_path / "benchmark")
     folders = find_dataset(950)
@@ -81,12 +153,69 @@ def test_an_evaluation_case_under_another_name_is_refused(dataset, tmp_path):
     assert any("7 cases were compared" in sentence for sentence in sentences)
     (layout.folder / FILE).unlink()
     images = dataset.folder
+    label = images / "labelsTr" / "lab_003.nii.gz"
+    before = label.read_bytes()
+    label.write_bytes((images / "labelsTr" / "lab_000.nii.gz").read_bytes())
+    told = check_leaks(layout, design, folders, 1, [])
+    assert any(
+        sentence.startswith("Look at both: lab_000 (labeled) and lab_003") for sentence in told
+    )
+    label.write_bytes(before)
+    (layout.folder / FILE).unlink()
     copy = images / "imagesUn" / "unl_000_0000.nii.gz"
     copy.write_bytes((images / "imagesTr" / "lab_003_0000.nii.gz").read_bytes())
     with pytest.raises(UserError, match=r"(?s)lab_003.*unl_000.*--leave-out unl_000"):
         check_leaks(layout, design, folders, 1, [])
     assert not (layout.folder / FILE).exists()
     assert check_leaks(layout, design, folders, 1, ["unl_000"])
+
+
+def alike(voxels, seed):
+    """Return an image that is no copy but looks like one: other noise, other gray values."""
+    noise = np.random.default_rng(seed).normal(0, 0.02, voxels.shape)
+    return 0.5 + 0.4 * (voxels + noise)
+
+
+def write_alike(folder, shape, ending):
+    """Let ``lab_003``, which measures, look like ``lab_000``; so do lab_004 and lab_001 in 3D."""
+    voxels = np.random.default_rng(0).uniform(0, 4, [size // 4 for size in shape])
+    voxels = voxels.repeat(4, 0).repeat(4, 1)
+    voxels = voxels.repeat(4, 2) if len(shape) == 3 else voxels
+    for seed, case in enumerate(("lab_000", "lab_003")):
+        write_image(folder / "imagesTr" / f"{case}_0000{ending}", alike(voxels, seed))
+
+
+def test_a_second_export_is_refused_whatever_folds_there_are(tmp_path, monkeypatch):
+    """With one fold, verification knows its validation cases; of several it takes none for one."""
+    raw = nnunet_folders(tmp_path, monkeypatch).raw
+    shape = (48, 48, 48)
+    made = make_raw_dataset(raw, 950, "Bench", shape, num_labeled=5, num_unlabeled=2)
+    write_alike(made.folder, shape, ".nii.gz")
+    fold = {"train": list(made.labeled[:3]), "val": list(made.labeled[3:])}
+    (made.folder / "splits_final.json").write_text(json.dumps([fold, fold]))
+    design, layout = make_design(made), Layout(tmp_path / "benchmark")
+    with pytest.raises(
+        UserError, match=r"(?s)lab_000 .*lab_003.*--leave-out lab_000 lab_001 leaves"
+    ):
+        check_leaks(layout, design, find_dataset(950), 1, [])
+    without = make_design(made, pool=made.labeled[2:3])
+    assert check_leaks(layout, without, find_dataset(950), 1, []), "the others have no role"
+
+
+def test_pictures_that_look_alike_are_told_and_not_refused(tmp_path, monkeypatch, capsys):
+    raw = nnunet_folders(tmp_path, monkeypatch).raw
+    options = {"num_labeled": 5, "num_unlabeled": 2, "file_ending": ".png"}
+    made = make_raw_dataset(raw, 950, "Bench", (64, 64), **options)
+    write_alike(made.folder, (64, 64), ".png")
+    design, layout = make_design(made, configuration="2d"), Layout(tmp_path / "benchmark")
+    sentences = check_leaks(layout, design, find_dataset(950), 1, [])
+    told = "Look at both: lab_000 (labeled) and lab_003 (validation) look like the same scan"
+    assert any(sentence.startswith(told) for sentence in sentences)
+    assert f"note: {told}" in capsys.readouterr().err
+    copy = (made.folder / "imagesTr" / "lab_000_0000.png").read_bytes()
+    (made.folder / "imagesTr" / "lab_003_0000.png").write_bytes(copy)
+    with pytest.raises(UserError, match=r"lab_003 .* hold the same image, voxel for voxel"):
+        check_leaks(layout, design, find_dataset(950), 1, [])
 
 
 def test_files_that_cannot_be_read_stop_the_check(dataset, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_semisup.benchmark import execute
-from nnunet_semisup.benchmark.cluster import submit
+from nnunet_semisup.benchmark.cluster import executor_of, submit
 from nnunet_semisup.benchmark.design import Layout, Row, Run, read_design, write_design
 from nnunet_semisup.benchmark.execute import Place, command_of, settings_of
 from nnunet_semisup.benchmark.lanes import run_lanes, to_do
@@ -113,7 +113,7 @@ from nnunet_semisup.benchmark.lanes import run_lanes
 execute.find_command = lambda name: sys.executable
 command = execute.command_of
 execute.command_of = lambda *given: ["python", {STAND_IN!r}, *command(*given)[1:]]
-execute._POLL = 0.02
+execute._POLL, execute._NOTE_EVERY = 0.02, 0.02
 layout = Layout(Path({str(layout.folder)!r}))
 design = read_design(layout)
 {body}
@@ -142,6 +142,7 @@ def test_a_killed_command_goes_on_where_it_was(layout, whole_group):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     assert read_record(layout, first).status == "running"
+    assert read_record(layout, first).seconds > 0, "its time counts"
     assert in_a_process(layout, ALL).wait() == 0
     epochs = [int(line) for line in trained.read_text().split()]
     assert epochs == [0, 1, 2, 3]
@@ -168,13 +169,14 @@ def test_jobs_of_a_cluster(layout, monkeypatch):
     told = []
     monkeypatch.setattr("nnunet_semisup.benchmark.cluster._POLL", 0.1)
     failing = Run(FAILING, 2, 0)
-    submit(layout, [failing], ON_CPU, "local", {"timeout_min": 5}, lambda: told.append(1))
+    executor = executor_of(layout, "local", {"timeout_min": 5})
+    submit(layout, [failing], ON_CPU, executor, lambda: told.append(1))
     assert told == [1]
     record = read_record(layout, failing)
     assert record.status == "failed"
     assert "fail" in record.fault
     with pytest.raises(UserError, match="submitit refuses cluster local"):
-        submit(layout, [], ON_CPU, "local", {"no_such_parameter": 5}, lambda: None)
+        executor_of(layout, "local", {"no_such_parameter": 5})
 
 
 def test_a_second_run_in_the_folder_is_refused(layout, capsys):

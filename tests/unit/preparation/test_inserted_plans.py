@@ -67,6 +67,34 @@ def test_a_copy_names_the_network_and_keeps_all_else(dataset, capsys):
     assert "-p nnUNetPlansNSDA -tr TRAINER" in capsys.readouterr().out
 
 
+def test_a_cascade_without_its_other_stages_is_refused(dataset, capsys):
+    assert command("--insert", "nsda", "-o", "New", "-c", "3d_cascade_fullres") == 2
+    told = "3d_cascade_fullres: needs 3d_fullres and 3d_lowres, which is not in the new plans"
+    assert told in capsys.readouterr().err
+    assert not (dataset / "New.json").exists()
+    stages = ("3d_fullres", "3d_cascade_fullres")
+    assert command("--insert", "nsda", "-o", "New", "-c", *stages) == 0
+    assert f"left out: {told}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["splits_final", "dataset", "dataset_fingerprint"])
+def test_names_of_other_files_are_no_names_for_plans(dataset, capsys, name):
+    assert command("--insert", "nsda", "-o", name) == 2
+    assert "is another file of nnU-Net" in capsys.readouterr().err
+    assert not (dataset / f"{name}.json").exists()
+
+
+def test_a_configuration_may_inherit_its_patch(dataset):
+    content = plans()
+    network = content["configurations"]["3d_fullres"]["architecture"]
+    own = {"inherits_from": "3d_fullres", "architecture": network}
+    content["configurations"]["3d_other"] = own
+    written = insert_into(content, "New", NSDA, ["3d_fullres", "3d_other"])
+    names = ("3d_fullres", "3d_other")
+    first, second = (written.plans["configurations"][name]["architecture"] for name in names)
+    assert first == second
+
+
 def test_what_is_preprocessed_for_the_plans_before_serves_the_copy():
     class Manager:
         def __init__(self, content):
