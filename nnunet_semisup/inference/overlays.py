@@ -12,7 +12,12 @@ import SimpleITK
 import tifffile
 
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.evaluation.inputs import Reader, SegmentationClass, read_label_map
+from nnunet_semisup.evaluation.inputs import (
+    Reader,
+    SegmentationClass,
+    read_label_map,
+    segmentation_classes,
+)
 from nnunet_semisup.evaluation.overlays import Image, draw_overlay, find_images, read_image
 from nnunet_semisup.inference.uncertainty import file_of
 from nnunet_semisup.parallel import map_cases
@@ -54,11 +59,7 @@ def draw_predictions(
     """
     ending = dataset_json["file_ending"]
     files = find_images(names, images, ending)
-    classes = tuple(
-        SegmentationClass(name, tuple(value) if isinstance(value, list) else (value,))
-        for name, value in dataset_json["labels"].items()
-        if name not in ("background", "ignore")
-    )
+    classes = segmentation_classes(dataset_json)
     folder = output / FOLDER
     folder.mkdir(exist_ok=True)
     jobs = [
