@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 import os
@@ -17,9 +16,8 @@ from nnunet_semisup.demo.phantom import LABELED_REACH, SIZE
 from nnunet_semisup.demo.results import METRICS, Result, chosen_cases, read_results, verdict
 from nnunet_semisup.demo.settings import CONFIGURATION, VALIDATION_BATCHES, Layout, Settings
 from nnunet_semisup.demo.stages import Record, Stages
+from nnunet_semisup.evaluation.page import Table, figure, html_table, page, paragraph
 from nnunet_semisup.evaluation.tables import format_table
-
-Table = tuple[list[str], list[list[object]]]
 
 CAVEAT = (
     "The data set is made up so that the labeled scans cover a part of what varies and the "
@@ -30,17 +28,6 @@ BUDGET = (
     "All trainers made the same number of steps. A step of a semi-supervised trainer computes more "
     "(see the seconds)."
 )
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25em .7em; border-bottom: 1px solid #ccc; text-align: left; }
-img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; }
-code, pre { background: #f3f3f3; } pre { padding: .7em; overflow-x: auto; font-size: 13px; }
-.columns { display: flex; gap: 1em; } .columns > * { flex: 1; min-width: 0; }
-.verdict { font-size: 1.2em; }
-.note { border-left: 4px solid #d0a000; padding: .2em 1em; background: #fffbe8; }
-"""
-
 PICTURES = {
     "semisup_progress.png": "loss terms and diagnostics of each epoch",
     "semisup_codebook.png": "the codebook at the first, middle and last epoch",
@@ -70,30 +57,30 @@ def write_html_report(settings: Settings, layout: Layout, stages: Stages) -> Pat
     print(f"\n{format_table(header, rows)}\n\n{summary}\n{CAVEAT}")
     parts = [
         "<h1>nnunet-semisup: demo</h1>",
-        f'<p class="verdict">{html.escape(summary)}</p>',
-        _figure(
+        paragraph(summary, "verdict"),
+        figure(
             comparison,
             "The test cases in which unlabeled scans help most, in the middle, and least "
             "(difference of Dice to the first prediction).",
         ),
-        _html_table((header, rows)),
-        f'<p class="note">{html.escape(CAVEAT)}</p>',
-        _paragraph(f"{BUDGET} {_notes(results)}"),
+        html_table((header, rows)),
+        paragraph(CAVEAT, "note"),
+        paragraph(f"{BUDGET} {_notes(results)}"),
         "<h2>Data</h2>",
-        _paragraph(_data(settings)),
-        _figure(scans, "All or the first of the labeled and of the unlabeled scans."),
+        paragraph(_data(settings)),
+        figure(scans, "All or the first of the labeled and of the unlabeled scans."),
         "<h2>Test cases</h2>",
-        _figure(dice, "Dice of each test case; dashed: mean."),
+        figure(dice, "Dice of each test case; dashed: mean."),
         "<h2>Training</h2>",
         *_training(results, layout),
         "<h2>Commands</h2>",
         _commands(records, stages),
         "<h2>Machine</h2>",
-        _paragraph(_machine(settings, list(records.values()))),
+        paragraph(_machine(settings, list(records.values()))),
     ]
     path = layout.report / "index.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(_page(parts), encoding="utf-8")
+        temporary.write_text(page("nnunet-semisup: demo", parts), encoding="utf-8")
     return path
 
 
@@ -154,13 +141,13 @@ def _training(results: Sequence[Result], layout: Layout) -> list[str]:
     for result in results:
         path = layout.fold(result.method.trainer) / "progress.png"
         if path.is_file():
-            parts.append(_figure(path, f"{result.method.trainer}: nnU-Net's progress.png"))
+            parts.append(figure(path, f"{result.method.trainer}: nnU-Net's progress.png"))
     parts.append("</div>")
     for result in results:
         for name, caption in PICTURES.items():
             path = layout.fold(result.method.trainer) / name
             if path.is_file():
-                parts.append(_figure(path, f"{result.method.trainer}: {caption} ({name})"))
+                parts.append(figure(path, f"{result.method.trainer}: {caption} ({name})"))
     return parts
 
 
@@ -181,38 +168,3 @@ def _commands(records: Mapping[str, Record], stages: Stages) -> str:
     total = sum(record.seconds for record in records.values())
     text = html.escape("\n".join([*folders, "", *lines]))
     return f"<p>{total:.0f} s in all.</p><pre>{text}</pre>"
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
-def _html_table(table: Table) -> str:
-    header, rows = table
-
-    def line(cells: Sequence[object], tag: str) -> str:
-        shown = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells)
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in shown) + "</tr>"
-
-    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
-
-
-def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    text = html.escape(caption)
-    return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _page(parts: Sequence[str]) -> str:
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f"<title>nnunet-semisup: demo</title><style>{STYLE}</style></head><body>",
-            *parts,
-            "</body></html>",
-            "",
-        ]
-    )

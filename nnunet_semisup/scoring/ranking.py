@@ -188,6 +188,12 @@ def write_table(path: Path, scores: Sequence[CaseScores], place: dict[str, dict[
             writer.writerow([one.case, *place[one.case].values(), *numbers, reasons])
 
 
+def _shortly(reasons: Sequence[str]) -> str:
+    """Return the first of several reasons, and how many there are besides."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more if reasons else ""
+
+
 def table(scores: Sequence[CaseScores]) -> str:
     """Return the scores as a table for a terminal, in the given order."""
     rows = [
@@ -198,7 +204,7 @@ def table(scores: Sequence[CaseScores]) -> str:
             one.disagreement,
             "missing" if one.missing else f"{one.factor:.2f}",
             one.fragments,
-            "; ".join(one.reasons),
+            _shortly(one.reasons),
         )
         for number, one in enumerate(scores, 1)
     ]
