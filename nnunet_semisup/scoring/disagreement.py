@@ -27,14 +27,14 @@ def between_votes(votes: npt.NDArray[Any], values: Sequence[int]) -> float | Non
         ``None`` where there are no two maps, or none has the class. Pairs without it do not count.
     """
     masks = np.isin(votes, list(values)).reshape(len(votes), -1).astype(np.float32)
-    common = masks @ masks.T
-    sizes = np.diag(common)
+    common: npt.NDArray[Any] = masks @ masks.T
+    sizes: npt.NDArray[Any] = np.diag(common)
     first, second = np.triu_indices(len(votes), 1)
     total = sizes[first] + sizes[second]
     has_class = total > 0
     if not has_class.any():
         return None
-    dice = 2 * common[first, second][has_class] / total[has_class]
+    dice: npt.NDArray[Any] = 2 * common[first, second][has_class] / total[has_class]
     return float(1 - dice.mean())
 
 

@@ -34,7 +34,8 @@ def by_entropy(scores: Scores, _: int) -> list[str]:
 def stratified(scores: Scores, _: int) -> list[str]:
     """Take the classes in turn, and for each the scan in which it is most doubtful ([2])."""
     classes = list(scores[0].entropy_of) if scores else []
-    left, order = list(scores), []
+    left = list(scores)
+    order: list[str] = []
     while left:
         name = classes[len(order) % len(classes)]
         chosen = max(left, key=lambda one: one.entropy_of[name])

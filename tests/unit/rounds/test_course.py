@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -132,19 +130,34 @@ def test_status_tells_scans_and_dice(whole):
     assert told[-1].split()[:4] == ["2", "finished", "3", "2"]
 
 
-def start(layout):
-    """Run the rounds in a process of its own."""
-    code = f"""
-from pathlib import Path
-from nnunet_semisup.rounds.course import run_rounds
-from nnunet_semisup.rounds.design import Layout
-from tests.unit.rounds.shared import stand_in
-with stand_in():
-    run_rounds(Layout(Path({str(layout.folder)!r})))
-"""
-    return subprocess.Popen(
-        [sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL
-    )
+def start(run):
+    """Call a function in a forked process, which has all imports; return its id."""
+    process = os.fork()
+    if process:
+        return process
+    os.setsid()
+    code = 1
+    try:
+        with stand_in():
+            run()
+            code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        os._exit(code)
+
+
+def code_of(process):
+    """Wait for a process, and return its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), "ended before"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
 
 
 def test_killed_at_five_random_moments_they_end_with_the_same_labels(whole, tmp_path, monkeypatch):
@@ -155,16 +168,12 @@ def test_killed_at_five_random_moments_they_end_with_the_same_labels(whole, tmp_
     steps += [("round_2", "label"), ("round_2", "train_2")]
     for killed, (round_name, name) in enumerate(steps):
         step = f"{round_name}/steps/{name}.json"
-        process = start(layout)
-        end = time.monotonic() + 120
-        while not (layout.folder / step).exists():
-            assert process.poll() is None, "ended before it was to be killed"
-            assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.005)
+        process = start(lambda: run_rounds(layout))
+        wait_for(layout.folder / step, process)
         time.sleep(draw.uniform(0, 0.15))
-        (os.killpg if killed % 2 else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(layout).wait() == 0
+        (os.killpg if killed % 2 else os.kill)(process, signal.SIGKILL)
+        assert code_of(process) == -signal.SIGKILL
+    assert code_of(start(lambda: run_rounds(layout))) == 0
     design, expected = read_design(layout), whole[0]
     for number in (1, 2):
         mine, theirs = (one.round(design, number) for one in (layout, expected))
@@ -181,18 +190,10 @@ def test_a_stopped_command_says_so_and_goes_on(tmp_path, monkeypatch, capfd):
     layout = planned(tmp_path, nnunet_folders(tmp_path, monkeypatch), rounds=1)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     trained = layout.folder / "round_1/steps/train_0.json"
-    code = f"""
-from nnunet_semisup.cli.rounds import main
-from tests.unit.rounds.shared import stand_in
-with stand_in():
-    main(["run", {str(layout.folder)!r}])
-"""
-    process = subprocess.Popen([sys.executable, "-c", code])
-    while not trained.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143
+    process = start(lambda: main(["run", str(layout.folder)]))
+    wait_for(trained, process)
+    os.kill(process, signal.SIGTERM)
+    assert code_of(process) == 143
     assert "the same command goes on" in capfd.readouterr().err
     assert read_rounds(layout, read_design(layout))[1].state == "at train_0"
     with stand_in(), pytest.raises(SystemExit) as end:
