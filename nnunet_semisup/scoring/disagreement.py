@@ -30,12 +30,12 @@ def between_votes(votes: npt.NDArray[Any], values: Sequence[int]) -> float | Non
     common: npt.NDArray[Any] = masks @ masks.T
     sizes: npt.NDArray[Any] = np.diag(common)
     first, second = np.triu_indices(len(votes), 1)
-    total = sizes[first] + sizes[second]
+    total: npt.NDArray[Any] = sizes[first] + sizes[second]
     has_class = total > 0
     if not has_class.any():
         return None
     dice: npt.NDArray[Any] = 2 * common[first, second][has_class] / total[has_class]
-    return float(1 - dice.mean())
+    return 1.0 - float(dice.mean())
 
 
 def between_rounds(before: npt.NDArray[Any], now: npt.NDArray[Any]) -> float:
@@ -47,4 +47,4 @@ def between_rounds(before: npt.NDArray[Any], now: npt.NDArray[Any]) -> float:
     Returns:
         0 where nothing changed. Where there is no foreground now, one voxel counts as foreground.
     """
-    return float(np.count_nonzero(before != now) / max(np.count_nonzero(now), 1))
+    return int(np.count_nonzero(before != now)) / max(int(np.count_nonzero(now)), 1)

@@ -42,7 +42,13 @@ from nnunet_semisup.preparation.folds import (
     read_splits,
     unlabeled_of_fold,
 )
-from nnunet_semisup.preparation.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.preparation.labeled_classes import contradicting_labels, read_labeled_classes
+from nnunet_semisup.preparation.layout import (
+    IMAGES_UNLABELED,
+    LABELED_CLASSES_FILE,
+    SPLITS_FILE,
+    UNLABELED_KEY,
+)
 from nnunet_semisup.preparation.orientation import ADVICE, turned_warning
 from nnunet_semisup.preparation.plans import single_outputs
 from nnunet_semisup.preparation.raw import DatasetFolders, num_channels, read_dataset_json
@@ -158,6 +164,7 @@ def verify_dataset(
     _warn_without_unlabeled(folders, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
     findings.warnings += single_outputs(folders)
+    findings.faults += _partial_label_faults(folders, content, facts)
     if not findings.faults:
         findings.faults += _faults_by_nnunet(folders.raw, num_processes)
     counts = {s.value: sum(c.subset is s for c in listing.cases) for s in Subset}
@@ -343,6 +350,21 @@ def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[
                 except UserError as error:
                     faults.append(str(error))
     return faults
+
+
+def _partial_label_faults(
+    folders: DatasetFolders, content: Mapping[str, Any], facts: Sequence[CaseFacts]
+) -> list[str]:
+    """Return the faults of ``labeled_classes.json``, where there is one."""
+    file = folders.raw / LABELED_CLASSES_FILE
+    if not file.is_file():
+        return []
+    try:
+        labeled = read_labeled_classes(file, content)
+    except UserError as error:
+        return [str(error)]
+    found = {f.case.id: f.label_counts for f in facts if f.case.subset.image_folder == "imagesTr"}
+    return contradicting_labels(labeled, found, content)
 
 
 def _faults_by_nnunet(folder: Path, num_processes: int) -> list[str]:
