@@ -90,11 +90,7 @@ def test_the_supervised_trainer_leaves_open_classes_open(build, partly):
     assert losses[2] == losses[0]  # that case is validated on
 
 
-@each_method(
-    one_of_each(
-        "compute_losses", among=[m for m in METHODS if not m.has_teacher and m.uses_unlabeled]
-    )[:2]
-)
+@each_method([find_method("nnUNetTrainerCPS"), find_method("nnUNetTrainerDTC")])
 def test_trainers_without_a_teacher_refuse_them(build, partly, method):
     partly("labels3d")
     with pytest.raises(UserError, match="take classes that were not annotated for background"):
