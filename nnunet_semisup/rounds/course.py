@@ -10,8 +10,8 @@ from nnunet_semisup.preparation.layout import SPLITS_FILE
 from nnunet_semisup.rounds.choice import Choice, choose, read_choice
 from nnunet_semisup.rounds.commands import Steps, alone
 from nnunet_semisup.rounds.dataset import prepare_folder, write_dataset
-from nnunet_semisup.rounds.design import EPOCH, SUPERVISED, Design, Layout, RoundFolder, read_design
-from nnunet_semisup.rounds.plan import method_of_trainer
+from nnunet_semisup.rounds.design import SUPERVISED, Design, Layout, RoundFolder, read_design
+from nnunet_semisup.rounds.plan import method_of_trainer, settings_of
 from nnunet_semisup.scoring.ranking import read_scores
 from nnunet_semisup.scoring.voting import write_json
 from nnunet_semisup.training.interruption import Interruption
@@ -152,26 +152,6 @@ def _train_fold(
         words.append("--c")
     elif start is not None:
         words += ["-pretrained_weights", str(start)]
-    own = design.settings if start is None else ""
-    settings = settings_of(number, own)
+    settings = settings_of(trainer, number, design.settings if start is None else "")
     variables = {**round_.roots, **({"nnUNet_semisup_set": settings} if settings else {})}
     steps.command(f"train_{fold}", words, variables)
-
-
-def settings_of(steps: int | None, settings: str) -> str:
-    """Return ``nnUNet_semisup_set`` for a number of steps; what the user sets comes last.
-
-    A training that was stopped goes on from a checkpoint that is written every epoch or, of long
-    ones, a hundred times.
-    """
-    parts = {}
-    if steps is not None:
-        epochs = max(1, steps // EPOCH)
-        parts = {
-            "num_epochs": epochs,
-            "num_iterations_per_epoch": steps // epochs,
-            "num_val_iterations_per_epoch": max(1, min(50, steps // epochs // 5)),
-            "save_every": max(1, epochs // 100),
-        }
-    own = [settings] if settings else []
-    return ",".join([*(f"{name}={value}" for name, value in parts.items()), *own])

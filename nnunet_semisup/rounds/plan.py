@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -24,6 +27,7 @@ from nnunet_semisup.preparation.raw import (
 )
 from nnunet_semisup.registry import METHODS, method_of
 from nnunet_semisup.rounds.design import EPOCH, SUPERVISED, Design, Layout, write_design
+from nnunet_semisup.training.settings import Settings, split_assignments
 
 _RANGES = {
     "drop": (0.0, 0.9),
@@ -124,14 +128,14 @@ def _trainer_faults(design: Design) -> list[str]:
     """Return why the trainer cannot train these rounds."""
     method = method_of_trainer(design.trainer)
     if method is None:
-        if recursive_find_trainer_class_by_name(design.trainer) is None:
+        if _trainer_class(design.trainer) is None:
             return [f"--trainer {design.trainer}: nnU-Net finds no such trainer"]
         told = design.steps is not None or design.settings
         return [
             "--steps and --settings are read by trainers of this package, not by "
             f"{design.trainer}; leave them out, or take {SUPERVISED}, which trains as nnUNetTrainer"
         ] * bool(told)
-    faults = []
+    faults = _settings_faults(design)
     if design.confidence and IGNORE_LABEL not in method.labels:
         faults.append(
             f"--trainer {design.trainer} cannot train with ignored voxels; give --confidence 0"
@@ -143,10 +147,59 @@ def _trainer_faults(design: Design) -> list[str]:
     return faults
 
 
+def settings_of(trainer: str, steps: int | None, settings: str) -> str:
+    """Return ``nnUNet_semisup_set`` of a training; empty for trainers that do not read it.
+
+    The seed is fixed, so that a training which is killed before its first checkpoint begins as it
+    did. Checkpoints are written every epoch or, of long trainings, a hundred times. What the user
+    sets counts in place of that.
+
+    Args:
+        trainer: name of the class.
+        steps: ``None``: as the trainer has it.
+        settings: of the user, as ``nnUNet_semisup_set`` takes them.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    if method_of_trainer(trainer) is None:
+        return ""
+    parts: dict[str, object] = {"seed": 0}
+    if steps:
+        epochs = max(1, steps // EPOCH)
+        parts |= {
+            "num_epochs": epochs,
+            "num_iterations_per_epoch": steps // epochs,
+            "num_val_iterations_per_epoch": max(1, min(50, steps // epochs // 5)),
+            "save_every": max(1, epochs // 100),
+        }
+    parts |= split_assignments(settings)
+    return ",".join(f"{name}={value}" for name, value in parts.items())
+
+
+def _settings_faults(design: Design) -> list[str]:
+    """Return what the trainer does not know, or not in this range."""
+    try:
+        text = settings_of(design.trainer, design.steps, design.settings)
+        Settings.of(_trainer_class(design.trainer), text)
+    except UserError as error:
+        return [f"--settings: {error}"]
+    return []
+
+
 def method_of_trainer(name: str) -> Method | None:
     """Return the registry's row of a trainer; ``None`` for one of nnU-Net's or the user's own."""
     listed = next((method for method in METHODS if method.trainer == name), None)
     if listed is not None:
         return listed
-    found = recursive_find_trainer_class_by_name(name)
+    found = _trainer_class(name)
     return method_of(found) if found else None
+
+
+def _trainer_class(name: str) -> Any:
+    """Return a trainer as nnU-Net finds it, which tells much; ``None`` where it finds none."""
+    try:
+        with redirect_stdout(StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except RuntimeError:
+        return None

@@ -79,7 +79,7 @@ def train(given: dict[str, str], words: list[str]) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     begin = int(latest.read_text(encoding="utf-8")) if "--c" in words and latest.exists() else 0
-    if "fail" in os.environ.get(SETTINGS, ""):
+    if "seed=13" in os.environ.get(SETTINGS, ""):
         sys.exit("this training fails")
     for epoch in range(begin, EPOCHS):
         time.sleep(PAUSE)
