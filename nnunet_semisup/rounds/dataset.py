@@ -25,7 +25,12 @@ from nnunet_semisup.inference.overlays import read_map
 from nnunet_semisup.inference.uncertainty import file_of
 from nnunet_semisup.parallel import map_cases
 from nnunet_semisup.preparation.folds import read_splits
-from nnunet_semisup.preparation.layout import CONVERSION_REPORT, FINGERPRINT_FILE, SPLITS_FILE
+from nnunet_semisup.preparation.layout import (
+    CONVERSION_REPORT,
+    FINGERPRINT_FILE,
+    LABELED_CLASSES_FILE,
+    SPLITS_FILE,
+)
 from nnunet_semisup.preparation.raw import read_dataset_json
 from nnunet_semisup.preparation.rules import STRICT
 from nnunet_semisup.rounds.choice import Choice
@@ -85,6 +90,7 @@ def write_dataset(
     new |= {"labels": labels, "numTraining": len(labeled) + len(choice.kept)}
     _write(target / "dataset.json", new)
     _write(target / SPLITS_FILE, round_splits(splits, choice.kept, design.labeled_share))
+    _write_labeled_classes(design, labeled, target)
     report = _report(design, round_, choice, model, labeled, marks)
     _write(target / CONVERSION_REPORT, report)
     _write(target / CONVERSION_REPORT, {**report, "files": list_files(target)})
@@ -98,6 +104,17 @@ def prepare_folder(design: Design, round_: RoundFolder) -> None:
         _copy(design.preprocessed_folder / name, round_.preprocessed / name)
     for name in ("dataset.json", SPLITS_FILE):
         _copy(round_.raw / name, round_.preprocessed / name)
+
+
+def _write_labeled_classes(design: Design, labeled: Sequence[str], target: Path) -> None:
+    """Take over which classes of the labeled cases were annotated, where that is said."""
+    for folder in (design.raw_folder, design.preprocessed_folder):
+        file = folder / LABELED_CLASSES_FILE
+        if file.is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            own = {case: classes for case, classes in content.items() if case in labeled}
+            _write(target / LABELED_CLASSES_FILE, own)
+            return
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -240,6 +257,7 @@ def _report(
             "source": str(design.raw_folder),
             **asdict(design),
             "allow_constant_channels": accepted.constant_channels,
+            "copies_end_with": AGAIN,
             "allow_empty": accepted.empty_labels or empty,
         },
         "labels_predicted_by": source,

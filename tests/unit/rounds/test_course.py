@@ -231,6 +231,8 @@ def test_a_method_for_unlabeled_scans_gets_all_of_them(tmp_path, monkeypatch):
         run_rounds(layout)
     design = read_design(layout)
     round_ = layout.round(design, 1)
+    verified = verify_dataset(DatasetFolders(round_.dataset, round_.raw, round_.preprocessed))
+    assert verified.findings.faults == []
     names = sorted(path.name for path in (round_.raw / "imagesUn").iterdir())
     assert names == [f"unl_00{i}_unlabeled_0000.nii.gz" for i in range(5)]
     assert (round_.folder / "steps" / "preprocess_unlabeled.json").is_file()
@@ -259,9 +261,13 @@ def test_regions_get_an_ignore_label_above_their_values(tmp_path, monkeypatch):
     labels = {"background": 0, "whole": [1, 2], "core": 2}
     folders = nnunet_folders(tmp_path, monkeypatch)
     layout = planned(tmp_path, folders, labels=labels, rounds=1)
+    said = {"lab_001": ["whole"], "of_no_fold": ["core"]}
+    (read_design(layout).raw_folder / "labeled_classes.json").write_text(json.dumps(said))
     with stand_in():
         run_rounds(layout)
     round_ = layout.round(read_design(layout), 1)
+    own = json.loads((round_.raw / "labeled_classes.json").read_text())
+    assert own == {"lab_001": ["whole"]}
     content = json.loads((round_.raw / "dataset.json").read_text())
     assert content["labels"] == {**labels, "ignore": 3}
     # Of two regions, one in doubt is enough: half of the entropy of all in doubt.
