@@ -8,6 +8,7 @@ diverged. Its loop, augmentation and loss are nnU-Net's.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from os.path import join
 from typing import Any
 
@@ -38,6 +39,7 @@ from nnunet_semisup.training.checkpoint import (
 from nnunet_semisup.training.divergence import all_finite, divergence_message, losses_failed
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
+from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
 from nnunet_semisup.training.ranks import Ranks
 from nnunet_semisup.training.run_record import OVERSAMPLING, hidden_labels_note, oversampling_note
@@ -74,6 +76,7 @@ class CommonTrainer(nnUNetTrainer):
     restored = False
     _oversampling: float | None = None
     _best_ema: float | None
+    partial_labels = cached_property(partial_labels_of)
 
     def __init__(
         self,

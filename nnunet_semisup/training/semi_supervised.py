@@ -151,7 +151,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
 
     def supervised_terms(self, seen: Pass, labeled: Labeled) -> Terms:
         """Return the loss of each member on labeled patches, and what the pass brings."""
-        losses = [self.supervised_loss(one.logits, labeled.target) for one in seen.members]
+        losses = [self.supervised_loss(*labeled.known(one.logits)) for one in seen.members]
         if len(losses) == 1:
             return {"supervised": losses[0], **seen.terms}
         named = {f"supervised_{number}": loss for number, loss in enumerate(losses, 1)}
@@ -338,7 +338,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
 
     def to_device(self, batch: dict[str, Any]) -> tuple[Labeled, Unlabeled]:
         """Return a batch of the loader as both parts of a step, on the device."""
-        return to_device(batch, self.device, self.masked_channels)
+        return to_device(batch, self.device, self.masked_channels, self.partial_labels)
 
     @cached_property
     def masked_channels(self) -> Tensor | None:
