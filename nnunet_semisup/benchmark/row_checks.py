@@ -56,7 +56,9 @@ def rows_that_train(
             f"{', '.join(there)}."
         )
     content = json.loads((Path(design.raw) / "dataset.json").read_text(encoding="utf-8"))
-    kept, left_out, faults = [], [], []
+    kept: list[Row] = []
+    left_out: list[str] = []
+    faults: list[str] = []
     for row in design.rows:
         try:
             _check(design, row, plans, content)

@@ -30,7 +30,7 @@ from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.preparation.fold_cases import UnlabeledOfFold, find_unlabeled, unused_note
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled, to_device, unwrap
 from nnunet_semisup.training.checkpoint import refuse_other_setting
-from nnunet_semisup.training.common import defining_classes
+from nnunet_semisup.training.definitions import defining_classes
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.labeled import LabeledTrainer
 from nnunet_semisup.training.loop import LoopTrainer
