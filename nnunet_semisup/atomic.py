@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +57,20 @@ def publish(temporary: Path, target: Path) -> None:
     with temporary.open("r+b") as file, where_possible():  # Windows syncs only what is writable.
         os.fsync(file.fileno())
     os.replace(temporary, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` a hard link to the file ``source``, or a copy on a system without links.
+
+    A file that is there is replaced. Links of ``source`` are followed.
+    """
+    temporary = target.with_name(f".link_{target.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:
+            shutil.copy2(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

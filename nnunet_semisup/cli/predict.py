@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from nnunet_semisup.cli._model import (
+    add_model_arguments,
+    add_run_arguments,
+    folds_of,
+    model_folder,
+    require_device,
+    run_faults,
+    use_threads_of_nnunet,
+)
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 
@@ -23,8 +29,6 @@ examples:
   nnUNetv2_semisup_predict -i imagesTs -o out -m MODEL_FOLDER -f 0 --members mean --uncertainty
 """
 
-FOLDS = ("0", "1", "2", "3", "4")
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command's arguments."""
@@ -37,9 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-i", required=True, metavar="DIR", help="images, CASE_0000 files")
     add("-o", required=True, metavar="DIR", help="folder of the predictions")
-    _add_model_arguments(parser)
-    add("-step_size", type=float, default=0.5, help="of the sliding window [%(default)s]")
-    add("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
+    add_model_arguments(parser)
+    add_run_arguments(parser)
     add("--verbose", action="store_true", help="tell more")
     add("--save_probabilities", action="store_true", help="write them as well, as npz and pkl")
     add(
@@ -47,27 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="keep cases of which every file asked for is there",
     )
-    add("-npp", type=int, default=_number("nnUNet_npp"), help="preprocessing processes [3]")
-    add("-nps", type=int, default=_number("nnUNet_nps"), help="export processes [3]; both 0: none")
     add("-prev_stage_predictions", metavar="DIR", help="for a cascade's second stage")
     add("-num_parts", type=int, default=1, help="commands that share the cases [%(default)s]")
     add("-part_id", type=int, default=0, help="which one this is, from 0 [%(default)s]")
-    add("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="[%(default)s]")
-    add("--disable_progress_bar", action="store_true", help="for jobs that are not interactive")
     add("--not_on_device", action="store_true", help="less GPU memory, slower")
     _add_own_arguments(parser)
     return parser
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-m", type=Path, metavar="DIR", help="model folder TRAINER__PLANS__CONFIGURATION")
-    add("-d", metavar="ID", help="data set, in place of -m; with -c, -tr and -p")
-    add("-c", metavar="NAME", help="configuration")
-    add("-tr", default="nnUNetTrainer", metavar="NAME", help="trainer [%(default)s]")
-    add("-p", default="nnUNetPlans", metavar="NAME", help="plans [%(default)s]")
-    add("-f", nargs="+", default=FOLDS, metavar="FOLD", help="folds [0 1 2 3 4]")
-    add("-chk", default="checkpoint_final.pth", metavar="FILE", help="checkpoint [%(default)s]")
 
 
 def _add_own_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,14 +84,6 @@ def _add_own_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overlays", action="store_true", help="also draw predictions into OUTPUT/overlays")
 
 
-def _number(variable: str) -> int:
-    """Return a number of processes from nnU-Net's variable, or 3 as nnU-Net."""
-    try:
-        return int(os.environ.get(variable) or 3)
-    except ValueError:
-        return 3
-
-
 def predict(arguments: argparse.Namespace) -> None:
     """Check the arguments, predict, and draw.
 
@@ -116,12 +96,11 @@ def predict(arguments: argparse.Namespace) -> None:
     from nnunet_semisup.inference.predict import Run, predict
     from nnunet_semisup.inference.request import Request
 
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("-device cuda, the default: torch sees no such GPU here. Give -device cpu.")
+    require_device(arguments.device)
     request = Request(
         images=arguments.i,
         output=arguments.o,
-        model=_model_folder(arguments),
+        model=model_folder(arguments),
         folds=folds,
         checkpoint=arguments.chk,
         weights=arguments.weights,
@@ -154,48 +133,18 @@ def _check(arguments: argparse.Namespace) -> tuple[int | str, ...]:
         problems.append("give the model with -m, or with -d, -c, -tr and -p")
     elif arguments.d is not None and arguments.c is None:
         problems.append("-d needs the configuration, -c")
-    if wrong := [fold for fold in arguments.f if fold != "all" and not fold.isdecimal()]:
-        problems.append(f"-f {' '.join(wrong)}: give numbers, or all")
-    if not 0 < arguments.step_size <= 1:
-        problems.append(f"-step_size {arguments.step_size}: give more than 0 and at most 1")
+    problems += run_faults(arguments)
     if not 0 <= arguments.part_id < arguments.num_parts:
         problems.append(f"-part_id {arguments.part_id}: give 0 to num_parts - 1")
-    if min(arguments.npp, arguments.nps) < 0 or (arguments.npp == 0) != (arguments.nps == 0):
-        problems.append("-npp and -nps: give 1 or more, or 0 for both")
     if problems:
         raise UserError("; ".join(problems))
-    return tuple(fold if fold == "all" else int(fold) for fold in arguments.f)
-
-
-def _model_folder(arguments: argparse.Namespace) -> Path:
-    if arguments.m is not None:
-        return Path(arguments.m)
-    from nnunetv2.utilities.file_path_utilities import get_output_folder
-
-    from nnunet_semisup.preparation.environment import require_set
-
-    require_set("nnUNet_results")
-    try:
-        folder = get_output_folder(arguments.d, arguments.tr, arguments.p, arguments.c)
-    except RuntimeError as error:
-        raise UserError(f"-d {arguments.d}: {error}") from error
-    return Path(folder)
-
-
-def _use_threads_of_nnunet(device: str) -> None:
-    """Let torch use as many threads as in ``nnUNetv2_predict``."""
-    import torch
-
-    if device != "mps":
-        torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)
-    if device == "cuda" and torch.get_num_interop_threads() != 1:
-        torch.set_num_interop_threads(1)
+    return folds_of(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``nnUNetv2_semisup_predict``; ``arguments`` default to the command line."""
     parsed = build_parser().parse_args(arguments)
-    _use_threads_of_nnunet(parsed.device)
+    use_threads_of_nnunet(parsed.device)
     run_command(lambda: predict(parsed))
 
 

@@ -39,6 +39,15 @@ class SegmentationClass:
     values: tuple[int, ...]
 
 
+def segmentation_classes(dataset_json: dict[str, Any]) -> tuple[SegmentationClass, ...]:
+    """Return the classes of a data set, in the order of its ``dataset.json``."""
+    return tuple(
+        SegmentationClass(name, tuple(value) if isinstance(value, list) else (value,))
+        for name, value in dataset_json["labels"].items()
+        if name not in ("background", "ignore")
+    )
+
+
 @dataclass(frozen=True)
 class LabelScheme:
     """Say which values of a label map mean what.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -41,28 +41,39 @@ class WholeExport:
         save_probabilities: bool = False,
     ) -> None:
         """Write the files of a case; arguments are nnU-Net's."""
-        target = Path(truncated)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-        hidden = str(partial / target.name)
-        try:
+        with whole_case(Path(truncated), dataset_json["file_ending"]) as hidden:
             export_prediction_from_logits(
                 np.ascontiguousarray(logits[:heads]) if self.uncertainty else logits,
-                *(properties, configuration, plans, dataset_json, hidden, save_probabilities),
+                *(properties, configuration, plans, dataset_json),
+                *(str(hidden), save_probabilities),
             )
-            segmentation = partial / f"{target.name}{dataset_json['file_ending']}"
             if self.uncertainty:
                 self.uncertainty.write(
                     *(logits[heads:], properties, configuration, plans, dataset_json),
-                    segmentation,
-                    target.parent,
+                    hidden.with_name(f"{hidden.name}{dataset_json['file_ending']}"),
+                    Path(truncated).parent,
                 )
-            for file in sorted(partial.iterdir(), key=lambda path: path == segmentation):
-                publish(file, target.parent / file.name)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def whole_case(target: Path, ending: str) -> Iterator[Path]:
+    """Yield a path in a hidden folder for the files of a case, which are renamed at the end.
+
+    Args:
+        target: path of the segmentation without its ending; the yielded path has its name.
+        ending: of the segmentation, which comes last: where it is, the case is done.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial / target.name
+        last = partial / f"{target.name}{ending}"
+        for file in sorted(partial.iterdir(), key=lambda path: path == last):
+            publish(file, target.parent / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def save_json_whole(content: Any, file: str, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +83,7 @@ def save_json_whole(content: Any, file: str, *args: Any, **kwargs: Any) -> None:
 
 
 @contextmanager
-def whole_files(export: WholeExport) -> Iterator[None]:
+def whole_files(export: Callable[..., None]) -> Iterator[None]:
     """Make nnU-Net's predictor write all of its files whole or not at all, inside."""
     module: Any = import_module("nnunetv2.inference.predict_from_raw_data")
     names = {"export_prediction_from_logits": export, "save_json": save_json_whole}

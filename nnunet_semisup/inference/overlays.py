@@ -12,7 +12,12 @@ import SimpleITK
 import tifffile
 
 from nnunet_semisup.atomic import atomic_path
-from nnunet_semisup.evaluation.inputs import Reader, SegmentationClass, read_label_map
+from nnunet_semisup.evaluation.inputs import (
+    Reader,
+    SegmentationClass,
+    read_label_map,
+    segmentation_classes,
+)
 from nnunet_semisup.evaluation.overlays import Image, draw_overlay, find_images, read_image
 from nnunet_semisup.inference.uncertainty import file_of
 from nnunet_semisup.parallel import map_cases
@@ -54,11 +59,7 @@ def draw_predictions(
     """
     ending = dataset_json["file_ending"]
     files = find_images(names, images, ending)
-    classes = tuple(
-        SegmentationClass(name, tuple(value) if isinstance(value, list) else (value,))
-        for name, value in dataset_json["labels"].items()
-        if name not in ("background", "ignore")
-    )
+    classes = segmentation_classes(dataset_json)
     folder = output / FOLDER
     folder.mkdir(exist_ok=True)
     jobs = [
@@ -79,17 +80,19 @@ def draw_predictions(
 def _draw(job: _Job) -> None:
     image = read_image(job.image, job.reader)
     prediction = read_label_map(job.segmentation, job.reader, trust_affine=True)
-    uncertainty = None if job.uncertainty is None else _read_map(job.uncertainty, image, job.reader)
+    uncertainty = (
+        None if job.uncertainty is None else read_map(job.uncertainty, image.shape, job.reader)
+    )
     figure = draw_overlay(image, None, prediction, job.classes, job.name, uncertainty)
     with atomic_path(job.target) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _read_map(path: Path, image: Image, reader: Reader) -> Image:
-    """Return a map ``(*spatial)`` in the order of the reader's arrays."""
+def read_map(path: Path, shape: tuple[int, ...], reader: Reader) -> Image:
+    """Return a map of ``shape`` in the order of the reader's arrays."""
     if path.suffix == ".tif":
-        return np.asarray(tifffile.imread(path), np.float32).reshape(image.shape)
+        return np.asarray(tifffile.imread(path), np.float32).reshape(shape)
     if reader.__name__.startswith("Nibabel"):
         return np.asarray(reader().read_images([str(path)])[0][0], np.float32)
     values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    return np.asarray(values, np.float32).reshape(image.shape)
+    return np.asarray(values, np.float32).reshape(shape)

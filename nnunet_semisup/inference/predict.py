@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nnunet_semisup.inference.output import WholeExport, whole_files
-from nnunet_semisup.inference.predictor import SemisupPredictor
+from nnunet_semisup.inference.predictor import Choice, SemisupPredictor
 from nnunet_semisup.inference.request import Request
 from nnunet_semisup.inference.uncertainty import UncertaintyMap, file_of
 
@@ -55,20 +55,7 @@ def predict(request: Request, run: Run) -> list[str]:
         UserError: see :meth:`Request.checked`.
     """
     choice, names = request.checked()
-    predictor = SemisupPredictor(
-        tile_step_size=run.step_size,
-        use_gaussian=True,
-        use_mirroring=request.mirroring,
-        perform_everything_on_device=run.on_device,
-        device=run.device,
-        verbose=run.verbose,
-        verbose_preprocessing=run.verbose,
-        allow_tqdm=run.progress_bar,
-    )
-    predictor.choice = choice
-    predictor.initialize_from_trained_model_folder(
-        str(request.model), request.folds, request.checkpoint
-    )
+    predictor = ready_predictor(SemisupPredictor, choice, request, run)
     uncertainty = None
     if choice.spread is not None:
         from nnunet_semisup.inference.calibration import temperature_of
@@ -79,7 +66,7 @@ def predict(request: Request, run: Run) -> list[str]:
     ending = predictor.dataset_json["file_ending"]
     predictor.is_done = _done(output, ending, run, choice.spread is not None)
     with whole_files(WholeExport(uncertainty)):
-        _predict_files(predictor, request, run)
+        predict_files(predictor, request, run)
     if run.overlays:
         from nnunet_semisup.inference.overlays import draw_predictions
 
@@ -95,6 +82,27 @@ def predict(request: Request, run: Run) -> list[str]:
     return names
 
 
+def ready_predictor(
+    cls: type[SemisupPredictor], choice: Choice, request: Request, run: Run
+) -> SemisupPredictor:
+    """Return a predictor that has read the model of a checked request."""
+    predictor = cls(
+        tile_step_size=run.step_size,
+        use_gaussian=True,
+        use_mirroring=request.mirroring,
+        perform_everything_on_device=run.on_device,
+        device=run.device,
+        verbose=run.verbose,
+        verbose_preprocessing=run.verbose,
+        allow_tqdm=run.progress_bar,
+    )
+    predictor.choice = choice
+    predictor.initialize_from_trained_model_folder(
+        str(request.model), request.folds, request.checkpoint
+    )
+    return predictor
+
+
 def _done(output: Path, ending: str, run: Run, with_map: bool) -> Callable[[str], bool]:
     """Return what tells of a case's truncated path whether all of its files are there."""
     endings = [ending, *((".npz", ".pkl") if run.save_probabilities else ())]
@@ -106,7 +114,7 @@ def _done(output: Path, ending: str, run: Run, with_map: bool) -> Callable[[str]
     return is_done
 
 
-def _predict_files(predictor: SemisupPredictor, request: Request, run: Run) -> None:
+def predict_files(predictor: SemisupPredictor, request: Request, run: Run) -> None:
     """Call nnU-Net's function as ``nnUNetv2_predict`` does."""
     common: dict[str, Any] = {
         "save_probabilities": run.save_probabilities,

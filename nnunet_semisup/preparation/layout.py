@@ -15,6 +15,7 @@ UNLABELED_KEY = "unlabeled"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CONVERSION_REPORT = "conversion_report.json"
 SPLITS_FILE = "splits_final.json"
+LABELED_CLASSES_FILE = "labeled_classes.json"
 _SUFFIX = "_unlabeled"
 FILE_SETS = ((".b2nd", "_seg.b2nd", ".pkl"), (".npz", ".pkl"))
 """What nnU-Net's data set classes read for one preprocessed case."""

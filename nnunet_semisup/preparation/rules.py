@@ -48,6 +48,18 @@ class Accepted:
         )
 
 
+def declared_copies(raw_folder: Path) -> str:
+    """Return what ends the names of scans that a data set has twice by intention; empty: none.
+
+    Data sets of rounds have scans with predicted labels as unlabeled ones, too.
+    """
+    try:
+        report = json.loads((raw_folder / CONVERSION_REPORT).read_text(encoding="utf-8"))
+        return str(report["settings"]["copies_end_with"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 STRICT = Accepted()
 """Nothing beyond what is always accepted."""
 

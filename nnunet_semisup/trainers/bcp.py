@@ -28,7 +28,6 @@ from nnunet_semisup.losses.consistency import weighted_cross_entropy, weighted_s
 from nnunet_semisup.losses.deep_supervision import deep_supervised
 from nnunet_semisup.losses.targets import (
     PseudoLabel,
-    labels_of_target,
     largest_component,
     pseudo_label,
     repeated,
@@ -65,7 +64,7 @@ class nnUNetTrainerBCP(TeacherTrainer):
 
         image = labeled.weak
         assert image is not None
-        label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+        label = self.labels_of(self.with_filled_gaps(labeled))
         box = sample_box(image.shape[2:], image.device, self.box_side)
         if not self.passed(self.mix_start):
             mixed, target = exchange_with_previous(image, label, box)

@@ -24,11 +24,12 @@ class nnUNetTrainerLoMix(LabeledTrainer, nnUNetTrainerSupervised):
     """Weights of the terms: ``fixed`` by resolution, or learned: ``log``, ``softplus`` (paper)."""
 
     def compute_losses(self, labeled: Labeled) -> Iterator[Terms]:
-        yield {"supervised": self.supervised_loss(self.network(labeled.image), labeled.target)}
+        known = labeled.known(self.network(labeled.image))
+        yield {"supervised": self.supervised_loss(*known)}
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make one optimizer step; return the loss as nnU-Net does."""
-        labeled = labeled_part(batch, self.device)
+        labeled = labeled_part(batch, self.device, self.partial_labels)
         total, _ = self.optimize(self.compute_losses(labeled))
         return {"loss": total.cpu().numpy()}
 

@@ -28,6 +28,8 @@ class nnUNetTrainerSupervised(CommonTrainer):
         UserError: an unknown hyper-parameter, or a value of the wrong type or out of range.
     """
 
+    loss: Any
+
     stock_loader: bool = False
     """Patches from nnU-Net's own loader; the seed fixes them with ``nnUNet_n_proc_DA=0`` only."""
 
@@ -44,6 +46,22 @@ class nnUNetTrainerSupervised(CommonTrainer):
             self.dataset_class = dataset_class(self.preprocessed_dataset_folder)
             return nnUNetTrainer.get_dataloaders(self)
         return super().get_dataloaders()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make nnU-Net's step; classes that a case has no labels of are left open."""
+        if self.partial_labels is None:
+            return super().train_step(batch)
+        partial, whole = self.partial_labels, self.loss
+
+        def of_known(output: Any, target: Any) -> Any:
+            gaps = partial.gaps(batch["keys"], target, self.device)
+            return whole(gaps.known_logits(output), target)
+
+        self.loss = of_known
+        try:
+            return super().train_step(batch)
+        finally:
+            self.loss = whole
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         """Log as nnU-Net does, and end a training that diverged.

@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup.data.labeled_views import WEAK, maps_of
 from nnunet_semisup.data.views import noisy_view, strong_view
+from nnunet_semisup.losses.partial import Gaps
+from nnunet_semisup.training.partial_labels import PartialLabels
 
 Terms = dict[str, Tensor]
 
@@ -25,12 +27,18 @@ class Labeled(NamedTuple):
         weak: ``(B, C, *spatial)``, the same patches with their intensities as they are, where the
             trainer sets ``labeled_weak``.
         maps: of the trainer's ``labeled_maps``, each ``(B, channels, *spatial)``.
+        gaps: what the target leaves open; ``None`` where every case has labels of all classes.
     """
 
     image: Tensor
     target: Any
     weak: Tensor | None = None
     maps: Mapping[str, Tensor] = {}
+    gaps: Gaps | None = None
+
+    def known(self, output: Any) -> tuple[Any, Any]:
+        """Return an output and the target such that a loss of both is of what is known."""
+        return (output if self.gaps is None else self.gaps.known_logits(output)), self.target
 
 
 class Unlabeled(NamedTuple):
@@ -68,7 +76,10 @@ def unwrap(network: nn.Module) -> nn.Module:
 
 
 def to_device(
-    batch: dict[str, Any], device: torch.device, masked_channels: Tensor | None
+    batch: dict[str, Any],
+    device: torch.device,
+    masked_channels: Tensor | None,
+    partial: PartialLabels | None = None,
 ) -> tuple[Labeled, Unlabeled]:
     """Return a batch of the loader as both parts of a step, on the device.
 
@@ -76,19 +87,24 @@ def to_device(
         batch: of :class:`~nnunet_semisup.data.two_stream.NumberedLoader`.
         device: of the training.
         masked_channels: ``(1, C, 1, ...)`` bool, channels that nnU-Net sets to 0 in padding.
+        partial: cases that have labels of some classes only; ``None``: there are none.
     """
 
     valid = _move(batch["unlabeled_valid"], device)
     masked = None if masked_channels is None else ~valid & masked_channels
     unlabeled = Unlabeled(_move(batch["unlabeled"], device), valid, masked)
-    return labeled_part(batch, device), unlabeled
+    return labeled_part(batch, device, partial), unlabeled
 
 
-def labeled_part(batch: dict[str, Any], device: torch.device) -> Labeled:
+def labeled_part(
+    batch: dict[str, Any], device: torch.device, partial: PartialLabels | None = None
+) -> Labeled:
     """Return a batch's labeled patches, on the device of the training."""
     weak = _move(batch[WEAK], device) if WEAK in batch else None
     maps = {name: _move(value, device) for name, value in maps_of(batch).items()}
-    return Labeled(_move(batch["data"], device), _move(batch["target"], device), weak, maps)
+    target = _move(batch["target"], device)
+    gaps = None if partial is None else partial.gaps(batch["keys"], target, device)
+    return Labeled(_move(batch["data"], device), target, weak, maps, gaps)
 
 
 def _move(value: Any, device: torch.device) -> Any:

@@ -8,6 +8,7 @@ diverged. Its loop, augmentation and loss are nnU-Net's.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from os.path import join
 from typing import Any
 
@@ -35,9 +36,11 @@ from nnunet_semisup.training.checkpoint import (
     save_atomically,
     stock_content,
 )
+from nnunet_semisup.training.definitions import defining_classes
 from nnunet_semisup.training.divergence import all_finite, divergence_message, losses_failed
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
+from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
 from nnunet_semisup.training.ranks import Ranks
 from nnunet_semisup.training.run_record import OVERSAMPLING, hidden_labels_note, oversampling_note
@@ -74,6 +77,7 @@ class CommonTrainer(nnUNetTrainer):
     restored = False
     _oversampling: float | None = None
     _best_ema: float | None
+    partial_labels = cached_property(partial_labels_of)
 
     def __init__(
         self,
@@ -114,11 +118,7 @@ class CommonTrainer(nnUNetTrainer):
         """
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse by a UserError what training could not use; a method extends it.
-
-        It looks at settings, plans and ``dataset.json``, not at preprocessed cases, which a
-        benchmark that is only planned does not have.
-        """
+        """Refuse settings, plans or a ``dataset.json`` that are no use; a method extends it."""
 
     def check_cases(self, inputs: Inputs) -> None:
         """Refuse by a UserError preprocessed cases that training could not use."""
@@ -398,8 +398,3 @@ class CommonTrainer(nnUNetTrainer):
             checkpoint: the whole of it.
         """
         self.training_network.load_state_dict(checkpoint["network_weights"])
-
-
-def defining_classes(cls: type, name: str) -> list[type]:
-    """Return the classes, ``cls`` first, in whose body an attribute is written."""
-    return [base for base in cls.__mro__ if name in vars(base)]

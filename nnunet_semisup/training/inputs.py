@@ -14,6 +14,7 @@ from nnunet_semisup.method import CLASSES, IGNORE_LABEL, REGIONS, Method
 from nnunet_semisup.preparation.environment import check_environment, require_set
 from nnunet_semisup.preparation.fold_checks import check_fold
 from nnunet_semisup.registry import method_of
+from nnunet_semisup.training.partial_labels import check_partial_labels
 from nnunet_semisup.training.settings import Settings, read_recorded
 
 
@@ -155,6 +156,10 @@ class Inputs:
         """
         if self.validates_only:
             return
+        check_partial_labels(
+            *(self.dataset_folder, self.plans_manager, self.dataset_json),
+            *(self.trainer, self.method),
+        )
         check_fold(
             self.dataset_folder,
             self.plans_manager,

@@ -30,7 +30,7 @@ from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.preparation.fold_cases import UnlabeledOfFold, find_unlabeled, unused_note
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled, to_device, unwrap
 from nnunet_semisup.training.checkpoint import refuse_other_setting
-from nnunet_semisup.training.common import defining_classes
+from nnunet_semisup.training.definitions import defining_classes
 from nnunet_semisup.training.inputs import Inputs
 from nnunet_semisup.training.labeled import LabeledTrainer
 from nnunet_semisup.training.loop import LoopTrainer
@@ -151,7 +151,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
 
     def supervised_terms(self, seen: Pass, labeled: Labeled) -> Terms:
         """Return the loss of each member on labeled patches, and what the pass brings."""
-        losses = [self.supervised_loss(one.logits, labeled.target) for one in seen.members]
+        losses = [self.supervised_loss(*labeled.known(one.logits)) for one in seen.members]
         if len(losses) == 1:
             return {"supervised": losses[0], **seen.terms}
         named = {f"supervised_{number}": loss for number, loss in enumerate(losses, 1)}
@@ -338,7 +338,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
 
     def to_device(self, batch: dict[str, Any]) -> tuple[Labeled, Unlabeled]:
         """Return a batch of the loader as both parts of a step, on the device."""
-        return to_device(batch, self.device, self.masked_channels)
+        return to_device(batch, self.device, self.masked_channels, self.partial_labels)
 
     @cached_property
     def masked_channels(self) -> Tensor | None:

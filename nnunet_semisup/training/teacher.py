@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnunet_semisup.losses.activation import probabilities
+from nnunet_semisup.losses.targets import PseudoLabel, labels_of_target
 from nnunet_semisup.networks.supervision_switch import switch_deep_supervision
-from nnunet_semisup.training.batches import unwrap
+from nnunet_semisup.training.batches import Labeled, Terms, unwrap
 from nnunet_semisup.training.ema import EMATeacher
+from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Fraction
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 
@@ -21,6 +24,10 @@ class TeacherTrainer(SemiSupervisedTrainer):
     """Memory of the teacher (Tarvainen and Valpola 2017; the value of UA-MT, BCP and VQ-Seg)."""
     predict_with_teacher: bool = True
     """Validate and predict with the teacher's weights instead of the student's."""
+    fill_confidence: Fraction = 0.95
+    """Probability above which the teacher fills classes that a labeled case has no labels of."""
+    fill_start: Fraction = 0.4
+    """Fraction of training from which on it does."""
 
     teacher: EMATeacher
     _teacher_network: nn.Module
@@ -52,6 +59,25 @@ class TeacherTrainer(SemiSupervisedTrainer):
     def teacher_logits(self, image: Tensor) -> Tensor:
         """Return ``(B, C, *spatial)`` logits of the teacher at full resolution, no gradient."""
         return self.full_resolution(self._teacher_network(image))
+
+    def with_filled_gaps(self, labeled: Labeled) -> Labeled:
+        """Return labeled patches with what the teacher is sure of where labels leave it open."""
+        if labeled.gaps is None or not self.passed(self.fill_start):
+            return labeled
+        p = probabilities(self.teacher_logits(labeled.image), self.regions)
+        target, gaps = labeled.gaps.filled(labeled.target, p, self.fill_confidence)
+        return labeled._replace(target=target, gaps=gaps)
+
+    def labels_of(self, labeled: Labeled) -> PseudoLabel:
+        """Return labels at full resolution, with weight 0 where they are to be ignored or open."""
+        label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+        if labeled.gaps is None:
+            return label
+        return label.within(~self.full_resolution(labeled.gaps.unknown))
+
+    def supervised_terms(self, seen: Pass, labeled: Labeled) -> Terms:
+        """Return the loss of each member on labeled patches, gaps filled by the teacher."""
+        return super().supervised_terms(seen, self.with_filled_gaps(labeled))
 
     def follow(self) -> None:
         """Move the teacher towards the student."""

@@ -13,6 +13,7 @@ import numpy as np
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.all_cases import (
     MOST_SIMILAR_LISTED,
+    Duplicate,
     absent_labels,
     compare_names,
     describe_many,
@@ -42,11 +43,17 @@ from nnunet_semisup.preparation.folds import (
     read_splits,
     unlabeled_of_fold,
 )
-from nnunet_semisup.preparation.layout import IMAGES_UNLABELED, SPLITS_FILE, UNLABELED_KEY
+from nnunet_semisup.preparation.labeled_classes import contradicting_labels, read_labeled_classes
+from nnunet_semisup.preparation.layout import (
+    IMAGES_UNLABELED,
+    LABELED_CLASSES_FILE,
+    SPLITS_FILE,
+    UNLABELED_KEY,
+)
 from nnunet_semisup.preparation.orientation import ADVICE, turned_warning
 from nnunet_semisup.preparation.plans import single_outputs
 from nnunet_semisup.preparation.raw import DatasetFolders, num_channels, read_dataset_json
-from nnunet_semisup.preparation.rules import STRICT, Accepted
+from nnunet_semisup.preparation.rules import STRICT, Accepted, declared_copies
 
 _CHANNEL_AXIS = (
     "the images hold their channels in a fourth dimension. nnU-Net reads such files, but it stops "
@@ -153,11 +160,12 @@ def verify_dataset(
         findings.warnings.append(contradiction)
     if form.components > 1 and has_channel_axis(listing.cases[0].images[0]):
         findings.faults.append(_CHANNEL_AXIS)
-    _check_together(facts, form, num_processes, findings)
+    _check_together(facts, form, num_processes, findings, declared_copies(folders.raw))
     _check_counts(content, listing, findings)
     _warn_without_unlabeled(folders, listing, findings)
     findings.faults += _split_faults(folders, listing.training_ids)
     findings.warnings += single_outputs(folders)
+    findings.faults += _partial_label_faults(folders, content, facts)
     if not findings.faults:
         findings.faults += _faults_by_nnunet(folders.raw, num_processes)
     counts = {s.value: sum(c.subset is s for c in listing.cases) for s in Subset}
@@ -251,10 +259,18 @@ def _unit_faults(files: Sequence[Path]) -> list[str]:
 
 
 def _check_together(
-    facts: Sequence[CaseFacts], form: DatasetForm, num_processes: int, findings: Findings
+    facts: Sequence[CaseFacts],
+    form: DatasetForm,
+    num_processes: int,
+    findings: Findings,
+    copies: str,
 ) -> None:
-    """Compare the cases with each other: copies, labels that none has, voxel sizes."""
-    duplicates = find_duplicates(facts, form, {}, num_processes, findings)
+    """Compare the cases with each other: copies, labels that none has, voxel sizes.
+
+    ``copies`` ends the names of copies that are meant; empty: there are none.
+    """
+    found = find_duplicates(facts, form, {}, num_processes, findings)
+    duplicates = [pair for pair in found if not (copies and _is_meant(pair, copies))]
     similar = [pair for pair in duplicates if pair.kind == "acquisition"]
     if len(similar) > MOST_SIMILAR_LISTED:
         pairs = sorted(similar, key=lambda pair: -pair.correlation)
@@ -277,6 +293,11 @@ def _check_together(
     for subset, text in spacing_outliers(facts):
         place = findings.warnings if subset.image_folder == "imagesTr" else findings.faults
         place.append(text)
+
+
+def _is_meant(pair: Duplicate, ending: str) -> bool:
+    first, second = pair.first.case.id, pair.second.case.id
+    return first == f"{second}{ending}" or second == f"{first}{ending}"
 
 
 def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Findings) -> None:
@@ -343,6 +364,21 @@ def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[
                 except UserError as error:
                     faults.append(str(error))
     return faults
+
+
+def _partial_label_faults(
+    folders: DatasetFolders, content: Mapping[str, Any], facts: Sequence[CaseFacts]
+) -> list[str]:
+    """Return the faults of ``labeled_classes.json``, where there is one."""
+    file = folders.raw / LABELED_CLASSES_FILE
+    if not file.is_file():
+        return []
+    try:
+        labeled = read_labeled_classes(file, content)
+    except UserError as error:
+        return [str(error)]
+    found = {f.case.id: f.label_counts for f in facts if f.case.subset.image_folder == "imagesTr"}
+    return contradicting_labels(labeled, found, content)
 
 
 def _faults_by_nnunet(folder: Path, num_processes: int) -> list[str]:

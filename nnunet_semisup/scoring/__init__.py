@@ -1,0 +1,1 @@
+"""Scores of predicted scans, by which they are ranked and filtered; one score a file."""

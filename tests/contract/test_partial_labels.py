@@ -1,0 +1,97 @@
+"""Cases with labels of some classes only, in trainers with a teacher and in the supervised one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from nnunet_semisup.errors import UserError
+from nnunet_semisup.registry import find_method
+from tests.contract.conftest import WITH_TEACHER, each_method, each_pair, one_of_each
+
+TEACHERS = one_of_each("compute_losses", "supervised_terms", among=WITH_TEACHER)
+NAMES = {"labels3d": ["a"], "regions3d": ["whole"], "ignore3d": ["a"]}
+
+
+@pytest.fixture
+def partly(datasets):
+    """Say that a class of some cases was not annotated, for the time of a test."""
+    written = []
+
+    def write(kind, cases=("lab_000", "lab_001")):
+        file = datasets(kind) / "labeled_classes.json"
+        written.append(file)
+        file.write_text(json.dumps(dict.fromkeys(cases, NAMES[kind])))
+
+    yield write
+    for file in written:
+        file.unlink(missing_ok=True)
+
+
+def terms_of(trainer, labeled, unlabeled):
+    groups = list(trainer.compute_losses(labeled, unlabeled))
+    return {name: value for group in groups for name, value in group.items()}
+
+
+@each_pair(
+    [
+        *((method, "labels3d") for method in TEACHERS),
+        (TEACHERS[0], "regions3d"),
+        (TEACHERS[0], "ignore3d"),
+    ]
+)
+def test_every_method_with_a_teacher_trains_on_them(build, partly, method, kind, request):
+    """Terms are finite, and a step runs."""
+    if "text" in method.module:
+        request.getfixturevalue("with_clip")
+    partly(kind)
+    trainer = build(method, kind, fill_start=1.0)
+    batch = next(trainer.dataloader_train)
+    labeled, unlabeled = trainer.to_device(batch)
+    assert labeled.gaps is not None
+    first = labeled.gaps.unknown
+    first = first[0] if isinstance(first, list) else first
+    assert first.any()
+    assert trainer.with_filled_gaps(labeled) is labeled
+    terms = terms_of(trainer, labeled, unlabeled)
+    assert all(torch.as_tensor(value).isfinite().all() for value in terms.values())
+    assert torch.as_tensor(trainer.train_step(batch)["loss"]).isfinite()
+
+
+@pytest.mark.parametrize("kind", ["labels3d", "regions3d"])
+def test_the_teacher_fills_from_its_start_on(build, partly, kind):
+    partly(kind)
+    method = find_method("nnUNetTrainerPseudoLabel")
+    trainer = build(method, kind, fill_start=0.0, fill_confidence=0.0)
+    labeled, _ = trainer.to_device(next(trainer.dataloader_train))
+    new = trainer.with_filled_gaps(labeled)
+    before, after = (x.gaps.unknown[0].sum() for x in (labeled, new))
+    assert after < before
+    teacher = trainer.teacher_logits(labeled.image)
+    target, full = new.target[0], labeled.target[0]
+    taken = labeled.gaps.unknown[0] & ~new.gaps.unknown[0]
+    guess = (teacher > 0).float() if kind == "regions3d" else teacher.argmax(1, keepdim=True)
+    channels = taken.shape[1]
+    assert torch.equal(target[:, :channels][taken], guess[taken].to(target.dtype))
+    assert torch.equal(target[:, :channels][~taken], full[:, :channels][~taken])
+
+
+def test_the_supervised_trainer_leaves_open_classes_open(build, partly):
+    """Its loss is nnU-Net's of merged logits; without the file, that of labels as they are."""
+    losses = []
+    for said in (None, ("lab_000", "lab_001"), ("lab_002",)):
+        if said:
+            partly("labels3d", said)
+        trainer = build(find_method("nnUNetTrainerSupervised"), "labels3d")
+        losses.append(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
+    assert losses[1] != losses[0]
+    assert losses[2] == losses[0]  # that case is validated on
+
+
+@each_method([find_method("nnUNetTrainerCPS"), find_method("nnUNetTrainerDTC")])
+def test_trainers_without_a_teacher_refuse_them(build, partly, method):
+    partly("labels3d")
+    with pytest.raises(UserError, match="take classes that were not annotated for background"):
+        build(method, "labels3d", start=False)
