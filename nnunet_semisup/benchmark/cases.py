@@ -9,6 +9,11 @@ from typing import NamedTuple
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.folds import read_splits
+from nnunet_semisup.preparation.labeled_classes import (
+    class_names,
+    find_labeled_classes,
+    read_labeled_classes,
+)
 from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.preparation.raw import (
     DatasetFolders,
@@ -50,8 +55,8 @@ def choose_cases(
         left_out: cases that get no role.
 
     Raises:
-        UserError: no such file or fold, a file that is none, unknown cases, or a role without
-            cases.
+        UserError: no such file or fold, a file that is none, unknown cases, a role without
+            cases, or evaluation cases that have labels of some classes only.
     """
     path = _splits_file(folders)
     splits = read_splits(path)
@@ -73,6 +78,7 @@ def choose_cases(
     roles = {"train": pool, "val": [c for c in split["val"] if c not in left_out]}
     if empty := [name for name, cases in roles.items() if not cases]:
         raise UserError(f"{path}, fold {fold}: no case is left in {' or '.join(empty)}.")
+    _refuse_partial(folders, roles["val"])
     kept = tuple(case for case in unlabeled if case not in left_out)
     return Cases(tuple(pool), kept, tuple(roles["val"]), order)
 
@@ -109,6 +115,22 @@ def _splits_file(folders: DatasetFolders) -> Path:
         f"{folders.raw} has no {SPLITS_FILE}, which says which labeled cases are trained on and on "
         'which results are measured. Write it: [{"train": [...], "val": [...]}].'
     )
+
+
+def _refuse_partial(folders: DatasetFolders, evaluation: Sequence[str]) -> None:
+    """Refuse to measure on cases with labels of some classes only: others count as background."""
+    file = find_labeled_classes(folders.preprocessed, folders.name)
+    if file is None:
+        return
+    if file.parent != folders.raw:
+        raise UserError(f"Move {file} into {folders.raw}, from where cases are taken.")
+    content = read_dataset_json(folders.raw)
+    labeled, names = read_labeled_classes(file, content), set(class_names(content))
+    if partial := [case for case in evaluation if names - set(labeled.get(case, names))]:
+        raise UserError(
+            f"{file} names cases of 'val', whose other classes would count as background in every "
+            f"result: {', '.join(partial)}. --leave-out them, or name others."
+        )
 
 
 def _refuse_unknown(named: Sequence[str], labeled: Collection[str], path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 from nnunet_semisup.benchmark.design import STOCK_PLANS, Design, Layout
 from nnunet_semisup.demo.stages import find_command
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.layout import SPLITS_FILE
+from nnunet_semisup.preparation.labeled_classes import read_labeled_classes
+from nnunet_semisup.preparation.layout import LABELED_CLASSES_FILE, SPLITS_FILE
 from nnunet_semisup.preparation.raw import (
     in_order,
     list_images,
@@ -122,6 +123,11 @@ def _link_labeled(design: Design, raw: Path, cases: Sequence[str]) -> None:
     content = {key: value for key, value in content.items() if key not in ("dataset", "semisup")}
     text = json.dumps({**content, "numTraining": len(cases)}, indent=1)
     (raw / "dataset.json").write_text(text, encoding="utf-8")
+    partial = source / LABELED_CLASSES_FILE
+    if partial.is_file():
+        known = read_labeled_classes(partial, content)
+        own = {case: list(known[case]) for case in cases if case in known}
+        (raw / LABELED_CLASSES_FILE).write_text(json.dumps(own), encoding="utf-8")
 
 
 def _link_images(

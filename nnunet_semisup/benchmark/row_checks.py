@@ -17,6 +17,7 @@ from nnunet_semisup.preparation.plans import single_output_fault
 from nnunet_semisup.preparation.raw import bullet_list
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.partial_labels import check_partial_labels
 from nnunet_semisup.training.settings import Settings, split_assignments
 
 
@@ -101,6 +102,8 @@ def _check(design: Design, row: Row, plans: dict[str, Any], content: dict[str, A
         faults += [fault] if fault else []
     if faults:
         raise UserError("; ".join(faults))
+    manager = inputs.plans_manager
+    check_partial_labels(inputs.dataset_folder, manager, content, row.trainer, method)
     empty.check_inputs(inputs)
 
 

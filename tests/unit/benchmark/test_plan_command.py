@@ -134,6 +134,25 @@ def test_rows_that_the_plans_cannot_serve_are_named_together(planned):
         rows_that_train(layout, make_design(dataset, configuration="3d_lowres"), ())
 
 
+def test_trainers_that_partial_labels_are_not_for_are_refused(planned, monkeypatch):
+    dataset, layout = planned
+    monkeypatch.setenv("nnUNet_raw", str(dataset.folder.parent))
+    before = (dataset.folder / "dataset.json").read_text()
+    labels = {"background": 0, "blob": 1, "other": 2}
+    partial = dataset.folder / "labeled_classes.json"
+    try:
+        changed = {**json.loads(before), "labels": labels}
+        (dataset.folder / "dataset.json").write_text(json.dumps(changed))
+        partial.write_text(json.dumps({"lab_000": ["blob"]}))
+        rows = (Row("nnUNetTrainerPseudoLabel"), Row("nnUNetTrainerCPS"))
+        with pytest.raises(UserError, match=r"nnUNetTrainerCPS: .*not annotated for back") as told:
+            rows_that_train(layout, make_design(dataset, *rows), ())
+        assert "nnUNetTrainerPseudoLabel: " not in str(told.value)
+    finally:
+        (dataset.folder / "dataset.json").write_text(before)
+        partial.unlink()
+
+
 def test_a_plan_with_a_single_output_is_refused(planned):
     """Its loss is NaN from the first step, of labels alone, too."""
     dataset, layout = planned

@@ -8,6 +8,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from nnunet_semisup.benchmark.cases import choose_cases
 from nnunet_semisup.benchmark.design import Layout, Row
 from nnunet_semisup.benchmark.estimate import estimate
 from nnunet_semisup.benchmark.execute import Place
@@ -124,6 +125,29 @@ def test_cases_that_dataset_json_lists_get_the_usual_names(dataset, tmp_path, mo
     assert (linked / "imagesTr" / "lab_000_0000.nii.gz").is_file()
     assert ids(linked / "imagesUn") == ["lab_002", "unl_000", "unl_001"]
     assert "dataset" not in json.loads((linked / "dataset.json").read_text())
+
+
+def test_which_classes_were_annotated_goes_along(dataset, tmp_path, monkeypatch):
+    """Without it a class that nobody annotated would be trained on as background."""
+    content = json.loads((dataset.folder / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "blob": 1, "other": 2}
+    (dataset.folder / "dataset.json").write_text(json.dumps(content))
+    file = dataset.folder / "labeled_classes.json"
+    file.write_text(json.dumps({case: ["blob"] for case in dataset.labeled[:3]}))
+    monkeypatch.setattr("nnunet_semisup.benchmark.prepare._call", lambda *_: None)
+    design, layout = make_design(dataset, features=()), Layout(tmp_path / "benchmark")
+    assert choose_cases(find_dataset(950), 0).evaluation == dataset.labeled[3:]
+    plan(layout, design, 2, 1)
+    linked = layout.budget(2) / "raw" / design.dataset / "labeled_classes.json"
+    assert json.loads(linked.read_text()) == {"lab_000": ["blob"], "lab_001": ["blob"]}
+    file.write_text(json.dumps({"lab_003": ["blob"], "lab_004": ["blob", "other"]}))
+    with pytest.raises(UserError, match=r"would count as background in every result: lab_003\."):
+        choose_cases(find_dataset(950), 0)
+    preprocessed = find_dataset(950).preprocessed
+    preprocessed.mkdir()
+    file.rename(preprocessed / file.name)
+    with pytest.raises(UserError, match=r"Move .*labeled_classes\.json into"):
+        choose_cases(find_dataset(950), 0)
 
 
 def test_plans_of_a_row_that_fail_leave_the_others_theirs(dataset, tmp_path, monkeypatch, capsys):
