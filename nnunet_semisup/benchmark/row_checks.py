@@ -103,7 +103,7 @@ def _check(design: Design, row: Row, plans: dict[str, Any], content: dict[str, A
     if faults:
         raise UserError("; ".join(faults))
     manager = inputs.plans_manager
-    check_partial_labels(inputs.dataset_folder, manager, content, row.trainer, method)
+    check_partial_labels(design.raw, manager, content, row.trainer, method)
     empty.check_inputs(inputs)
 
 

@@ -134,9 +134,8 @@ def test_rows_that_the_plans_cannot_serve_are_named_together(planned):
         rows_that_train(layout, make_design(dataset, configuration="3d_lowres"), ())
 
 
-def test_trainers_that_partial_labels_are_not_for_are_refused(planned, monkeypatch):
+def test_trainers_that_partial_labels_are_not_for_are_refused(planned):
     dataset, layout = planned
-    monkeypatch.setenv("nnUNet_raw", str(dataset.folder.parent))
     before = (dataset.folder / "dataset.json").read_text()
     labels = {"background": 0, "blob": 1, "other": 2}
     partial = dataset.folder / "labeled_classes.json"
