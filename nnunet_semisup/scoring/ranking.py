@@ -18,7 +18,12 @@ from nnunet_semisup.inference.request import Request
 from nnunet_semisup.preparation.folds import read_splits
 from nnunet_semisup.preparation.layout import IMAGES_UNLABELED, SPLITS_FILE
 from nnunet_semisup.preparation.lock import exclusive_lock
-from nnunet_semisup.preparation.raw import DatasetFolders, list_images, read_dataset_json
+from nnunet_semisup.preparation.raw import (
+    DatasetFolders,
+    is_junk,
+    list_images,
+    read_dataset_json,
+)
 from nnunet_semisup.scoring.cases import CaseScores, labeled_shapes, score_cases
 from nnunet_semisup.scoring.order import places
 from nnunet_semisup.scoring.voting import predict_votes, write_json
@@ -145,7 +150,8 @@ def _check_basis(output: Path, basis: dict[str, Any]) -> None:
     Raises:
         UserError: it holds some, or files of something else.
     """
-    if not output.is_dir() or not any(output.iterdir()):
+    # Hidden files are what a killed command had not finished.
+    if not output.is_dir() or all(is_junk(path) for path in output.iterdir()):
         return
     file = output / BASIS
     if not file.is_file():

@@ -9,10 +9,9 @@ import torch
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import find_method
-from tests.contract.conftest import WITH_TEACHER, each_method, each_pair, one_of_each
+from tests.contract.conftest import WITH_TEACHER, each_method, each_pair, fitting, one_of_each
 
 TEACHERS = one_of_each("compute_losses", "supervised_terms", among=WITH_TEACHER)
-NAMES = {"labels3d": ["a"], "regions3d": ["whole"], "ignore3d": ["a"]}
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def partly(datasets):
     def write(kind, cases=("lab_000", "lab_001")):
         file = datasets(kind) / "labeled_classes.json"
         written.append(file)
-        file.write_text(json.dumps(dict.fromkeys(cases, NAMES[kind])))
+        file.write_text(json.dumps(dict.fromkeys(cases, ["whole"] if "regions" in kind else ["a"])))
 
     yield write
     for file in written:
@@ -46,7 +45,7 @@ def test_every_method_with_a_teacher_trains_on_them(build, partly, method, kind,
     """Terms are finite, and a step runs."""
     if "text" in method.module:
         request.getfixturevalue("with_clip")
-    partly(kind)
+    partly(fitting(method, kind))
     trainer = build(method, kind, fill_start=1.0)
     batch = next(trainer.dataloader_train)
     labeled, unlabeled = trainer.to_device(batch)

@@ -108,7 +108,10 @@ def test_one_fold_lets_its_mirrored_images_vote(two_folds, tmp_path):
 
 def test_a_ranking_goes_on_where_it_was_killed(two_folds, tmp_path):
     folder, number = two_folds("labels3d")
-    output = run(number, folder, tmp_path / "ranked")
+    output = tmp_path / "ranked"
+    output.mkdir()
+    (output / ".ranked_with_x.json").touch()  # of a command that was killed at its first file
+    run(number, folder, output)
     before = contents(output)
     kept = (output / "unl_000.nii.gz").stat().st_mtime_ns
     (output / "scores" / "unl_001.json").unlink()
