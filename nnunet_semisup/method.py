@@ -1,4 +1,4 @@
-"""What a row of the table of methods says; importable without torch."""
+"""Content of a row of the table of methods; importable without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cases a benchmark trains on and which it measures."""
+"""Roles of the cases of a benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark compares, and where its files lie."""
+"""Rows, cases and files of a benchmark."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Layout:
 
     @property
     def design(self) -> Path:
-        """What is compared."""
+        """File with what is compared."""
         return self.folder / FILE
 
     def budget(self, budget: int) -> Path:

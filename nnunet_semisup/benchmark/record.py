@@ -1,4 +1,4 @@
-"""What is known of a run, beside it on disk."""
+"""State of a run, kept beside it on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which predicted scans a round trains on, and why it does not on the others.
+"""Choice of the predicted scans that a round trains on, with the reason for each.
 
 The rule is that of FLARE 2022's winner (github.com/Ziyan-Huang/FLARE22, select.ipynb): rank scans
 by how much their labels changed, on average over the last two changes, and drop the worst few

@@ -1,4 +1,4 @@
-"""What rounds are made of, and where their files lie.
+"""Settings and files of rounds.
 
 A round has nnU-Net's three folders of its own, so that a data set keeps its name and number, and
 the user's own folders are only read.
@@ -110,7 +110,7 @@ class RoundFolder:
 
     @property
     def choice(self) -> Path:
-        """Which scans are kept, and why the others are not."""
+        """File with the scans that are kept, and why the others are not."""
         return self.folder / "choice.json"
 
     @property

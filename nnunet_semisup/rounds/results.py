@@ -1,4 +1,4 @@
-"""What came out of rounds so far, from the files that they left."""
+"""Results of rounds so far, read from the files that they left."""
 
 from __future__ import annotations
 

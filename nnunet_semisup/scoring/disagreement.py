@@ -1,4 +1,4 @@
-"""How much predictions of one scan differ: of folds or mirrored images, and of two rounds.
+"""Difference of predictions of one scan: of folds or mirrored images, and of two rounds.
 
 [1] Roy et al., Inherent brain segmentation quality control from fully convnet Monte Carlo sampling,
     MICCAI 2018, arXiv 1804.07046: the mean Dice between pairs of predictions, class by class.

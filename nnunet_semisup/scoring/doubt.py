@@ -1,4 +1,4 @@
-"""How unsure the mean of predictions is: its entropy where the foreground is expected.
+"""Doubt of the mean of predictions: its entropy where the foreground is expected.
 
 The entropy of the mean over predictions is that of deep ensembles (Lakshminarayanan et al., NeurIPS
 2017, arXiv 1612.01474). Its mean over all voxels would tell the size of the background; here each

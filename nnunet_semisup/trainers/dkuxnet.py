@@ -63,7 +63,7 @@ class nnUNetTrainerDKUXNet(SemiSupervisedTrainer):
     """One network sees both views; otherwise a second one sees the weak view (ours)."""
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """As the base; also refuse plans whose network the queries do not go into."""
+        """Check as the base; also refuse plans whose network the queries do not go into."""
         super().check_inputs(inputs)
         configuration = inputs.configuration_manager.configuration
         if kmax.KMAX.name in inserts_of(configuration["architecture"]):

@@ -47,7 +47,7 @@ class nnUNetTrainerMCF(SemiSupervisedTrainer):
     """Temperature T of the sharpening ([0])."""
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """As the base; also refuse plans whose network has no known partner."""
+        """Check as the base; also refuse plans whose network has no known partner."""
         super().check_inputs(inputs)
         if not inputs.trained:
             planned = inputs.configuration_manager

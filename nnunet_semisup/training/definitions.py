@@ -1,4 +1,4 @@
-"""Where a class or its bases define an attribute."""
+"""Classes that define an attribute."""
 
 from __future__ import annotations
 
