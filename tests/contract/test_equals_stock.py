@@ -128,13 +128,18 @@ def test_the_lower_bound_equals_stock_step_by_step(build, datasets):
     train_alike(ours, stock, ours.network, lambda t, batch: float(t.train_step(batch)["loss"]))
 
 
-def test_the_lower_bound_is_stock_with_a_budget(build):
+def test_the_lower_bound_is_stock_with_a_budget(build, monkeypatch):
     method = next(m for m in METHODS if not m.uses_unlabeled)
     trainer = build(method, "labels3d", start=False, num_epochs=7, initial_lr=0.005)
     assert trainer.num_epochs == 7
     assert trainer.initial_lr == 0.005
     changed = set(vars(type(trainer))) - set(vars(object)) - {"__annotations__"}
-    assert not {"train_step", "run_training", "_build_loss"} & changed
+    assert not {"run_training", "_build_loss"} & changed
+    steps = []
+    monkeypatch.setattr(nnUNetTrainer, "train_step", lambda *given: steps.append(given))
+    batch = {"data": None}
+    trainer.train_step(batch)
+    assert steps == [(trainer, batch)], "the step is nnU-Net's where no label lacks a class"
 
 
 @pytest.mark.parametrize("kind", USUAL)
