@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.atomic import link_or_copy
 from nnunet_semisup.benchmark.design import STOCK_PLANS, Design, Layout
 from nnunet_semisup.demo.stages import find_command
 from nnunet_semisup.errors import UserError
@@ -159,12 +160,8 @@ def _link(files: Mapping[str, Path], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
         place = target / name
-        if not file.is_file() or place.exists():
-            continue
-        try:
-            os.link(file.resolve(), place)
-        except OSError:
-            shutil.copy2(file, place)
+        if file.is_file() and not place.exists():
+            link_or_copy(file, place)
 
 
 def _cut_features(path: Path, design: Design) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nnunet_semisup.cli._accepted import add_accepted
@@ -214,6 +216,24 @@ def _is_length(word: str) -> bool:
         return False
 
 
+@contextmanager
+def at_least_one_worker() -> Iterator[None]:
+    """Let nnU-Net plan where ``nnUNet_n_proc_DA=0`` is set, which is right for trainings.
+
+    nnU-Net 2.8.1's planner gives that number to torch as its number of threads
+    (``ExperimentPlanner.static_estimate_VRAM_usage``), and torch takes none below 1.
+    """
+    name = "nnUNet_n_proc_DA"
+    given = os.environ.get(name)
+    if given == "0":
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if given is not None:
+            os.environ[name] = given
+
+
 def _run(args: argparse.Namespace) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
 
@@ -229,14 +249,15 @@ def _run(args: argparse.Namespace) -> None:
     for outcome in checked:
         warn(outcome)
     _extract_fingerprints(args)
-    plans_identifier = plan_experiments(
-        args.d,
-        args.pl,
-        args.gpu_memory_target,
-        args.preprocessor_name,
-        args.overwrite_target_spacing,
-        args.overwrite_plans_name,
-    )
+    with at_least_one_worker():
+        plans_identifier = plan_experiments(
+            args.d,
+            args.pl,
+            args.gpu_memory_target,
+            args.preprocessor_name,
+            args.overwrite_target_spacing,
+            args.overwrite_plans_name,
+        )
     for outcome in checked:
         for fault in single_outputs(outcome.folders, plans_identifier):
             print(f"warning: {fault}")

@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as stoc
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
     ExperimentPlanner,
 )
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiments,
+)
 
 from nnunet_semisup import parallel
 from nnunet_semisup.cli import plan_and_preprocess, preprocess
@@ -87,6 +91,15 @@ def test_default_processes_are_those_of_nnunet():
     names = ["2d", "3d_fullres", "3d_lowres", "other"]
     assert processes_per_configuration(names, None) == [8, 4, 8, 4]
     assert processes_per_configuration(names, [3]) == [3, 3, 3, 3]
+
+
+def test_plans_where_trainings_are_to_have_no_workers(made, monkeypatch):
+    """nnU-Net 2.8.1's planner makes torch's number of threads of it, and fails."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    assert plan("--no_pp", "-c", "2d") == 0
+    assert os.environ["nnUNet_n_proc_DA"] == "0"
+    with pytest.raises(RuntimeError, match="positive"):
+        plan_experiments([504])
 
 
 def test_plan_and_preprocess_then_preprocess_again(made, capsys):
