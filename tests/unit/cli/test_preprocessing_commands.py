@@ -95,9 +95,10 @@ def test_default_processes_are_those_of_nnunet():
 
 def test_plans_where_trainings_are_to_have_no_workers(made, monkeypatch):
     """nnU-Net 2.8.1's planner makes torch's number of threads of it, and fails."""
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    name = "nnUNet_n_proc_DA"
+    monkeypatch.setenv(name, "0")
     assert plan("--no_pp", "-c", "2d") == 0
-    assert os.environ["nnUNet_n_proc_DA"] == "0"
+    assert os.environ[name] == "0"
     with pytest.raises(RuntimeError, match="positive"):
         plan_experiments([504])
 
