@@ -7,12 +7,9 @@ import json
 import os
 import platform
 import shlex
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +23,10 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.evaluate import evaluate_folders
 from nnunet_semisup.evaluation.report import report_dict
 from nnunet_semisup.preparation.layout import FINGERPRINT_FILE, SPLITS_FILE
+from nnunet_semisup.processes import inheritable_lock, wait_for
 from nnunet_semisup.training.interruption import Interruption
 
 PACKAGES = ("nnunetv2", "torch", "nnunet-semisup", "batchgeneratorsv2", "numpy")
-_POLL, _NOTE_EVERY = 1.0, 60.0
 _SAVE_EVERY = 2
 
 
@@ -101,7 +98,7 @@ def run_one(layout: Layout, design: Design, run: Run, place: Place, stop: Interr
     """
     folder = layout.run(run)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder, stop) as lock:
+    with inheritable_lock(folder, stop) as lock:
         before = read_record(layout, run)
         if lock is None or before.status == "finished":
             return before
@@ -179,26 +176,7 @@ def _train(
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
         )
-        return _wait(process, stop, note)
-
-
-def _wait(
-    process: subprocess.Popen[bytes], stop: Interruption, note: Callable[[], None]
-) -> tuple[int, float]:
-    told, noted = False, time.monotonic()
-    while True:
-        pid, status, used = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            unit = 2**20 if sys.platform == "darwin" else 2**10
-            return process.returncode, used.ru_maxrss / unit
-        if stop.signal_number is not None and not told:
-            process.send_signal(signal.SIGTERM)
-            told = True
-        if time.monotonic() - noted >= _NOTE_EVERY:
-            note()
-            noted = time.monotonic()
-        time.sleep(_POLL)
+        return wait_for(process, stop, note)
 
 
 def _measure(layout: Layout, design: Design, run: Run, record: Record) -> Record:
@@ -220,26 +198,6 @@ def _measure(layout: Layout, design: Design, run: Run, record: Record) -> Record
     with atomic_path(layout.evaluation(run)) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False, indent=1), encoding="utf-8")
     return replace(record, status="finished")
-
-
-@contextmanager
-def _alone(folder: Path, stop: Interruption) -> Iterator[int | None]:
-    """Wait for a run's lock and give its descriptor; ``None`` after an interruption."""
-    import fcntl
-
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        while stop.signal_number is None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_POLL)
-                continue
-            yield descriptor
-            return
-        yield None
-    finally:
-        os.close(descriptor)
 
 
 def _hashes(preprocessed: Path, plans: str) -> dict[str, str]:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from nnunet_semisup.demo.stages import find_command
+from nnunet_semisup.preparation.lock import exclusive_lock
+from nnunet_semisup.processes import inheritable_lock, wait_for
 from nnunet_semisup.scoring.voting import write_json
 from nnunet_semisup.training.interruption import Interruption
 
-_POLL = 0.5
 _LAST_LINES = 15
 
 
@@ -126,7 +127,7 @@ class Steps:
                 stderr=subprocess.STDOUT,
                 pass_fds=() if self.lock is None else (self.lock,),
             )
-            code = _wait(process, self.stop)
+            code, _ = wait_for(process, self.stop)
         if self.stop.signal_number is not None:
             raise StoppedError(128 + self.stop.signal_number)
         if code:
@@ -141,18 +142,6 @@ def read_record(folder: Path, name: str) -> Record:
     return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Record()
 
 
-def _wait(process: subprocess.Popen[bytes], stop: Interruption) -> int:
-    """Wait for a process, and pass an interruption on."""
-    told = False
-    while True:
-        try:
-            return process.wait(_POLL)
-        except subprocess.TimeoutExpired:
-            if stop.signal_number is not None and not told:
-                process.send_signal(signal.SIGTERM)
-                told = True
-
-
 @contextmanager
 def alone(folder: Path, stop: Interruption) -> Iterator[int | None]:
     """Hold a folder's lock and give its descriptor, once no process left alone holds it.
@@ -161,28 +150,12 @@ def alone(folder: Path, stop: Interruption) -> Iterator[int | None]:
         StoppedError: the user did not want to wait.
         UserError: on a system without such locks, where another command holds it.
     """
-    try:
-        import fcntl
-    except ImportError:
-        from nnunet_semisup.preparation.lock import exclusive_lock
-
+    if os.name != "posix":
         with exclusive_lock(folder):
             yield None
         return
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    told = False
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    print(f"waiting for what runs in {folder} already", flush=True)
-                told = True
-            if stop.signal_number is not None:
-                raise StoppedError(128 + stop.signal_number)
-            time.sleep(_POLL)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    waiting = partial(print, f"waiting for what runs in {folder} already", flush=True)
+    with inheritable_lock(folder, stop, waiting) as lock:
+        if lock is None:
+            raise StoppedError(128 + (stop.signal_number or 0))
+        yield lock

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_semisup import processes
 from nnunet_semisup.benchmark import execute
 from nnunet_semisup.benchmark.cluster import executor_of, submit
 from nnunet_semisup.benchmark.design import Layout, Row, Run, read_design, write_design
@@ -56,7 +57,7 @@ def layout(prepared, monkeypatch):
         "command_of",
         lambda *given: ["python", STAND_IN, *command(*given)[1:]],
     )
-    monkeypatch.setattr(execute, "_POLL", 0.02)
+    monkeypatch.setattr(processes, "POLL", 0.02)
     return prepared
 
 
@@ -107,13 +108,14 @@ def in_a_process(layout, body):
     code = f"""
 import sys
 from pathlib import Path
+from nnunet_semisup import processes
 from nnunet_semisup.benchmark import execute
 from nnunet_semisup.benchmark.design import Layout, read_design
 from nnunet_semisup.benchmark.lanes import run_lanes
 execute.find_command = lambda name: sys.executable
 command = execute.command_of
 execute.command_of = lambda *given: ["python", {STAND_IN!r}, *command(*given)[1:]]
-execute._POLL, execute._NOTE_EVERY = 0.02, 0.02
+processes.POLL, processes.NOTE_EVERY = 0.02, 0.02
 layout = Layout(Path({str(layout.folder)!r}))
 design = read_design(layout)
 {body}

@@ -75,10 +75,7 @@ def stand_in() -> Any:
     return mock.patch.multiple(
         commands,
         find_command=lambda name: name,
-        _POLL=0.02,
-        subprocess=mock.Mock(
-            Popen=popen, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired
-        ),
+        subprocess=mock.Mock(Popen=popen, STDOUT=subprocess.STDOUT),
     )
 
 
