@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 
 EPSILON = 1e-6
 """Added to the local deviation, relative to its mean over the map."""
-_POOLS = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def box_mean(x: Tensor, window: Sequence[int]) -> Tensor:
@@ -23,13 +23,14 @@ def box_mean(x: Tensor, window: Sequence[int]) -> Tensor:
         x: ``(B, C, *spatial)``.
         window: odd length along each axis.
     """
-    for axis, length in enumerate(window):
+    for axis, length in enumerate(window, 2):
         if length == 1:
             continue
-        kernel = [1] * len(window)
-        kernel[axis] = length
-        padding = [k // 2 for k in kernel]
-        x = _POOLS[len(window)](x, kernel, 1, padding, count_include_pad=False)
+        # torch's avg_pool3d refuses maps shorter than the window, whatever the padding.
+        rows = x.reshape(math.prod(x.shape[:axis]), x.shape[axis], -1)
+        kernel, padding = (length, 1), (length // 2, 0)
+        pooled = F.avg_pool2d(rows, kernel, 1, padding, count_include_pad=False)
+        x = pooled.reshape(x.shape)
     return x
 
 

@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 from nnunet_semisup.networks.self_dissimilarity import SelfDissimilarity, box_mean, dissimilarity
 
-SHAPES = [((2, 3, 12, 20), (5, 3)), ((1, 2, 6, 14, 9), (1, 5, 3)), ((1, 2, 4, 8, 8), (3, 3, 3))]
+SHAPES = [
+    ((1, 2, 2, 2, 2), (3, 3, 1)),
+    ((2, 3, 12, 20), (5, 3)),
+    ((1, 2, 6, 14, 9), (1, 5, 3)),
+    ((1, 2, 4, 8, 8), (3, 3, 3)),
+]
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
