@@ -38,7 +38,9 @@ from nnunet_semisup.training.checkpoint import (
 )
 from nnunet_semisup.training.definitions import defining_classes
 from nnunet_semisup.training.divergence import all_finite, divergence_message, losses_failed
+from nnunet_semisup.training.ending import ending
 from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.mlflow_logger import follow
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
 from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
@@ -105,6 +107,7 @@ class CommonTrainer(nnUNetTrainer):
 
     def start_records(self) -> None:
         """Make what a run keeps beside nnU-Net's own; called last by the constructor."""
+        follow(self)
 
     # What a trainer adds to the checks before anything is written.
 
@@ -246,12 +249,9 @@ class CommonTrainer(nnUNetTrainer):
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
 
     def run_training(self) -> None:
-        """Train as nnU-Net does; where that fails, end the workers, which nobody waits for."""
-        try:
+        """Train as nnU-Net does; however it ends, nothing is left behind."""
+        with ending(self):
             super().run_training()
-        except BaseException:
-            self.stop_workers()
-            raise
 
     def stop_workers(self) -> None:
         """End the worker processes of both loaders."""
