@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +100,19 @@ class TextUNet(nn.Module):
             self.set_text(features.shape[-1], reading)
         assert self.text_features is not None
         self.text_features.copy_(features)
+
+    def stays(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Return the parts that another training's weights must not replace.
+
+        Its texts are those of its classes, and its interaction may read them otherwise.
+
+        Args:
+            weights: of a network that predicted there, by their names.
+        """
+        reading = weights.get("interaction.reading_number")
+        here = -1 if self.interaction is None else int(self.interaction.reading_number)
+        other = reading is not None and int(reading) != here
+        return ["text_features", "interaction"] if other else ["text_features"]
 
     def encode_with(self, x: Tensor, text: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Return features for a decoder, the deepest after the interaction, and that before it.
