@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -88,13 +87,19 @@ def _read(path: str) -> Any:
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        culprit = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it holds {culprit[1]}, which is code" if culprit else str(error).splitlines()[0]
+    # Of other files, torch lets through whatever its unpickler meets.
+    except Exception as error:
         raise UserError(
-            f"{FLAG} {path}: cannot be read as a checkpoint ({why}). Give a checkpoint_final.pth "
-            f"or checkpoint_best.pth of nnU-Net or nnssl. {_repack()}"
+            f"{FLAG} {path}: cannot be read as a checkpoint ({_reason(error)}). Give a "
+            f"checkpoint_final.pth or checkpoint_best.pth of nnU-Net or nnssl. {_repack()}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why a file was not read."""
+    if culprit := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds {culprit[1]}, which is code"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _repack() -> str:
