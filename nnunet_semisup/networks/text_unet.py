@@ -109,10 +109,10 @@ class TextUNet(nn.Module):
         Args:
             weights: of a network that predicted there, by their names.
         """
-        reading = weights.get("interaction.reading_number")
-        here = -1 if self.interaction is None else int(self.interaction.reading_number)
-        other = reading is not None and int(reading) != here
-        return ["text_features", "interaction"] if other else ["text_features"]
+        name = "interaction.reading_number"
+        there, here = weights.get(name), self.state_dict().get(name)
+        alike = there is not None and here is not None and int(there) == int(here)
+        return ["text_features"] if alike else ["text_features", "interaction"]
 
     def encode_with(self, x: Tensor, text: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Return features for a decoder, the deepest after the interaction, and that before it.

@@ -139,6 +139,10 @@ def _is_state(value: Any) -> bool:
     )
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 # Names.
 
 
@@ -169,29 +173,26 @@ def own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _of_nnunet(path: str, content: Mapping[str, Any]) -> StartFile:
-    state = content.get(KEY) or {}
-    arguments = content.get("init_args") or {}
-    plans = arguments.get("plans") or {}
-    facts = {
-        "trainer": state.get("trainer") or content.get("trainer_name") or "an unnamed trainer",
-        "dataset": plans.get("dataset_name", ""),
-        "plans": plans.get("plans_name", ""),
-        "configuration": arguments.get("configuration", ""),
-    }
-    fold = arguments.get("fold")
-    origin = ", ".join(str(fact) for fact in facts.values() if fact)
+    state, arguments = _mapping(content.get(KEY)), _mapping(content.get("init_args"))
+    plans = _mapping(arguments.get("plans"))
+    trainer = state.get("trainer") or content.get("trainer_name") or "an unnamed trainer"
+    dataset, name = str(plans.get("dataset_name", "")), str(plans.get("plans_name", ""))
+    configuration, fold = str(arguments.get("configuration", "")), arguments.get("fold")
+    known = [str(trainer), dataset, name, configuration, "" if fold is None else f"fold {fold}"]
     return StartFile(
         abspath(path),
-        origin if fold is None else f"{origin}, fold {fold}",
+        ", ".join(fact for fact in known if fact),
         own_names(content[WEIGHTS]),
-        *(str(facts[name]) for name in ("dataset", "plans", "configuration")),
-        fold,
-        tuple(map(str, state.get("trained_on", ()))),
+        dataset=dataset,
+        plans=name,
+        configuration=configuration,
+        fold=fold,
+        trained_on=tuple(map(str, state.get("trained_on", ()))),
     )
 
 
 def _of_nnssl(path: str, content: Mapping[str, Any]) -> StartFile:
-    plan, trainer = content[nnssl.ADAPTATION], content.get("trainer_name")
+    plan, trainer = _mapping(content[nnssl.ADAPTATION]), content.get("trainer_name")
     try:
         nnssl.refuse_transformer(plan)
     except UserError as error:
