@@ -29,11 +29,11 @@ from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.checkpoint import (
     KEY,
-    archive_previous,
     read_checkpoint,
     remove_leftovers,
     restore_stock_content,
     save_atomically,
+    set_aside,
     stock_content,
 )
 from nnunet_semisup.training.definitions import defining_classes
@@ -45,14 +45,11 @@ from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epoc
 from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
 from nnunet_semisup.training.ranks import Ranks
-from nnunet_semisup.training.run_record import OVERSAMPLING, hidden_labels_note, oversampling_note
+from nnunet_semisup.training.run_record import OVERSAMPLING, notes_of_run
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
+from nnunet_semisup.training.start_weights import hear_of_start_weights
 from nnunet_semisup.training.streams import Streams
-from nnunet_semisup.training.validation import (
-    archive_other_predictions,
-    archive_validation,
-    refuse_learned,
-)
+from nnunet_semisup.training.validation import archive_other_predictions, refuse_learned
 
 
 class CommonTrainer(nnUNetTrainer):
@@ -77,6 +74,7 @@ class CommonTrainer(nnUNetTrainer):
     network: Any
     iteration = 0
     restored = False
+    start_weights: dict[str, str] | None = None
     _oversampling: float | None = None
     _best_ema: float | None
     partial_labels = cached_property(partial_labels_of)
@@ -96,6 +94,7 @@ class CommonTrainer(nnUNetTrainer):
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        hear_of_start_weights()
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)
         self.trained_on: list[str] = []
@@ -153,6 +152,7 @@ class CommonTrainer(nnUNetTrainer):
             "nnunet_semisup": __version__,
             "hyperparameters": self.hyperparameters(),
             "batch_size": self.batch_size,
+            "start_weights": self.start_weights,
         }
 
     # Networks.
@@ -181,6 +181,9 @@ class CommonTrainer(nnUNetTrainer):
         """Store weights as ``channels_last`` says; a copy made afterwards keeps the order."""
         if self.channels_last:
             use_channels_last(network)
+
+    def weights_replaced(self) -> None:
+        """Act when start weights came into the network; the teacher's trainers extend it."""
 
     # nnU-Net's life cycle.
 
@@ -233,18 +236,12 @@ class CommonTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Begin as nnU-Net does; keep what an earlier run made, and record this one."""
         super().on_train_start()
-        if note := hidden_labels_note(self.preprocessed_dataset_folder_base, self.fold):
+        for note in notes_of_run(self):
             self.print_to_log_file(note)
-        whole_batch = self.configuration_manager.batch_size
-        fraction = self.hyperparameters()[OVERSAMPLING]
-        self.print_to_log_file(
-            oversampling_note(whole_batch, fraction, self.probabilistic_oversampling)
-        )
         if self.local_rank == 0:
             if not self.restored:
-                archive_validation(self.output_folder, self.print_to_log_file)
-                if not self.disable_checkpointing:
-                    archive_previous(self.output_folder, self.print_to_log_file)
+                keep = not self.disable_checkpointing
+                set_aside(self.output_folder, keep, self.print_to_log_file)
             remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
 
@@ -356,6 +353,7 @@ class CommonTrainer(nnUNetTrainer):
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
             "trained_on": list(self.trained_on),
+            "start_weights": self.start_weights,
         }
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -383,6 +381,7 @@ class CommonTrainer(nnUNetTrainer):
         for change in self.settings.changes(recorded):
             self.print_to_log_file(change)
         self.trained_on = list(state.get("trained_on", ()))
+        self.start_weights = state.get("start_weights")
         self.settle_seed()
         if not self.was_initialized:
             self.initialize()
