@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnunet_semisup.data.labeled_views import LabeledViews
+from nnunet_semisup.data.patches import PatchLoader
 from nnunet_semisup.data.two_stream import (
     LABELED,
     VALIDATION,
@@ -73,7 +73,7 @@ class Streams:
         )
         self.validation_transforms = trainer.get_validation_transforms(scales, **targets)
 
-    def loader(self, cases: Any, batch: int, size: Any, transforms: Any) -> nnUNetDataLoader:
+    def loader(self, cases: Any, batch: int, size: Any, transforms: Any) -> PatchLoader:
         """Return nnU-Net's loader of random patches.
 
         Args:
@@ -83,7 +83,7 @@ class Streams:
             transforms: nnU-Net's augmentation, or a part of it.
         """
         trainer = self._trainer
-        return nnUNetDataLoader(
+        return PatchLoader(
             cases,
             batch,
             size,
@@ -94,7 +94,7 @@ class Streams:
             transforms=transforms,
         )
 
-    def unlabeled(self, folders: dict[str, str], batch: int) -> nnUNetDataLoader:
+    def unlabeled(self, folders: dict[str, str], batch: int) -> PatchLoader:
         """Return the loader of unlabeled patches, which begin as large as the labeled ones.
 
         Args:
