@@ -34,10 +34,12 @@ from tqdm import trange
 from nnunet_semisup.data.two_stream import LABELED, NumberedLoader, seeded
 from nnunet_semisup.evaluation.tables import format_table
 
+ON_DEVICE = "augment_on_device=True"
 SIDES = {
     "nnU-Net, labeled stream": step_cost.STOCK,
     "both streams": "nnUNetTrainerPseudoLabel",
     "both streams, weak labeled view": "nnUNetTrainerBCP",
+    f"both streams, {ON_DEVICE}": f"nnUNetTrainerPseudoLabel:{ON_DEVICE}",
 }
 FIRST = next(iter(SIDES))
 
@@ -72,7 +74,8 @@ def make_case(folder: Path, name: str, shape: list[int], patch: list[int], seed:
 def cases(patch: list[int]) -> Iterator[None]:
     """Make nnU-Net's folders with two labeled, one validation and two unlabeled cases."""
     with step_cost.data_folders():
-        folder = Path(os.environ["nnUNet_preprocessed"], step_cost.DATASET)
+        preprocessed = os.environ["nnUNet_preprocessed"]  # noqa: SIM112
+        folder = Path(preprocessed, step_cost.DATASET)
         stored = folder / f"{step_cost.PLANS}_{step_cost.CONFIGURATION}"
         for path in stored.iterdir():
             path.unlink()
@@ -100,6 +103,7 @@ class Worker:
             with mock.patch.dict(os.environ, nnUNet_n_proc_DA="0"):
                 batches, _ = trainer.get_dataloaders()
         self.loader = batches.data_loader
+        self.finish = getattr(batches, "finish", None)
 
     def make(self, number: int) -> Any:
         """Return batch ``number``."""
@@ -149,6 +153,19 @@ def measure(options: argparse.Namespace) -> dict[str, list[tuple[float, float, f
     return found
 
 
+def device_part(options: argparse.Namespace) -> list[float]:
+    """Return the CPU seconds of each turn's batches that the setting moves to the device."""
+    worker = Worker(SIDES[f"both streams, {ON_DEVICE}"], options)
+    seconds = [0.0] * (options.turns + 1)
+    for turn in range(options.turns + 1):
+        for number in range(turn * options.batches, (turn + 1) * options.batches):
+            sent = worker.make(number)
+            start = time.process_time()
+            worker.finish(sent)
+            seconds[turn] += time.process_time() - start
+    return seconds[1:]
+
+
 def ratio(own: list[float], stock: list[float]) -> str:
     """Return the ratio of two sums, and the least and greatest one of the turns."""
     each = [a / b for a, b in zip(own, stock, strict=True)]
@@ -166,6 +183,7 @@ def main() -> None:
     options.device, options.features = "cpu", [2, 4, 4, 4]
     with cases(options.patch):
         found = measure(options)
+        on_device = device_part(options)
     rows = []
     stock = found[FIRST]
     for name, turns in found.items():
@@ -175,6 +193,9 @@ def main() -> None:
         row += [f"{milliseconds[1]:.1f}", ratio(wall, [turn[1] for turn in stock])]
         row += [f"{max(memory):.0f}", f"{max(memory) / max(turn[2] for turn in stock):.2f}"]
         rows.append(row)
+    moved = 1e3 * sum(on_device) / len(on_device) / options.batches
+    times = [f"{moved:.1f}", ratio(on_device, [turn[0] for turn in stock])]
+    rows.append(["its other part, on this CPU", *times, "-", "-", "-", "-"])
     header = ["workers", "CPU (ms a batch)", "ratio", "wall (ms)", "ratio", "peak (MiB)", "ratio"]
     print(format_table(header, rows, markdown=True))
 

@@ -15,29 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.pseudo2d import (
-    Convert2DTo3DTransform,
-    Convert3DTo2DTransform,
-)
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from nnunet_semisup.augmentation.chain import Chain, Sample, joined, taken_apart
 from nnunet_semisup.augmentation.spatial import (
     Box,
-    can_look_ahead,
-    flat,
+    like,
+    lines,
     looked_at,
-    moved_labels,
+    moved_labels_at_edges,
     on_whole,
+    outside_label,
 )
 from nnunet_semisup.data.valid import OUTSIDE, MarkEmptyVoxels
-
-Sample = dict[str, Any]
 
 
 @functools.cache
@@ -50,63 +44,40 @@ class Patch(NamedTuple):
     """Hold where a patch of a case lies.
 
     Attributes:
-        image: ``(C, *spatial)``, lazily read.
+        image: ``(C, *spatial)`` of the case, lazily read.
         label: ``(1, *spatial)``, lazily read.
         start: first voxel of the patch, which may lie before the case's.
     """
 
     image: Any
     label: Any
-    start: list[int]
-
-
-class Chain(NamedTuple):
-    """Hold an augmentation taken apart at its spatial transform.
-
-    Attributes:
-        before: what marks voxels ahead of it.
-        spatial: rotation and scaling.
-        after: the rest, without what nnU-Net puts around the spatial one to turn slices alone.
-    """
-
-    before: list[BasicTransform]
-    spatial: SpatialTransform
-    after: list[BasicTransform]
-
-
-def taken_apart(transforms: Any) -> Chain | None:
-    """Return an augmentation's parts; ``None`` where nnU-Net's loader has to make the patches."""
-    given = list(transforms.transforms) if isinstance(transforms, ComposeTransforms) else []
-    parts = [t for t in given if not isinstance(t, (Convert3DTo2DTransform, Convert2DTo3DTransform))]
-    places = [place for place, one in enumerate(parts) if isinstance(one, SpatialTransform)]
-    if len(places) != 1:
-        return None
-    before, spatial, after = parts[: places[0]], parts[places[0]], parts[places[0] + 1 :]
-    known = all(isinstance(one, MarkEmptyVoxels) for one in before)
-    return Chain(before, spatial, after) if known and can_look_ahead(spatial) else None
+    start: tuple[int, ...]
 
 
 class PatchLoader(nnUNetDataLoader):
     """Make nnU-Net's batches, equal to the last bit, and read what they need.
 
-    Where its transforms are not nnU-Net's in their first part (no rotation, say), or where there is
-    the segmentation of a previous stage, nnU-Net's own loader makes them.
+    Where the transforms do not begin as nnU-Net's (in validation), or where there is a segmentation
+    of a previous stage, nnU-Net's own loader makes them.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.chain = taken_apart(self.transforms)
+        self.chain = taken_apart(self.transforms, (MarkEmptyVoxels,))
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """Return ``data`` ``(B, C, *spatial)`` float, ``target``, a list of them, and ``keys``."""
+        """Return ``data`` ``(B, C, *spatial)`` float, ``target``, where needed a list, ``keys``."""
         cascade = getattr(self._data, "folder_with_segs_from_previous_stage", None) is not None
         if self.chain is None or cascade:
             batch: dict[str, Any] = super().generate_train_batch()
             return batch
         keys = self.get_indices()
         with torch.no_grad(), thread_pools().limit(limits=1):
-            samples = [self.sample(patch) for patch in self.patches(keys)]
-        return {**self.joined(samples), "keys": keys}
+            return {**self.batch_of(self.patches(keys), self.chain), "keys": keys}
+
+    def batch_of(self, patches: Iterator[Patch], chain: Chain) -> dict[str, Any]:
+        """Return a batch of patches without ``keys``."""
+        return joined([self.sample(patch, chain) for patch in patches])
 
     def patches(self, keys: Sequence[str]) -> Iterator[Patch]:
         """Draw a patch of each case, as nnU-Net does."""
@@ -114,57 +85,71 @@ class PatchLoader(nnUNetDataLoader):
             forced = self.get_do_oversample(place)
             image, label, _, properties = self._data.load_case(key)
             start, _ = self.get_bbox(image.shape[1:], forced, properties["class_locations"])
-            yield Patch(image, label, [int(number) for number in start])
+            yield Patch(image, label, tuple(int(number) for number in start))
 
-    def sample(self, patch: Patch) -> Sample:
+    def looked_at(self, chain: Chain) -> tuple[dict[str, Any], Box, tuple[int, ...]]:
+        """Draw rotation and scaling; return what was drawn, what it looks at, the patch's size."""
+        size = chain.spatial.patch_size
+        shape = tuple(int(number) for number in self.patch_size[-len(size) :])
+        stand_in = torch.empty((1, *shape), device="meta")
+        drawn = chain.spatial.get_parameters(image=stand_in)
+        return drawn, looked_at(size, drawn["affine"], shape), shape
+
+    def sample(self, patch: Patch, chain: Chain) -> Sample:
         """Return ``image`` and ``segmentation`` of a patch after the augmentation."""
-        assert self.chain is not None
-        spatial = self.chain.spatial
-        size, shape = spatial.patch_size, self.patch_size[-len(spatial.patch_size) :]
-        drawn = spatial.get_parameters(image=torch.empty((1, *shape), device="meta"))
-        box = looked_at(size, drawn["affine"], shape)
-        data: Sample = self.read(patch, box)
-        for transform in self.chain.before:
+        drawn, box, shape = self.looked_at(chain)
+        image, label = self.read(patch, box, np.int16)
+        data: Sample = {"image": image, "segmentation": label}
+        for transform in chain.before:
             data = transform(**data)
         if drawn["grid"] is not None:
-            data = _moved(spatial, drawn["grid"], box, shape, data)
-        elif any(isinstance(transform, RandomTransform) for transform in self.chain.after):
+            data |= _moved(chain.spatial, drawn["grid"], box, shape, data)
+        elif any(isinstance(transform, RandomTransform) for transform in chain.after):
             # Sums over a part of a larger array, which nnU-Net's is, are rounded otherwise.
-            image = torch.empty((*data["image"].shape[: -len(shape)], *shape))[box.index]
-            data["image"] = image.copy_(data["image"])
-        for transform in self.chain.after:
+            whole = torch.empty((*data["image"].shape[: -len(shape)], *shape))
+            data["image"] = whole[box.index].copy_(data["image"])
+        for transform in chain.after:
             data = transform(**data)
         return data
 
-    def read(self, patch: Patch, box: Box, label_type: Any = np.int16) -> Sample:
-        """Return the part of a patch that a box of its last axes takes out.
+    def read(self, patch: Patch, box: Box, label_type: Any) -> tuple[Tensor, Tensor]:
+        """Return image and segmentation of the part of a patch that a box takes out.
 
         Args:
             patch: where it lies.
-            box: the part.
+            box: the part, of the patch's last axes.
             label_type: of the segmentation.
         """
         others = len(patch.start) - len(box.start)
         starts = [s + b for s, b in zip(patch.start[others:], box.start, strict=True)]
-        place = Box(
-            tuple(patch.start[:others] + starts),
-            (*(int(n) for n in self.patch_size[:others]), *box.size),
-        )
-        image = torch.from_numpy(cut(patch.image, place, 0, None)).float()
+        sizes = [int(number) for number in self.patch_size[:others]]
+        place = Box((*patch.start[:others], *starts), (*sizes, *box.size))
+        image = torch.from_numpy(cut(patch.image, place, 0, patch.image.dtype)).float()
         label = torch.from_numpy(cut(patch.label, place, OUTSIDE, label_type))
-        if self.patch_size_was_2d:
-            image, label = image[:, 0], label[:, 0]
-        return {"image": image, "segmentation": label}
+        return (image[:, 0], label[:, 0]) if self.patch_size_was_2d else (image, label)
 
-    def joined(self, samples: list[Sample]) -> dict[str, Any]:
-        """Return samples as a batch."""
-        targets = [sample["segmentation"] for sample in samples]
-        lists = isinstance(targets[0], list)
-        target = [torch.stack(one) for one in zip(*targets, strict=True)] if lists else None
-        return {
-            "data": torch.stack([sample["image"] for sample in samples]),
-            "target": target if lists else torch.stack(targets),
-        }
+
+def _moved(
+    spatial: SpatialTransform, grid: Tensor, box: Box, shape: Sequence[int], data: Sample
+) -> Sample:
+    """Return ``image`` and ``segmentation`` of a box after rotation and scaling."""
+    image, label = data["image"], data["segmentation"]
+    outside = outside_label(spatial)
+    added = [outside] if spatial._may_reach_outside(grid, shape) else []
+    labels = [
+        moved_labels_at_edges(line[None], grid, box, shape, values_of(line, added), outside)
+        for line in lines(label, spatial)
+    ]
+    sample = on_whole(grid, box, shape)
+    return {
+        "image": like(sample(lines(image, spatial), "bilinear"), image),
+        "segmentation": like(torch.cat(labels), label),
+    }
+
+
+def values_of(label: Tensor, added: Sequence[int] = ()) -> list[int]:
+    """Return the values of a label, and further ones, each once and in ascending order."""
+    return sorted({*map(int, pd.unique(label.numpy().ravel())), *added})
 
 
 def cut(array: Any, box: Box, outside: float, kind: Any) -> np.ndarray:
@@ -174,40 +159,19 @@ def cut(array: Any, box: Box, outside: float, kind: Any) -> np.ndarray:
         array: ``(C, *spatial)``, a numpy or a Blosc2 one.
         box: of the last axes.
         outside: what is beyond the border.
-        kind: type of the numbers; ``None``: the array's own.
+        kind: type of the numbers.
     """
-    kind = array.dtype if kind is None else np.dtype(kind)
     inner, places = [], []
     for start, size, length in zip(box.start, box.size, array.shape[1:], strict=True):
-        first, last = max(start, 0), max(min(start + size, length), max(start, 0))
+        first = min(max(start, 0), length)
+        last = max(min(start + size, length), first)
         inner.append(slice(first, last))
         places.append(slice(first - start, last - start))
     part = array[(slice(None), *inner)]
     if part.shape[1:] == box.size:
         found: np.ndarray = part.astype(kind, copy=False)
-        return found
+        return found if found.flags.writeable else found.copy()
     whole = np.full((len(part), *box.size), outside, kind)
-    whole[(slice(None), *places)] = part
+    if part.size:
+        whole[(slice(None), *places)] = part
     return whole
-
-
-def _moved(
-    spatial: SpatialTransform, grid: Tensor, box: Box, shape: Sequence[int], data: Sample
-) -> Sample:
-    """Return image and segmentation of a box, rotated and scaled."""
-    dims, pad = len(shape), spatial.padding_value_seg
-    pad = pad if spatial.border_mode_seg == "constant" else 0
-    sample = on_whole(grid, box, shape)
-    image, label = (data[key] for key in ("image", "segmentation"))
-    beyond = spatial._may_reach_outside(grid, shape)
-    moved = []
-    for channel in flat(label, dims):
-        present = np.unique([*pd.unique(channel.numpy().ravel()), *([pad] if beyond else [])])
-        values = [int(value) for value in present]
-        moved.append(moved_labels(channel[None], sample, spatial.patch_size, values, pad))
-    size = spatial.patch_size
-    return {
-        **data,
-        "image": sample(flat(image, dims), "bilinear").reshape(*image.shape[:-dims], *size),
-        "segmentation": torch.cat(moved).reshape(*label.shape[:-dims], *size),
-    }

@@ -45,7 +45,7 @@ from nnunet_semisup.training.ranges import Count
 from nnunet_semisup.training.ranks import Ranks
 from nnunet_semisup.training.run_record import OVERSAMPLING, hidden_labels_note, oversampling_note
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
-from nnunet_semisup.training.streams import Streams
+from nnunet_semisup.training.streams import Streams, refuse_device_augmentation
 from nnunet_semisup.training.validation import (
     archive_other_predictions,
     archive_validation,
@@ -69,6 +69,8 @@ class CommonTrainer(nnUNetTrainer):
     """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
     channels_last: bool = False
     """Channels-last weights: the same up to rounding; measure before (benchmarks/channels_last)."""
+    augment_on_device: bool = False
+    """Augments batches on the training's device; workers then only cut out and draw (docs)."""
     float32_windows: bool = False
     """Sums the windows of the final validation in float32; nnU-Net's float16 rounds at borders."""
 
@@ -106,7 +108,7 @@ class CommonTrainer(nnUNetTrainer):
     def start_records(self) -> None:
         """Make what a run keeps beside nnU-Net's own; called last by the constructor."""
 
-    # What a trainer adds to the checks before anything is written.
+    # Checks before anything is written.
 
     def check_settings(self, settings: Settings) -> None:
         """Refuse hyper-parameters that do not go together; ranges are checked before.
@@ -119,6 +121,7 @@ class CommonTrainer(nnUNetTrainer):
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse settings, plans or a ``dataset.json`` that are no use; a method extends it."""
+        refuse_device_augmentation(inputs)
 
     def check_cases(self, inputs: Inputs) -> None:
         """Refuse by a UserError preprocessed cases that training could not use."""
@@ -197,16 +200,11 @@ class CommonTrainer(nnUNetTrainer):
         return Streams(self).start(self.labeled_views(), self.unlabeled_loader)
 
     def labeled_views(self) -> LabeledViews:
-        """Return what the workers make beside nnU-Net's view of labeled patches; here nothing."""
+        """Return what is made beside nnU-Net's view of labeled patches; here nothing."""
         return LabeledViews(False, {}, self.label_manager)
 
     def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:
-        """Return the loader of a second stream; default none.
-
-        Args:
-            labeled: that of the first.
-            streams: makes loaders.
-        """
+        """Return the loader of a second stream, by that of the first; default none."""
         return None
 
     def get_tr_and_val_datasets(self) -> Any:
