@@ -102,20 +102,29 @@ class OnDevice:
         self.labeled = labeled.on_device(device)
         self.unlabeled = None if unlabeled is None else unlabeled.on_device(device)
         self.views = views
+        self.scans_labeled = unlabeled is not None and unlabeled._data.labeled
 
     def __call__(self, sent: dict[str, Any]) -> dict[str, Any]:
         """Return the batch that :class:`~nnunet_semisup.data.two_stream.NumberedLoader` makes."""
         batch = {**self.labeled.batch(sent), **self.views.take(), "keys": sent["keys"]}
         if self.unlabeled is not None:
             drawn = self.unlabeled.batch(sent["unlabeled"])
-            batch |= unlabeled_part({**drawn, "keys": sent["unlabeled"]["keys"]})
+            batch |= unlabeled_part(
+                {**drawn, "keys": sent["unlabeled"]["keys"]}, self.scans_labeled
+            )
         return batch
 
 
-def unlabeled_part(drawn: dict[str, Any]) -> dict[str, Any]:
-    """Return what a batch has of unlabeled patches, of the batch of their own loader."""
-    return {
+def unlabeled_part(drawn: dict[str, Any], labeled: bool) -> dict[str, Any]:
+    """Return what a batch has of unlabeled patches.
+
+    Args:
+        drawn: batch of their own loader.
+        labeled: whether their segmentations have classes in them.
+    """
+    part = {
         "unlabeled": drawn["data"],
         "unlabeled_valid": valid_voxels(drawn["target"]),
         "unlabeled_keys": drawn["keys"],
     }
+    return {**part, "unlabeled_label": drawn["target"]} if labeled else part

@@ -69,6 +69,8 @@ class LabeledScans(UnlabeledDataset):
         labels: folder of the labels.
     """
 
+    labeled = True
+
     def __init__(self, folders: dict[str, str], labels: Path) -> None:
         super().__init__(folders)
         self.labels = labels

@@ -142,7 +142,8 @@ class NumberedLoader:
         if self.unlabeled is not None:
             with seeded(self.seed, number, UNLABELED):
                 drawn = self.unlabeled.generate_train_batch()
-            batch |= unlabeled_part(drawn) if "data" in drawn else {"unlabeled": drawn}
+            labeled = self.unlabeled._data.labeled
+            batch |= unlabeled_part(drawn, labeled) if "data" in drawn else {"unlabeled": drawn}
         return batch
 
 

@@ -25,6 +25,9 @@ class UnlabeledDataset(nnUNetBaseDataset):
         folders: case id to the folder that holds ``<id>.b2nd`` or ``<id>.npy`` or ``<id>.npz``.
     """
 
+    labeled = False
+    """Whether segmentations have classes in them (:mod:`nnunet_semisup.data.scan_labels`)."""
+
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders
         self.identifiers = sorted(folders)

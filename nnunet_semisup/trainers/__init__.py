@@ -21,6 +21,7 @@ from nnunet_semisup.trainers.mean_teacher_text import nnUNetTrainerMeanTeacherTe
 from nnunet_semisup.trainers.mlrp import nnUNetTrainerMLRP
 from nnunet_semisup.trainers.nsda import nnUNetTrainerNSDA
 from nnunet_semisup.trainers.pseudo_label import nnUNetTrainerPseudoLabel
+from nnunet_semisup.trainers.semisup import nnUNetTrainerSemiSup
 from nnunet_semisup.trainers.ssnet import nnUNetTrainerSSNet
 from nnunet_semisup.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_semisup.trainers.text_semiseg import nnUNetTrainerTextSemiSeg
@@ -65,6 +66,7 @@ __all__ = [
     "nnUNetTrainerNSDA",
     "nnUNetTrainerPseudoLabel",
     "nnUNetTrainerSSNet",
+    "nnUNetTrainerSemiSup",
     "nnUNetTrainerSupervised",
     "nnUNetTrainerTextSemiSeg",
     "nnUNetTrainerUAMT",

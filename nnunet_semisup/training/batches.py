@@ -49,11 +49,14 @@ class Unlabeled(NamedTuple):
         valid: ``(B, 1, *spatial)`` bool, false in padding (:mod:`nnunet_semisup.data.valid`).
         masked: ``(B, C, *spatial)`` bool, where nnU-Net sets a channel to 0 after its
             augmentation (outside of the brain, say); ``None`` where it does so nowhere.
+        label: ``(B, 1, *spatial)``, of whole scans (:mod:`nnunet_semisup.data.scan_labels`);
+            ``None`` where there are none.
     """
 
     image: Tensor
     valid: Tensor
     masked: Tensor | None = None
+    label: Tensor | None = None
 
     def strong_view(self, probability: float = 0.8) -> Tensor:
         """Return :func:`~nnunet_semisup.data.views.strong_view` of the image, of its shape."""
@@ -92,7 +95,8 @@ def to_device(
 
     valid = _move(batch["unlabeled_valid"], device)
     masked = None if masked_channels is None else ~valid & masked_channels
-    unlabeled = Unlabeled(_move(batch["unlabeled"], device), valid, masked)
+    label = _move(batch["unlabeled_label"], device) if "unlabeled_label" in batch else None
+    unlabeled = Unlabeled(_move(batch["unlabeled"], device), valid, masked, label)
     return labeled_part(batch, device, partial), unlabeled
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -65,6 +67,10 @@ class Ranks:
         gathered: list[torch.Tensor] = [counts] * dist.get_world_size()
         dist.all_gather_object(gathered, counts)
         return torch.stack(gathered).sum(0)
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Return this process's part of a work that they divide."""
+        return items[dist.get_rank() :: dist.get_world_size()] if self._distributed else items
 
     def wait(self) -> None:
         """Wait for the other processes."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup.data.labeled_views import LabeledViews, MakeMap
+from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.networks.members import Members
@@ -133,6 +134,14 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
     def regions(self) -> bool:
         """True where outputs are overlapping regions (sigmoid) rather than labels (softmax)."""
         return bool(self.label_manager.has_regions)
+
+    @property
+    def region_values(self) -> list[tuple[int, ...]] | None:
+        """Values of the labels in each region; ``None`` where classes do not overlap."""
+        if not self.regions:
+            return None
+        found = self.label_manager.foreground_regions
+        return [tuple(r) if isinstance(r, (list, tuple)) else (r,) for r in found]
 
     def student_pass(
         self, image: Tensor, name: str, valid: Tensor | None = None, **how: Any
@@ -314,7 +323,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
         self.print_to_log_file(f"{len(labeled.indices)} labeled and {len(folders)} unlabeled cases")
         if note := unused_note(unused, self.plans_manager, self.configuration_name):
             self.print_to_log_file(f"WARNING: {note}")
-        return streams.unlabeled(folders, self.unlabeled_patches)
+        return streams.unlabeled(UnlabeledDataset(folders), self.unlabeled_patches)
 
     def configuration(self) -> dict[str, Any]:
         """Return the record of the run, with its unlabeled cases."""

@@ -126,19 +126,21 @@ class Streams:
             transforms=transforms,
         )
 
-    def unlabeled(self, folders: dict[str, str], batch: int) -> PatchLoader:
+    def unlabeled(
+        self, cases: UnlabeledDataset, batch: int, foreground: float = 0.0
+    ) -> PatchLoader:
         """Return the loader of unlabeled patches, which begin as large as the labeled ones.
 
         Args:
-            folders: case id to the folder of the preprocessed case.
+            cases: preprocessed cases.
             batch: patches in a batch.
+            foreground: share of the patches around a class, where the cases have labels.
         """
         weak = weak_transforms(self.training_transforms)
-        cases = UnlabeledDataset(folders)
         loader = self.loader(cases, batch, self.initial_size, weak, self._loader)
-        if isinstance(loader, CropLoader):
+        if isinstance(loader, CropLoader) and not cases.labeled:
             loader.label_values = (0,)
-        loader.oversample_foreground_percent = 0.0
+        loader.oversample_foreground_percent = foreground
         loader.has_ignore = False
         return loader
 
