@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (
-    get_normalization_scheme,
-)
 
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, Subset
 from nnunet_semisup.dataset_conversion.checking.channel_order import exchanged_channels
@@ -128,8 +125,8 @@ class Coverage:
     def outside(self, trait: Trait) -> list[int]:
         """Return numbers of the scans outside, the farthest first; not those of exchanged ones."""
         found = [
-            int(number)
-            for number in np.flatnonzero(trait.outside)
+            number
+            for number in map(int, np.flatnonzero(trait.outside))
             if trait.kind != INTENSITIES or self.unlabeled[number] not in self.exchanged
         ]
         return sorted(found, key=lambda number: -trait.distances[number])
@@ -161,8 +158,8 @@ def compare_scans(
         f.case.id: axis_codes(f.geometry.direction) for f in (*labeled, *unlabeled) if f.geometry
     }
     displays = _displays(labeled, form)
-    channels_of = [[f.intensities for f in cases] for cases in (labeled, unlabeled)]
-    orders = exchanged_channels(*channels_of, displays, form.components > 1)
+    known, other = ([f.intensities for f in cases] for cases in (labeled, unlabeled))
+    orders = exchanged_channels(known, other, displays, form.components > 1)
     names = [f.case.id for f in unlabeled]
     return Coverage(
         [f.case.id for f in labeled],
@@ -175,11 +172,13 @@ def compare_scans(
 
 def _displays(labeled: Sequence[CaseFacts], form: DatasetForm) -> list[Display]:
     """Return how each channel is shown."""
+    from nnunetv2.preprocessing.normalization import map_channel_name_to_normalization as nnunet
+
     kept = [max(channel.kept for channel in f.intensities) for f in labeled]
     windows = [f.window for f in labeled if f.window is not None]
     return [
         display_of(
-            get_normalization_scheme(name).__name__,
+            nnunet.get_normalization_scheme(name).__name__,
             [f.intensities[number] for f in labeled],
             kept,
             windows if number == 0 else [],

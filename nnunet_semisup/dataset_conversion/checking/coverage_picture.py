@@ -57,11 +57,11 @@ def draw_coverage(coverage: Coverage, title: str) -> Figure:
         parts[0],
         f"{title}: {len(coverage.labeled)} labeled, {len(coverage.unlabeled)} unlabeled scans",
     )
-    for part, (traits, _) in zip(parts[1:-1], rows, strict=True):
+    for part, (shown, _) in zip(parts[1:-1], rows, strict=True):
         axes = part.subplots(1, _COLUMNS)
-        for axis, trait in zip(axes, traits, strict=False):
+        for axis, trait in zip(axes, shown, strict=False):
             (_curves if trait.kind == INTENSITIES else _strip)(axis, trait, coverage)
-        for axis in axes[len(traits) :]:
+        for axis in axes[len(shown) :]:
             axis.set_visible(False)
     parts[-1].text(0.01, 0.95, "\n".join(words), va="top", fontsize=8.5, linespacing=1.3)
     return figure
@@ -73,6 +73,7 @@ def _head(part: SubFigure, title: str) -> None:
         Line2D([], [], color=LABELED, marker="o", markersize=5, label="labeled"),
         Line2D([], [], color=UNLABELED, marker="o", markersize=5, label="unlabeled"),
         Line2D([], [], color=OUTSIDE, marker="o", markersize=5, label="unlabeled, outside"),
+        Line2D([], [], color=OUTSIDE, ls=":", label="channels exchanged"),
         Patch(color=WITHIN, label="counts as within (curves: in the mean)"),
     ]
     part.legend(handles=marks, loc="lower left", ncols=len(marks), frameon=False, fontsize=9)
@@ -112,13 +113,15 @@ def _curves(axis: Axes, trait: Trait, coverage: Coverage) -> None:
     others = np.setdiff1d(np.arange(len(coverage.unlabeled)), outside)
     low, high = trait.shown(trait.low - trait.limit), trait.shown(trait.high + trait.limit)
     axis.fill_between(SHOWN_LEVELS, low, high, color=WITHIN, lw=0)
-    for rows, color, width in (
-        (trait.unlabeled[others], UNLABELED, 0.6),
-        (trait.labeled, LABELED, 0.9),
-        (trait.unlabeled[outside], OUTSIDE, 1.2),
+    exchanged = [n for n in others if coverage.unlabeled[n] in coverage.exchanged]
+    for rows, color, width, style in (
+        (trait.unlabeled[np.setdiff1d(others, exchanged)], UNLABELED, 0.6, "-"),
+        (trait.labeled, LABELED, 0.9, "-"),
+        (trait.unlabeled[exchanged], OUTSIDE, 1.2, ":"),
+        (trait.unlabeled[outside], OUTSIDE, 1.2, "-"),
     ):
         if len(rows):
-            axis.plot(SHOWN_LEVELS, trait.shown(rows).T, color=color, lw=width)
+            axis.plot(SHOWN_LEVELS, trait.shown(rows).T, color=color, lw=width, ls=style)
     axis.set_xlim(SHOWN_LEVELS[0], SHOWN_LEVELS[-1])
     axis.set_xticks([0.05, 0.25, 0.5, 0.75, 0.95])
     axis.xaxis.set_major_formatter("{x:.0%}")
@@ -163,4 +166,5 @@ def _words(coverage: Coverage) -> list[str]:
         listed = f": {named(cases)}" if code != usual else ""
         if code:
             texts.append(f"axes {code}: {labeled} labeled, {number - labeled} unlabeled{listed}")
-    return [line for text in texts for line in [*textwrap.wrap(text, _LETTERS), ""]]
+    capital = [text[0].upper() + text[1:] for text in texts]
+    return [line for text in capital for line in [*textwrap.wrap(text, _LETTERS), ""]]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 
 import numpy as np
-from scipy.stats import norm
 
 LEVELS = np.linspace(0, 1, 21)
 """Of the quantiles that are kept; the first and the last are the lowest and the highest value."""
@@ -21,7 +20,7 @@ SHOWN_LEVELS = LEVELS[1:-1]
 FOREGROUND_PERCENT = (0.5, 99.5)
 """Between them lies what nnU-Net shows of CT."""
 _MASKED_BELOW = 0.75
-_WINDOW_DEVIATIONS = 2 * float(norm.ppf(FOREGROUND_PERCENT[1] / 100))
+_WINDOW_DEVIATIONS = 2 * NormalDist().inv_cdf(FOREGROUND_PERCENT[1] / 100)
 """Standard deviations in such a window, of normally distributed values."""
 _SAMPLED = 200_000
 """Voxels, drawn with one seed; the share of voxels below a quantile is then right to 0.2 %."""

@@ -1,5 +1,6 @@
 """Unlabeled scans that lie outside of the labeled ones are told, and natural spread is not."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from nnunet_semisup.dataset_conversion.checking.intensities import (
     foreground_window,
     intensities_of,
 )
+from nnunet_semisup.dataset_conversion.checking.raw_splits import hidden_by_fold
 from nnunet_semisup.dataset_conversion.volume import Geometry
+from nnunet_semisup.preparation.raw import DatasetFolders
 from tests.helpers import nnunet_folders
 from tests.unit.dataset_conversion.test_verify_dataset import verify
 from tests.unit.dataset_conversion.verify_faults import make_raw, noise, volume
@@ -269,6 +272,22 @@ def test_labeled_cases_that_a_fold_hides_count_as_unlabeled():
     assert (coverage.labeled, coverage.unlabeled) == (["l0", "l2"], ["l1"])
 
 
+@pytest.mark.parametrize(
+    ("folds", "hidden"),
+    [
+        ([{"train": ["l0"], "val": ["l1"], "unlabeled": ["l2"]}], {"l2"}),
+        ([{"train": ["l0"], "val": ["l1"], "unlabeled": 7}], set()),
+        ([{"train": ["l0"], "val": ["l1"], "unlabeled": ["l2"]}] * 2, set()),
+        ([{"train": ["l0"], "val": ["l1"]}], set()),
+        ({}, set()),
+    ],
+)
+def test_only_a_single_fold_hides_labels(tmp_path, folds, hidden):
+    """Of several folds each case is labeled in some; what is malformed is a fault elsewhere."""
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    assert hidden_by_fold(DatasetFolders("Made", tmp_path, tmp_path / "none")) == hidden
+
+
 def test_range_of_the_others():
     rows = np.random.default_rng(0).integers(0, 4, (6, 5)).astype(float)
     low, high = _range_of_the_others(rows)
@@ -304,7 +323,7 @@ def test_picture_names_what_is_outside_and_has_every_scan():
     texts = shown_texts(figure)
     assert "Dataset501_Made: 4 labeled, 22 unlabeled scans" in texts
     assert texts.count("case_w…g_name") == 2
-    assert any("axes RAS: 0 labeled, 1 unlabeled: u_turned" in text for text in texts)
+    assert any("Axes RAS: 0 labeled, 1 unlabeled: u_turned" in text for text in texts)
     (panel,) = [a for a in figure.axes if a.get_title(loc="left") == "voxel size, z (mm)"]
     assert sum(len(dots.get_offsets()) for dots in panel.collections) == 26
     (curves,) = [a for a in figure.axes if "intensities" in a.get_title(loc="left")]
