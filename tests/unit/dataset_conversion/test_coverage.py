@@ -93,8 +93,8 @@ def test_voxel_size_is_told_with_value_range_and_what_to_do():
         odd,
     ]
     assert told(facts) == [
-        "1 of 4 unlabeled scans lies outside of the labeled ones in voxel size: odd (z 6 mm, "
-        "labeled 2 to 2.3). Check their headers. Leave those out that are of another kind, or "
+        "1 of 4 unlabeled scans lies outside of the labeled ones in voxel size (labeled: z 2 to "
+        "2.3 mm): odd (z 6 mm). Check their headers. Leave those out that are of another kind, or "
         "label some of them"
     ]
 
@@ -117,7 +117,7 @@ def test_scans_that_are_turned_are_compared_along_the_same_sides():
     assert told([*facts, turned]) == []
     unturned = replace(turned, geometry=replace(turned.geometry, direction=LPS))
     (line,) = told([*facts, unturned])
-    assert "u9 (y 2 mm, labeled" in line
+    assert ": u9 (y 2 mm, z 1 mm). Check" in line
 
 
 def test_another_sequence_is_told_in_the_numbers_that_a_network_sees():
@@ -195,8 +195,8 @@ def test_exchanged_channels_are_told_and_their_intensities_are_not(labeled):
     first, second, third = channels(rng)
     (line,) = told([*facts, scan("u99", second, third, first)], form(*CHANNELS))
     assert line.startswith(
-        "the channels of 1 of 11 unlabeled scans look like other channels of the labeled ones: u99 "
-        "(channel 0 like 1, 1 like 2, 2 like 0). Look at them; if they are exchanged, rename"
+        "the channels of 1 of 11 unlabeled scans look like other channels of the labeled ones "
+        "(channel 0 like 1, 1 like 2, 2 like 0: u99). Look at them; if they are exchanged, rename"
     )
 
 
@@ -221,7 +221,7 @@ def test_order_of_colours_is_told_by_their_brightness():
     facts = [photo(f"{kind}{i}") for kind in "lu" for i in range(4)]
     lines = told([*facts, photo("u9", (2, 1, 0))], form("R", "G", "B", dimensions=2, components=3))
     assert len(lines) == 1
-    assert "u9 (channel 0 like 2, 2 like 0)" in lines[0]
+    assert "(channel 0 like 2, 2 like 0: u9)" in lines[0]
 
 
 def test_pictures_have_sizes_in_pixels_and_no_voxel_size():
@@ -230,7 +230,7 @@ def test_pictures_have_sizes_in_pixels_and_no_voxel_size():
     facts = [scan(f"l{i}", tissue(rng), size=(500, 400), **flat) for i in range(3)]
     facts.append(scan("u0", tissue(rng), size=(2000, 400), **flat))
     (line,) = told(facts, form(dimensions=2))
-    assert "in size: u0 (x 2000 pixels, labeled 500). They" in line
+    assert "in size (labeled: x 500 pixels): u0 (x 2000 pixels). They" in line
 
 
 def test_a_channel_that_a_scan_lacks_is_left_out():
@@ -253,7 +253,9 @@ def test_five_hundred_scans_outside_are_one_line_that_says_to_label_some():
     assert [line for line in lines if "voxel size" in line] == lines[:1]
     assert len(lines) == 2
     assert "500 of 500 unlabeled scans lie" in lines[0]
-    assert "u490 (z 5.49 mm, labeled 2) and 490 more" in lines[0]
+    assert "(labeled: z 2 mm): u499 (z 5.5 mm), " in lines[0]
+    assert lines[0].count(" (z ") == 10
+    assert ", u401, u400 and 400 more. Check" in lines[0]
     assert lines[0].endswith("They are most of the unlabeled scans: label some of them")
 
 
@@ -342,7 +344,7 @@ def test_command_warns_and_draws_on_request(made, tmp_path, capsys):
         volume(path, noise(90 + channel), spacing=(1.0, 1.0, 4.0))
     assert verify() == 0
     out = capsys.readouterr().out
-    assert "in voxel size: unl_001 (z 4 mm, labeled 1). Check" in out
+    assert "in voxel size (labeled: z 1 mm): unl_001 (z 4 mm). Check" in out
     assert "note: --picture FILE.png draws labeled beside unlabeled scans" in out
     picture = tmp_path / "scans.png"
     assert verify("--picture", str(picture)) == 0
