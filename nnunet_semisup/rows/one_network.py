@@ -6,19 +6,6 @@ from nnunet_semisup.method import Method
 
 ONE_NETWORK: tuple[Method, ...] = (
     Method(
-        trainer="nnUNetTrainerSemiSup",
-        module="semisup",
-        family="pseudo-labels",
-        title="EMA teacher that labels whole scans anew, boxes of them in labeled patches",
-        paper="after BCP, Bai et al., CVPR 2023",
-        url="https://arxiv.org/abs/2305.00673",
-        cost="1",
-        forwards=(1, 0),
-        parameters=("1.00", "1.00"),
-        ramp=False,
-        trial="labeling_start=0,label_confidence=0",
-    ),
-    Method(
         trainer="nnUNetTrainerMeanTeacher",
         module="mean_teacher",
         family="teacher",
@@ -65,6 +52,20 @@ ONE_NETWORK: tuple[Method, ...] = (
         forwards=(2, 1),
         parameters=("1.00", "1.00"),
         trial="confidence_threshold=None",
+    ),
+    Method(
+        trainer="nnUNetTrainerSemiSup",
+        module="semisup",
+        family="pseudo-labels",
+        title="EMA teacher that labels whole scans anew, boxes of them in labeled patches",
+        paper="after BCP, Bai et al., CVPR 2023",
+        url="https://arxiv.org/abs/2305.00673",
+        cost="1",
+        forwards=(1, 0),
+        parameters=("1.00", "1.00"),
+        labels_alone=False,
+        ramp=False,
+        trial="labeling_start=0,labelings=1,label_confidence=0",
     ),
     Method(
         trainer="nnUNetTrainerFixMatch",

@@ -9,6 +9,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.trainers import nnUNetTrainerSupervised
 from tests.contract.conftest import each_once, each_pair, fitting, one_of_each, trainer_class
+from tests.contract.course import in_the_same_folder
 
 ON = {"augment_on_device": True}
 READ = ("get_dataloaders", "labeled_views", "labeled_weak", "labeled_maps", "train_step")
@@ -41,6 +42,7 @@ def test_a_step_and_its_continuation(build, method, kind, tmp_path):
     trainer.save_checkpoint(file)
 
     again = build(method, kind, start=False, **ON)
+    in_the_same_folder(again, trainer)
     again.load_checkpoint(file)
     again.on_train_start()
     assert again.augment_on_device

@@ -19,7 +19,7 @@ from nnunet_semisup.registry import METHODS
 from nnunet_semisup.training.batches import Unlabeled
 from nnunet_semisup.training.checkpoint import KEY
 from tests.contract.conftest import SEMI_SUPERVISED, WITH_TEACHER, each_method, each_pair, product
-from tests.contract.course import SETTINGS, networks_of, start_in_second_epoch
+from tests.contract.course import SETTINGS, in_the_same_folder, networks_of, start_in_second_epoch
 
 courses = each_pair(product(SEMI_SUPERVISED))
 
@@ -46,6 +46,7 @@ def test_steps_are_finite_and_move_student_and_teacher(course, method, kind):
 def test_checkpoint_round_trip_continues_bit_equal(course, build, method, kind):
     made = course(method, kind)
     resumed = build(method, kind, start=False, **SETTINGS)
+    in_the_same_folder(resumed, made.trainer)
     resumed.load_checkpoint(made.file)
     assert (resumed.current_epoch, resumed.iteration) == (1, 2)
     resumed.on_train_start()
