@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
@@ -149,7 +148,10 @@ def _moved(
 
 def values_of(label: Tensor, added: Sequence[int] = ()) -> list[int]:
     """Return the values of a label, and further ones, each once and in ascending order."""
-    return sorted({*map(int, pd.unique(label.numpy().ravel())), *added})
+    values = label.numpy().ravel().astype(np.intp)
+    lowest = values.min()
+    found = np.flatnonzero(np.bincount(values - lowest)) + lowest
+    return sorted({*found.tolist(), *added})
 
 
 def cut(array: Any, box: Box, outside: float, kind: Any) -> np.ndarray:

@@ -54,3 +54,13 @@ def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
     assert all(time >= 0 for time in parts.values())
     for part in ("labeled pass", "student pass", "teacher pass", "strong view and mixing", "QPM"):
         assert parts[part] > 0, part
+
+
+def test_the_sides_of_the_loader_draw_the_same_labeled_patches(monkeypatch):
+    script = load(ROOT / "benchmarks" / "loader.py", monkeypatch)
+    monkeypatch.setenv(script.step_cost.VARIABLE, "")
+    with script.cases(OPTIONS.patch):
+        workers = [script.Worker(row, OPTIONS) for row in script.SIDES.values()]
+        for number in range(3):
+            keys = [list(worker.make(number)["keys"]) for worker in workers]
+            assert keys == keys[:1] * len(keys)
