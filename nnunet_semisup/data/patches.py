@@ -1,9 +1,9 @@
 """nnU-Net's patches, of whose cases no more is read than what comes out of their augmentation.
 
 nnU-Net 2.8.1's loader reads and pads each patch as large as the greatest rotation needs, looks for
-the labels in all of it, and asks the operating system for the loaded libraries at each batch
-(threadpoolctl 3.6: 5 ms). Here what is drawn for the rotation comes first, in nnU-Net's order, so
-that the batches are equal to the last bit.
+the labels in all of it, and asks the operating system for the loaded libraries at each batch. Here
+what is drawn for the rotation comes first, in nnU-Net's order, so that the batches are equal to the
+last bit.
 """
 
 from __future__ import annotations
