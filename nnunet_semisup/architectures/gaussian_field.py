@@ -73,12 +73,4 @@ def install(network: Any, cell: int, templates: int, levels: int, directions: in
     layers[-1] = GaussianFieldHead(last.in_channels, last.out_channels, cell, templates)
 
 
-GAUSSIAN_FIELD = Insert(
-    "gaussian_field",
-    "a field of Gaussians as last layer and contour energy at the first, in GauSAM's manner, "
-    "without SAM and without a box",
-    (2,),
-    options,
-    install,
-    is_head=True,
-)
+GAUSSIAN_FIELD = Insert("gaussian_field", options, install, is_head=True)

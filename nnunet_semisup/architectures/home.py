@@ -118,11 +118,4 @@ def install(
         encoder.stages[stage] = Followed(encoder.stages[stage], block)
 
 
-HOME = Insert(
-    "home",
-    "hierarchical mixture of experts behind the two deepest encoder stages; "
-    "options mixer=none|mamba, slots=mean|sum",
-    (2, 3),
-    options,
-    install,
-)
+HOME = Insert("home", options, install)

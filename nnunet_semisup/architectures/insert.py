@@ -5,14 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnunet_semisup.errors import UserError
 
-INSERTS = ("nsda", "home", "gaussian_field", "kmax", "uxnet")
-"""Names of the inserts; each has a module here that defines it under its name in capitals."""
+
+class Summary(NamedTuple):
+    """Say in a few words what an insert is, and into networks of which dimensions it goes."""
+
+    title: str
+    dims: tuple[int, ...]
+
+
+INSERTS = {
+    "nsda": Summary("neighborhood self-dissimilarity attention after every stage", (2, 3)),
+    "home": Summary(
+        "hierarchical mixture of experts behind the two deepest encoder stages; "
+        "options mixer=none|mamba, slots=mean|sum",
+        (2, 3),
+    ),
+    "gaussian_field": Summary(
+        "a field of Gaussians as last layer and contour energy at the first, in GauSAM's manner, "
+        "without SAM and without a box",
+        (2,),
+    ),
+    "kmax": Summary("queries moved by k-means, which classify", (2, 3)),
+    "uxnet": Summary("large depthwise kernels in the encoder", (2, 3)),
+}
+"""The inserts by name; each has a module here that defines it under its name in capitals."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +42,7 @@ class Insert:
     """Describe a part that goes into a network.
 
     Attributes:
-        name: as plans and the command name it.
-        title: what it is, in a few words.
-        dims: spatial dimensions of the networks that it goes into.
+        name: as plans and the command name it, one of :data:`INSERTS`.
         options: function of the network's arguments in the plans, of the patch size and of what
             the user set by keyword; returns what ``install`` is to be told, as JSON can hold it,
             so that training and prediction build the same. It raises UserError where the part
@@ -34,12 +54,24 @@ class Insert:
     """
 
     name: str
-    title: str
-    dims: tuple[int, ...]
     options: Callable[..., dict[str, Any]]
     install: Callable[..., None]
     is_head: bool = False
     goes_first: bool = False
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Spatial dimensions of the networks that it goes into."""
+        return INSERTS[self.name].dims
+
+
+def describe_inserts() -> str:
+    """Return a line on each insert."""
+    width = max(map(len, INSERTS))
+    return "\n".join(
+        f"  {name:<{width}}  {title} ({' and '.join(f'{d}D' for d in dims)})"
+        for name, (title, dims) in INSERTS.items()
+    )
 
 
 def find_insert(name: str) -> Insert:

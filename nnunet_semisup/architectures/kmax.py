@@ -69,6 +69,4 @@ def install(network: Any, queries: int, width: int) -> None:
     network.decoder = KMaxDecoder(network.decoder, number, width)
 
 
-KMAX = Insert(
-    "kmax", "queries moved by k-means, which classify", (2, 3), options, install, is_head=True
-)
+KMAX = Insert("kmax", options, install, is_head=True)

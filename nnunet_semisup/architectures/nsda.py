@@ -65,6 +65,4 @@ def install(network: Any, windows: Sequence[Sequence[int]]) -> None:
         stage.register_forward_hook(SelfDissimilarity(size))
 
 
-NSDA = Insert(
-    "nsda", "neighborhood self-dissimilarity attention after every stage", (2, 3), options, install
-)
+NSDA = Insert("nsda", options, install)

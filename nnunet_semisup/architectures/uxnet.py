@@ -45,6 +45,4 @@ def install(network: Any) -> None:
         )
 
 
-UXNET = Insert(
-    "uxnet", "large depthwise kernels in the encoder", (2, 3), options, install, goes_first=True
-)
+UXNET = Insert("uxnet", options, install, goes_first=True)

@@ -31,13 +31,11 @@ from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.layout import FINGERPRINT_FILE
 from nnunet_semisup.preparation.plans import refuse_cascade, single_outputs
-from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled, report, warn
 from nnunet_semisup.preparation.raw import DatasetFolders, find_dataset
-from nnunet_semisup.preparation.rules import Accepted
-from nnunet_semisup.preparation.unlabeled_images import CheckedDataset, check_dataset
 
 if TYPE_CHECKING:
     from nnunet_semisup.dataset_conversion.checking.labeled_cases import CheckedLabeled
+    from nnunet_semisup.preparation.unlabeled_images import CheckedDataset
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -117,6 +115,8 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> list[CheckedDataset]:
     """Check unlabeled and labeled cases of all data sets; write nothing."""
     from nnunet_semisup.dataset_conversion.checking.labeled_cases import check_labeled
+    from nnunet_semisup.preparation.rules import Accepted
+    from nnunet_semisup.preparation.unlabeled_images import check_dataset
 
     checked = []
     faults = []
@@ -236,6 +236,8 @@ def at_least_one_worker() -> Iterator[None]:
 
 def _run(args: argparse.Namespace) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
+
+    from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled, report, warn
 
     refuse_cascade(args.c)
     processes = processes_per_configuration(args.c, args.np, smallest=1)

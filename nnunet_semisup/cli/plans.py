@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from nnunet_semisup.architectures.insert import describe_inserts
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.preparation.plans import DEFAULT_PLANS
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command."""
-    from nnunet_semisup.preparation.inserted_plans import describe_inserts
-
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_semisup_plans",
         formatter_class=argparse.RawDescriptionHelpFormatter,

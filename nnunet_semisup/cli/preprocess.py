@@ -15,7 +15,6 @@ from nnunet_semisup.cli._preprocessing import (
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.plans import DEFAULT_PLANS
-from nnunet_semisup.preparation.preprocessing import check_before_preprocessing, preprocess_checked
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from nnunet_semisup.preparation.preprocessing import (
+        check_before_preprocessing,
+        preprocess_checked,
+    )
+
     processes = processes_per_configuration(args.c, args.np)
     progress = not args.no_pbar
     checked, faults = [], []

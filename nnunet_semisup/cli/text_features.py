@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation.class_texts import TEMPLATE, class_texts, not_words
-from nnunet_semisup.foundation.text_tower import MODELS
+from nnunet_semisup.foundation.text_models import MODELS
 from nnunet_semisup.preparation.raw import read_labels_json
 
 

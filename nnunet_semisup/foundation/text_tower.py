@@ -13,7 +13,6 @@ import json
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,38 +21,9 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import hub
+from nnunet_semisup.foundation.text_models import MODELS
 
 VARIABLE = "NNUNET_SEMISUP_TEXT_WEIGHTS"
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """Name a model as open_clip calls it, and say where the hub has it.
-
-    Attributes:
-        name: open_clip's name; with the schema ``hf-hub:`` it names configuration and weights.
-        tag: open_clip's tag of the weights, or ``None``.
-        repository: on the hub.
-        from_file: whether a single file of weights is enough (else a folder is needed).
-    """
-
-    name: str
-    tag: str | None
-    repository: str
-    from_file: bool
-
-
-MODELS = {
-    "clip": TextModel(
-        "ViT-B-32-quickgelu", "openai", "timm/vit_base_patch32_clip_224.openai", True
-    ),
-    "biomedclip": TextModel(
-        "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        None,
-        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        False,
-    ),
-}
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _CONFIGURATION = "open_clip_config.json"
 _ENDINGS = (".safetensors", ".bin", ".pth")

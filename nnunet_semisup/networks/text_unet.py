@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +100,19 @@ class TextUNet(nn.Module):
             self.set_text(features.shape[-1], reading)
         assert self.text_features is not None
         self.text_features.copy_(features)
+
+    def stays(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Return the parts that another training's weights must not replace.
+
+        Its texts are those of its classes, and its interaction may read them otherwise.
+
+        Args:
+            weights: of a network that predicted there, by their names.
+        """
+        name = "interaction.reading_number"
+        there, here = weights.get(name), self.state_dict().get(name)
+        alike = there is not None and here is not None and int(there) == int(here)
+        return ["text_features"] if alike else ["text_features", "interaction"]
 
     def encode_with(self, x: Tensor, text: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Return features for a decoder, the deepest after the interaction, and that before it.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnunet_semisup.architectures.insert import INSERTS, find_insert
+from nnunet_semisup.architectures.insert import find_insert
 from nnunet_semisup.architectures.planned_unet import with_insert
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
@@ -177,13 +177,3 @@ def write_inserted_plans(
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error
     return written
-
-
-def describe_inserts() -> str:
-    """Return a line on each insert."""
-    inserts = [find_insert(name) for name in INSERTS]
-    width = max(len(insert.name) for insert in inserts)
-    return "\n".join(
-        f"  {insert.name:<{width}}  {insert.title} ({' and '.join(f'{d}D' for d in insert.dims)})"
-        for insert in inserts
-    )

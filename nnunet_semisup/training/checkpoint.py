@@ -15,6 +15,7 @@ from torch import nn
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.training.archive import Log, archive
+from nnunet_semisup.training.validation import archive_validation
 
 KEY = "nnunet_semisup"
 """The one extra key of a checkpoint."""
@@ -66,6 +67,19 @@ def archive_previous(folder: str, log: Log) -> None:
     """
     for name in ("final", "latest", "best"):
         archive(Path(folder, f"checkpoint_{name}.pth"), log)
+
+
+def set_aside(folder: str, checkpoints: bool, log: Log) -> None:
+    """Rename what an earlier run left in a fold's folder, where a new one begins.
+
+    Args:
+        folder: the fold's.
+        checkpoints: whether its checkpoints too, because the new run writes some.
+        log: told what was renamed.
+    """
+    archive_validation(folder, log)
+    if checkpoints:
+        archive_previous(folder, log)
 
 
 def latest_checkpoint(filename: str) -> str:

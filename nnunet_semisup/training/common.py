@@ -29,28 +29,27 @@ from nnunet_semisup.networks.memory_format import use_channels_last
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.checkpoint import (
     KEY,
-    archive_previous,
     read_checkpoint,
     remove_leftovers,
     restore_stock_content,
     save_atomically,
+    set_aside,
     stock_content,
 )
 from nnunet_semisup.training.definitions import defining_classes
 from nnunet_semisup.training.divergence import all_finite, divergence_message, losses_failed
+from nnunet_semisup.training.ending import ending
 from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.mlflow_logger import follow
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
 from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
 from nnunet_semisup.training.ranks import Ranks
-from nnunet_semisup.training.run_record import OVERSAMPLING, hidden_labels_note, oversampling_note
+from nnunet_semisup.training.run_record import OVERSAMPLING, notes_of_run
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
+from nnunet_semisup.training.start_weights import hear_of_start_weights
 from nnunet_semisup.training.streams import Streams, refuse_device_augmentation
-from nnunet_semisup.training.validation import (
-    archive_other_predictions,
-    archive_validation,
-    refuse_learned,
-)
+from nnunet_semisup.training.validation import archive_other_predictions, refuse_learned
 
 
 class CommonTrainer(nnUNetTrainer):
@@ -96,9 +95,11 @@ class CommonTrainer(nnUNetTrainer):
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        hear_of_start_weights()
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)
         self.trained_on: list[str] = []
+        self.start_weights: dict[str, str] | None = None
         self.use_settings(inputs.settings)
         if self.cpu_threads is not None and self.device.type == "cpu":
             torch.set_num_threads(self.cpu_threads)
@@ -107,6 +108,7 @@ class CommonTrainer(nnUNetTrainer):
 
     def start_records(self) -> None:
         """Make what a run keeps beside nnU-Net's own; called last by the constructor."""
+        follow(self)
 
     # Checks before anything is written.
 
@@ -153,6 +155,7 @@ class CommonTrainer(nnUNetTrainer):
             "nnunet_semisup": __version__,
             "hyperparameters": self.hyperparameters(),
             "batch_size": self.batch_size,
+            "start_weights": self.start_weights,
         }
 
     # Networks.
@@ -181,6 +184,9 @@ class CommonTrainer(nnUNetTrainer):
         """Store weights as ``channels_last`` says; a copy made afterwards keeps the order."""
         if self.channels_last:
             use_channels_last(network)
+
+    def weights_replaced(self) -> None:
+        """Act when start weights came into the network; the teacher's trainers extend it."""
 
     # nnU-Net's life cycle.
 
@@ -228,28 +234,19 @@ class CommonTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Begin as nnU-Net does; keep what an earlier run made, and record this one."""
         super().on_train_start()
-        if note := hidden_labels_note(self.preprocessed_dataset_folder_base, self.fold):
+        for note in notes_of_run(self):
             self.print_to_log_file(note)
-        whole_batch = self.configuration_manager.batch_size
-        fraction = self.hyperparameters()[OVERSAMPLING]
-        self.print_to_log_file(
-            oversampling_note(whole_batch, fraction, self.probabilistic_oversampling)
-        )
         if self.local_rank == 0:
             if not self.restored:
-                archive_validation(self.output_folder, self.print_to_log_file)
-                if not self.disable_checkpointing:
-                    archive_previous(self.output_folder, self.print_to_log_file)
+                keep = not self.disable_checkpointing
+                set_aside(self.output_folder, keep, self.print_to_log_file)
             remove_leftovers(self.output_folder)
             save_json(self.configuration(), join(self.output_folder, CONFIG_NAME))
 
     def run_training(self) -> None:
-        """Train as nnU-Net does; where that fails, end the workers, which nobody waits for."""
-        try:
+        """Train as nnU-Net does; however it ends, nothing is left behind."""
+        with ending(self):
             super().run_training()
-        except BaseException:
-            self.stop_workers()
-            raise
 
     def stop_workers(self) -> None:
         """End the worker processes of both loaders."""
@@ -354,6 +351,7 @@ class CommonTrainer(nnUNetTrainer):
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
             "trained_on": list(self.trained_on),
+            "start_weights": self.start_weights,
         }
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -381,6 +379,7 @@ class CommonTrainer(nnUNetTrainer):
         for change in self.settings.changes(recorded):
             self.print_to_log_file(change)
         self.trained_on = list(state.get("trained_on", ()))
+        self.start_weights = state.get("start_weights")
         self.settle_seed()
         if not self.was_initialized:
             self.initialize()

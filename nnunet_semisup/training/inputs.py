@@ -14,6 +14,7 @@ from nnunet_semisup.method import CLASSES, IGNORE_LABEL, REGIONS, Method
 from nnunet_semisup.preparation.environment import check_environment, require_set
 from nnunet_semisup.preparation.fold_checks import check_fold
 from nnunet_semisup.registry import method_of
+from nnunet_semisup.training.mlflow_logger import is_enabled
 from nnunet_semisup.training.partial_labels import check_partial_labels
 from nnunet_semisup.training.settings import Settings, read_recorded
 
@@ -152,8 +153,10 @@ class Inputs:
         A fold that is already trained is only looked at again by nnU-Net itself (``--val``).
 
         Raises:
-            UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`.
+            UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`; also a
+                tracker that cannot be had.
         """
+        is_enabled()
         if self.validates_only:
             return
         check_partial_labels(

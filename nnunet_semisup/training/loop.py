@@ -21,7 +21,9 @@ from nnunet_semisup.training.checkpoint import (
 )
 from nnunet_semisup.training.common import CommonTrainer
 from nnunet_semisup.training.divergence import all_finite
+from nnunet_semisup.training.ending import ending
 from nnunet_semisup.training.interruption import Interruption
+from nnunet_semisup.training.mlflow_logger import log_terms
 from nnunet_semisup.training.monitor import Monitor
 
 
@@ -84,15 +86,11 @@ class LoopTrainer(CommonTrainer):
 
     def run_training(self) -> None:
         """Train nnU-Net's epochs, save and exit between two steps when a signal asks for it."""
-        with self.interruption:
-            try:
-                self.on_train_start()
-                while self.current_epoch < self.num_epochs:
-                    self._run_epoch()
-                self.on_train_end()
-            except BaseException:
-                self.stop_workers()
-                raise
+        with self.interruption, ending(self):
+            self.on_train_start()
+            while self.current_epoch < self.num_epochs:
+                self._run_epoch()
+            self.on_train_end()
         number = self.interruption.signal_number
         if number is not None:
             self.print_to_log_file("Stopped after the last epoch; validate with --val")
@@ -132,7 +130,7 @@ class LoopTrainer(CommonTrainer):
         extra: dict[str, float] = {}
         if batch is not None and all_finite(self.training_network.parameters()):
             extra = self.diagnostics(batch)
-        self.monitor.finish_epoch(self.current_epoch, extra)
+        log_terms(self.logger, self.monitor.finish_epoch(self.current_epoch, extra))
         if self.local_rank == 0:
             self.monitor.write(self.output_folder)
         self.refuse_broken_losses(losses)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from os.path import join
+from typing import Any
 
 from nnunet_semisup.preparation.folds import hidden_by_other_folds
 from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.training.settings import forced_patches
 
 OVERSAMPLING = "oversample_foreground_percent"
+
+
+def notes_of_run(trainer: Any) -> list[str]:
+    """Return what the log says at the start of a training, about labels that it uses and draws."""
+    hidden = hidden_labels_note(trainer.preprocessed_dataset_folder_base, trainer.fold)
+    drawn = oversampling_note(
+        trainer.configuration_manager.batch_size,
+        trainer.hyperparameters()[OVERSAMPLING],
+        trainer.probabilistic_oversampling,
+    )
+    return [hidden, drawn] if hidden else [drawn]
 
 
 def oversampling_note(batch_size: int, fraction: float, probabilistic: bool) -> str:

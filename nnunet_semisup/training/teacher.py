@@ -50,6 +50,11 @@ class TeacherTrainer(SemiSupervisedTrainer):
         else:
             super().finish_networks()
 
+    def weights_replaced(self) -> None:
+        """Let the teacher start as the student anew."""
+        super().weights_replaced()
+        self.teacher.module.load_state_dict(self.followed().state_dict())
+
     @property
     def network_that_predicts(self) -> nn.Module:
         """The network whose weights go into checkpoints for prediction."""

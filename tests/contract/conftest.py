@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from nnunet_semisup.foundation import text_features, text_tower
 from nnunet_semisup.method import CLASSES, IGNORE_LABEL
 from nnunet_semisup.method import REGIONS as REGIONS_OF_ROW
+from nnunet_semisup.preparation.inserted_plans import Chosen, write_inserted_plans
 from nnunet_semisup.preparation.preprocessing import preprocess_unlabeled
 from nnunet_semisup.registry import METHODS, Method, find_method
 from tests.contract.course import Course
@@ -301,6 +302,26 @@ def build(
 ) -> Builder:
     """Build and start trainers of a method, or of a class, on a kind of data set."""
     return Builder(datasets, tmp_path, monkeypatch, itertools.count())
+
+
+@pytest.fixture
+def inserted(
+    build: Builder, datasets: Callable[[str], Path]
+) -> Iterator[Callable[[str, str], Builder]]:
+    """A builder of trainers on plans with an insert, written beside the others for the test."""
+    written = []
+
+    def get(name: str, kind: str) -> Builder:
+        folder = datasets(kind)
+        plans = f"nnUNetPlans-{name}"
+        chosen, configuration = [Chosen(name, {})], KINDS[kind].configuration
+        write_inserted_plans(folder, "nnUNetPlans", plans, chosen, [configuration])
+        written.append(folder / f"{plans}.json")
+        return replace(build, plans=plans)
+
+    yield get
+    for path in written:
+        path.unlink()
 
 
 @pytest.fixture(scope="session")

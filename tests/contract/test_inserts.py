@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from nnunet_semisup.architectures.insert import INSERTS, find_insert
-from nnunet_semisup.preparation.inserted_plans import Chosen, write_inserted_plans
 from nnunet_semisup.registry import find_method
-from tests.contract.conftest import KINDS, SEMI_SUPERVISED, each_method, fitting
+from tests.contract.conftest import SEMI_SUPERVISED, each_method, fitting
 from tests.contract.course import Course
 from tests.contract.predicting import contents, make_model, run, stock
 
 COMBINED = ("nnUNetTrainerUAMT", "nnUNetTrainerMCNet", "nnUNetTrainerCPS")
 PAIRS = [(name, trainer) for name in INSERTS for trainer in COMBINED]
-
-
-@pytest.fixture
-def inserted(build, datasets, tmp_path):
-    """A builder of trainers on plans with an insert, written beside the others for the test."""
-    written = []
-
-    def get(name, kind):
-        folder = datasets(kind)
-        plans = f"nnUNetPlans-{name}"
-        chosen, configuration = [Chosen(name, {})], KINDS[kind].configuration
-        write_inserted_plans(folder, "nnUNetPlans", plans, chosen, [configuration])
-        written.append(folder / f"{plans}.json")
-        return replace(build, plans=plans)
-
-    yield get
-    for path in written:
-        path.unlink()
 
 
 @each_method(SEMI_SUPERVISED)

@@ -118,6 +118,8 @@ def test_two_rounds_and_nnunet_alone(model, in_process, tmp_path, kind, trainer)
     assert all(one.validation.mean is not None for one in found[1:])
     assert sum(words[0] == "nnUNetv2_train" for words in in_process) == 4
     round_ = Layout(rounds).round(design, 2)
+    logs = [log.read_text() for log in Path(round_.roots["nnUNet_results"]).rglob("training_log*")]
+    assert sum(f"({trainer}, " in log and "Start weights: fresh" in log for log in logs) == 1
     decisions = json.loads(round_.choice.read_text())["decisions"]
     kept = [one["case"] for one in decisions if one["kept"]]
     assert len(kept) == 2  # of three, the worst was dropped

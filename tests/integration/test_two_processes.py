@@ -50,9 +50,25 @@ def rank_of(
         dist.destroy_process_group()
 
 
+def start_from_weights(trainer: Any, file: Path) -> None:
+    """What ``-pretrained_weights`` does on each rank; the first one wrote the file."""
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
+    trainer.initialize()
+    if trainer.local_rank == 0:
+        weights = {name: value * 1.5 for name, value in trainer.student.state_dict().items()}
+        torch.save({"network_weights": weights, "trainer_name": "nnUNetTrainer"}, file)
+    dist.barrier()
+    before = trainer.student.encoder.stages[0][0].convs[0].conv.weight.clone()
+    maybe_load_checkpoint(trainer, False, False, str(file))
+    assert torch.equal(trainer.student.encoder.stages[0][0].convs[0].conv.weight, before * 1.5)
+
+
 def train_steps(rank: int, trainer_name: str, environment: dict[str, str], out: str) -> None:
     """Some steps of one rank; saves what the ranks must agree on and what they must not."""
     with rank_of(rank, trainer_name, environment, Path(out, "meeting")) as trainer:
+        if trainer_name == TEXT:
+            start_from_weights(trainer, Path(out, "weights.pth"))
         trainer.on_train_start()
         assert isinstance(trainer.network, DistributedDataParallel)
         trainer.on_train_epoch_start()

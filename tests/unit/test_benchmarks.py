@@ -64,3 +64,9 @@ def test_the_sides_of_the_loader_draw_the_same_labeled_patches(monkeypatch):
         for number in range(3):
             keys = [list(worker.make(number)["keys"]) for worker in workers]
             assert keys == keys[:1] * len(keys)
+
+
+def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):
+    script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
+    for path, text in script.pages(ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: {script.__doc__}"
