@@ -10,7 +10,7 @@ with one seed see the same labeled patches.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,9 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import (
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
+from nnunet_semisup.data.crops import unlabeled_part
 from nnunet_semisup.data.labeled_views import LabeledViews
-from nnunet_semisup.data.valid import MarkEmptyVoxels, valid_voxels
+from nnunet_semisup.data.valid import MarkEmptyVoxels
 from nnunet_semisup.data.workers import prepare_worker
 
 Batch = dict[str, Any]
@@ -141,23 +142,54 @@ class NumberedLoader:
         if self.unlabeled is not None:
             with seeded(self.seed, number, UNLABELED):
                 drawn = self.unlabeled.generate_train_batch()
-            batch["unlabeled"] = drawn["data"]
-            batch["unlabeled_valid"] = valid_voxels(drawn["target"])
-            batch["unlabeled_keys"] = drawn["keys"]
+            batch |= unlabeled_part(drawn) if "data" in drawn else {"unlabeled": drawn}
         return batch
 
 
+Finish = Callable[[Batch], Batch]
+"""What the training process makes of a batch that a worker sent."""
+
+
+class _Alone(SingleThreadedAugmenter):
+    """Make batches in this process."""
+
+    finish: Finish = staticmethod(lambda batch: batch)
+
+    def __next__(self) -> Batch:
+        return self.finish(super().__next__())
+
+
+class _Workers(MultiThreadedAugmenter):
+    """Make batches in processes of their own."""
+
+    finish: Finish = staticmethod(lambda batch: batch)
+
+    def __next__(self) -> Batch:
+        return self.finish(super().__next__())
+
+
 def augmenter(
-    loader: NumberedLoader, workers: int, pin_memory: bool
+    loader: NumberedLoader, workers: int, pin_memory: bool, finish: Finish | None = None
 ) -> MultiThreadedAugmenter | SingleThreadedAugmenter:
-    """Run ``loader`` in ``workers`` processes (0: in this one), batches in order."""
+    """Run ``loader`` in ``workers`` processes (0: in this one), batches in order.
+
+    Args:
+        loader: makes the batches.
+        workers: number of processes.
+        pin_memory: whether their tensors are to be in memory that a GPU reads.
+        finish: what this process makes of a batch.
+    """
     if workers == 0:
-        return SingleThreadedAugmenter(loader, None)
-    return MultiThreadedAugmenter(
-        loader,
-        None,
-        num_processes=workers,
-        num_cached_per_queue=1,
-        pin_memory=pin_memory,
-        wait_time=0.002,
-    )
+        batches: Any = _Alone(loader, None)
+    else:
+        batches = _Workers(
+            loader,
+            None,
+            num_processes=workers,
+            num_cached_per_queue=1,
+            pin_memory=pin_memory,
+            wait_time=0.002,
+        )
+    if finish is not None:
+        batches.finish = finish
+    return batches

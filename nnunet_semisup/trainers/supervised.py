@@ -15,7 +15,9 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup.data.copy_on_write import dataset_class
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.training.common import CommonTrainer
+from nnunet_semisup.training.settings import Settings
 
 
 class nnUNetTrainerSupervised(CommonTrainer):
@@ -32,6 +34,15 @@ class nnUNetTrainerSupervised(CommonTrainer):
 
     stock_loader: bool = False
     """Patches from nnU-Net's own loader; the seed fixes them with ``nnUNet_n_proc_DA=0`` only."""
+
+    def check_settings(self, settings: Settings) -> None:
+        """Refuse to augment on the device what nnU-Net's own loader has augmented."""
+        super().check_settings(settings)
+        if settings.values["stock_loader"] and settings.values["augment_on_device"]:
+            raise UserError(
+                "stock_loader=True and augment_on_device=True: nnU-Net's own loader augments in "
+                "its workers. Leave one of the two out."
+            )
 
     def initialize(self) -> None:
         """Build as nnU-Net does, after seeding."""

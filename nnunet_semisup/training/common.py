@@ -48,7 +48,7 @@ from nnunet_semisup.training.ranks import Ranks
 from nnunet_semisup.training.run_record import OVERSAMPLING, notes_of_run
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
 from nnunet_semisup.training.start_weights import hear_of_start_weights
-from nnunet_semisup.training.streams import Streams
+from nnunet_semisup.training.streams import Streams, refuse_device_augmentation
 from nnunet_semisup.training.validation import archive_other_predictions, refuse_learned
 
 
@@ -68,6 +68,8 @@ class CommonTrainer(nnUNetTrainer):
     """Threads of a training on the CPU; ``None``: one a core, as nnU-Net."""
     channels_last: bool = False
     """Channels-last weights: the same up to rounding; measure before (benchmarks/channels_last)."""
+    augment_on_device: bool = False
+    """Augments batches on the training's device; workers then only cut out and draw (docs)."""
     float32_windows: bool = False
     """Sums the windows of the final validation in float32; nnU-Net's float16 rounds at borders."""
 
@@ -108,7 +110,7 @@ class CommonTrainer(nnUNetTrainer):
         """Make what a run keeps beside nnU-Net's own; called last by the constructor."""
         follow(self)
 
-    # What a trainer adds to the checks before anything is written.
+    # Checks before anything is written.
 
     def check_settings(self, settings: Settings) -> None:
         """Refuse hyper-parameters that do not go together; ranges are checked before.
@@ -121,6 +123,7 @@ class CommonTrainer(nnUNetTrainer):
 
     def check_inputs(self, inputs: Inputs) -> None:
         """Refuse settings, plans or a ``dataset.json`` that are no use; a method extends it."""
+        refuse_device_augmentation(inputs)
 
     def check_cases(self, inputs: Inputs) -> None:
         """Refuse by a UserError preprocessed cases that training could not use."""
@@ -203,16 +206,11 @@ class CommonTrainer(nnUNetTrainer):
         return Streams(self).start(self.labeled_views(), self.unlabeled_loader)
 
     def labeled_views(self) -> LabeledViews:
-        """Return what the workers make beside nnU-Net's view of labeled patches; here nothing."""
+        """Return what is made beside nnU-Net's view of labeled patches; here nothing."""
         return LabeledViews(False, {}, self.label_manager)
 
     def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:
-        """Return the loader of a second stream; default none.
-
-        Args:
-            labeled: that of the first.
-            streams: makes loaders.
-        """
+        """Return the loader of a second stream, by that of the first; default none."""
         return None
 
     def get_tr_and_val_datasets(self) -> Any:

@@ -38,7 +38,11 @@ from nnunet_semisup.training.optimizers import ADAMW, adamw_with_warmup
 from nnunet_semisup.training.passes import Pass
 from nnunet_semisup.training.ranges import Count, Fraction, Weight
 from nnunet_semisup.training.settings import Settings
-from nnunet_semisup.training.streams import Streams, refuse_cascade
+from nnunet_semisup.training.streams import (
+    Streams,
+    refuse_cascade,
+    refuse_device_augmentation,
+)
 
 
 class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
@@ -67,9 +71,10 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
     _predicting: Any = None
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Refuse a cascade's second stage."""
+        """Refuse a cascade's second stage, and maps of labels that the device augments."""
         super().check_inputs(inputs)
         refuse_cascade(inputs)
+        refuse_device_augmentation(inputs, self.labeled_maps)
 
     def check_cases(self, inputs: Inputs) -> None:
         """Refuse unfit unlabeled cases, unless for ``--val``."""
@@ -300,7 +305,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
         return find_unlabeled(folder, self.plans_manager, self.configuration_name, fold)
 
     def labeled_views(self) -> LabeledViews:
-        """Return what the workers make beside nnU-Net's view, as the class says."""
+        """Return what is made beside nnU-Net's view, as the class says."""
         return LabeledViews(self.labeled_weak, self.labeled_maps, self.label_manager)
 
     def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from nnunet_semisup.data.crops import SETTING, CropLoader, OnDevice, for_the_device
 from nnunet_semisup.data.labeled_views import LabeledViews
+from nnunet_semisup.data.patches import PatchLoader
 from nnunet_semisup.data.two_stream import (
     LABELED,
     VALIDATION,
@@ -38,6 +39,30 @@ def refuse_cascade(inputs: Inputs) -> None:
         )
 
 
+def refuse_device_augmentation(inputs: Inputs, maps: Collection[str] = ()) -> None:
+    """Refuse ``augment_on_device`` where the workers know more than the device.
+
+    Args:
+        inputs: of the training.
+        maps: names of what the workers make of a label after the augmentation.
+
+    Raises:
+        UserError: the setting is given, and there are such maps, or the second stage of a cascade.
+    """
+    if not inputs.settings.values[SETTING]:
+        return
+    previous = inputs.configuration_manager.previous_stage_name
+    reasons = [
+        f"its workers make {', '.join(maps)} of each augmented label" if maps else "",
+        f"{inputs.configuration} takes predictions of {previous}" if previous is not None else "",
+    ]
+    if any(reasons):
+        raise UserError(
+            f"{SETTING}=True: {inputs.trainer} cannot augment {inputs.configuration} on the "
+            f"device, since {' and '.join(filter(None, reasons))}. Leave the setting out."
+        )
+
+
 class Streams:
     """Make the loaders of a trainer, of which only what nnU-Net's own loader reads is read.
 
@@ -60,7 +85,8 @@ class Streams:
             "regions": manager.foreground_regions if manager.has_regions else None,
             "ignore_label": manager.ignore_label,
         }
-        self.training_transforms = without_timed_choices(
+        self._loader: type[PatchLoader] = CropLoader if trainer.augment_on_device else PatchLoader
+        training = without_timed_choices(
             trainer.get_training_transforms(
                 self.patch_size,
                 rotation,
@@ -71,19 +97,30 @@ class Streams:
                 **targets,
             )
         )
+        name = type(trainer).__name__
+        on_device = trainer.augment_on_device
+        self.training_transforms = for_the_device(training, name) if on_device else training
         self.validation_transforms = trainer.get_validation_transforms(scales, **targets)
 
-    def loader(self, cases: Any, batch: int, size: Any, transforms: Any) -> nnUNetDataLoader:
-        """Return nnU-Net's loader of random patches.
+    def loader(
+        self,
+        cases: Any,
+        batch: int,
+        size: Any,
+        transforms: Any,
+        kind: type[PatchLoader] | None = None,
+    ) -> PatchLoader:
+        """Return a loader of random patches, which are nnU-Net's.
 
         Args:
             cases: a data set of nnU-Net.
             batch: patches in a batch.
             size: of a patch before augmentation, in voxels.
             transforms: nnU-Net's augmentation, or a part of it.
+            kind: class of the loader; default that of the training patches.
         """
         trainer = self._trainer
-        return nnUNetDataLoader(
+        return (kind or self._loader)(
             cases,
             batch,
             size,
@@ -94,7 +131,7 @@ class Streams:
             transforms=transforms,
         )
 
-    def unlabeled(self, folders: dict[str, str], batch: int) -> nnUNetDataLoader:
+    def unlabeled(self, folders: dict[str, str], batch: int) -> PatchLoader:
         """Return the loader of unlabeled patches, which begin as large as the labeled ones.
 
         Args:
@@ -102,7 +139,10 @@ class Streams:
             batch: patches in a batch.
         """
         weak = weak_transforms(self.training_transforms)
-        loader = self.loader(UnlabeledDataset(folders), batch, self.initial_size, weak)
+        cases = UnlabeledDataset(folders)
+        loader = self.loader(cases, batch, self.initial_size, weak)
+        if isinstance(loader, CropLoader):
+            loader.label_values = (0,)
         loader.oversample_foreground_percent = 0.0
         loader.has_ignore = False
         return loader
@@ -120,9 +160,8 @@ class Streams:
         labeled_cases, validation_cases = trainer.get_tr_and_val_datasets()
         transforms = views.added_to(self.training_transforms)
         labeled = self.loader(labeled_cases, trainer.batch_size, self.initial_size, transforms)
-        validation = self.loader(
-            validation_cases, trainer.batch_size, self.patch_size, self.validation_transforms
-        )
+        as_they_are = self.patch_size, self.validation_transforms, PatchLoader
+        validation = self.loader(validation_cases, trainer.batch_size, *as_they_are)
         unlabeled = unlabeled_loader(labeled, self)
         workers = get_allowed_n_proc_DA()
         for_validation = 0 if workers == 0 else max(1, workers // 2)
@@ -130,8 +169,15 @@ class Streams:
         first = trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.iteration
         first_validation = trainer.current_epoch * trainer.num_val_iterations_per_epoch
         pin = trainer.device.type == "cuda"
-        training = NumberedLoader(labeled, unlabeled, seed, LABELED, first, workers, views)
+        finish = None
+        if isinstance(labeled, CropLoader):
+            finish = OnDevice(labeled, unlabeled, views, trainer.device)
+        made = None if finish else views
+        training = NumberedLoader(labeled, unlabeled, seed, LABELED, first, workers, made)
         checked = NumberedLoader(
             validation, None, seed, VALIDATION, first_validation, for_validation
         )
-        return augmenter(training, workers, pin), augmenter(checked, for_validation, pin)
+        return (
+            augmenter(training, workers, pin, finish),
+            augmenter(checked, for_validation, pin),
+        )
