@@ -17,7 +17,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-Sample = Callable[[Tensor, str], Tensor]
+Sampler = Callable[[Tensor, str], Tensor]
 """From values ``(C, *box)`` and ``bilinear`` or ``nearest`` to those at a transform's points."""
 
 SCORE = 1000
@@ -52,7 +52,8 @@ def can_look_ahead(spatial: SpatialTransform) -> bool:
         and {spatial.padding_mode_image, spatial.border_mode_seg} <= outside
         and spatial.padding_value_image == 0
         and (spatial.mode_image, spatial.mode_seg) == ("bilinear", "bilinear")
-        and spatial.seg_tiebreak == "nearest"
+        # Releases before batchgeneratorsv2 0.3.6, which do not have it, take labels otherwise.
+        and getattr(spatial, "seg_tiebreak", "") == "nearest"
         and not spatial.align_corners
     )
 
@@ -78,7 +79,7 @@ def looked_at(size: Sequence[int], affine: np.ndarray | None, shape: Sequence[in
     return Box(tuple(lower.tolist()), tuple((upper - lower + 1).tolist()))
 
 
-def on_whole(grid: Tensor, box: Box, shape: Sequence[int]) -> Sample:
+def on_whole(grid: Tensor, box: Box, shape: Sequence[int]) -> Sampler:
     """Return a sampler of a box as if the whole patch were there: equal to the last bit.
 
     Args:
@@ -97,7 +98,7 @@ def on_whole(grid: Tensor, box: Box, shape: Sequence[int]) -> Sample:
 
 def on_box(
     affine: np.ndarray, size: Sequence[int], box: Box, shape: Sequence[int], device: torch.device
-) -> Sample:
+) -> Sampler:
     """Return a sampler of a box by itself, on any device; nothing is sent there.
 
     Args:
@@ -132,7 +133,7 @@ def on_box(
 
 
 def moved_labels(
-    label: Tensor, sample: Sample, size: Sequence[int], present: Sequence[int], outside: int
+    label: Tensor, sample: Sampler, size: Sequence[int], present: Sequence[int], outside: int
 ) -> Tensor:
     """Return labels at the points of a sampler, as batchgeneratorsv2's SpatialTransform does.
 

@@ -8,7 +8,7 @@ here, with the same result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +35,6 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTransform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from torch import Tensor
 from torch.nn.functional import pad
-
-Transform = TypeVar("Transform", bound=BasicTransform)
 
 TRUNCATE = 6.0
 """Width of a blur's kernel over its sigma, as batchgeneratorsv2's blur takes it."""
@@ -183,6 +181,6 @@ def _anew(transform: BasicTransform) -> BasicTransform:
     kind = WRITTEN_ANEW.get(type(transform))
     if kind is None:
         return transform
-    result = kind.__new__(kind)
+    result: BasicTransform = object.__new__(kind)
     result.__dict__.update(vars(transform))
     return result

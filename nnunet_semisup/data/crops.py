@@ -51,7 +51,8 @@ class CropLoader(PatchLoader):
     def batch_of(self, patches: Iterator[Patch], chain: Chain) -> dict[str, Any]:
         """Return a batch without ``keys``."""
         images, labels, recipes = zip(*(self.crop(one, chain) for one in patches), strict=True)
-        buffer, layout = packed([*images, *labels])
+        kind = max((label.dtype for label in labels), key=lambda one: one.itemsize)
+        buffer, layout = packed([*images, *(label.to(kind) for label in labels)])
         return {"packed": buffer, "layout": layout, "recipes": list(recipes)}
 
     def crop(self, patch: Patch, chain: Chain) -> tuple[torch.Tensor, torch.Tensor, Recipe]:

@@ -85,7 +85,7 @@ class Streams:
             "regions": manager.foreground_regions if manager.has_regions else None,
             "ignore_label": manager.ignore_label,
         }
-        self._loader = CropLoader if trainer.augment_on_device else PatchLoader
+        self._loader: type[PatchLoader] = CropLoader if trainer.augment_on_device else PatchLoader
         training = without_timed_choices(
             trainer.get_training_transforms(
                 self.patch_size,
@@ -103,7 +103,12 @@ class Streams:
         self.validation_transforms = trainer.get_validation_transforms(scales, **targets)
 
     def loader(
-        self, cases: Any, batch: int, size: Any, transforms: Any, kind: type[PatchLoader]
+        self,
+        cases: Any,
+        batch: int,
+        size: Any,
+        transforms: Any,
+        kind: type[PatchLoader] | None = None,
     ) -> PatchLoader:
         """Return a loader of random patches, which are nnU-Net's.
 
@@ -112,10 +117,10 @@ class Streams:
             batch: patches in a batch.
             size: of a patch before augmentation, in voxels.
             transforms: nnU-Net's augmentation, or a part of it.
-            kind: class of the loader.
+            kind: class of the loader; default that of the training patches.
         """
         trainer = self._trainer
-        return kind(
+        return (kind or self._loader)(
             cases,
             batch,
             size,
@@ -137,7 +142,7 @@ class Streams:
             foreground: share of the patches around a class, where the cases have labels.
         """
         weak = weak_transforms(self.training_transforms)
-        loader = self.loader(cases, batch, self.initial_size, weak, self._loader)
+        loader = self.loader(cases, batch, self.initial_size, weak)
         if isinstance(loader, CropLoader) and not cases.labeled:
             loader.label_values = (0,)
         loader.oversample_foreground_percent = foreground
@@ -156,10 +161,9 @@ class Streams:
         trainer = self._trainer
         labeled_cases, validation_cases = trainer.get_tr_and_val_datasets()
         transforms = views.added_to(self.training_transforms)
-        batch, size = trainer.batch_size, self.initial_size
-        labeled = self.loader(labeled_cases, batch, size, transforms, self._loader)
-        plain = self.patch_size, self.validation_transforms, PatchLoader
-        validation = self.loader(validation_cases, batch, *plain)
+        labeled = self.loader(labeled_cases, trainer.batch_size, self.initial_size, transforms)
+        as_they_are = self.patch_size, self.validation_transforms, PatchLoader
+        validation = self.loader(validation_cases, trainer.batch_size, *as_they_are)
         unlabeled = unlabeled_loader(labeled, self)
         workers = get_allowed_n_proc_DA()
         for_validation = 0 if workers == 0 else max(1, workers // 2)

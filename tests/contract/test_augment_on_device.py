@@ -12,9 +12,10 @@ from tests.contract.conftest import each_once, each_pair, fitting, one_of_each, 
 from tests.contract.course import in_the_same_folder
 
 ON = {"augment_on_device": True}
-READ = ("get_dataloaders", "labeled_views", "labeled_weak", "labeled_maps", "train_step")
+READ = ("get_dataloaders", "labeled_views", "labeled_weak", "train_step")
 IN_WORKERS = [m for m in METHODS if getattr(trainer_class(m), "labeled_maps", {})]
-OTHERS = [m for m in one_of_each(*READ[:-1], among=METHODS[1:]) if m not in IN_WORKERS]
+WITH_EVERYTHING = find_method("nnUNetTrainerBCP")
+SERVED = [m for m in METHODS if m not in (*IN_WORKERS, WITH_EVERYTHING)]
 
 
 def kinds_of(batch):
@@ -24,7 +25,7 @@ def kinds_of(batch):
     return {k: [(one.dtype, one.shape) for one in v] for k, v in tensors.items()}
 
 
-@each_pair(each_once([METHODS[0], *OTHERS]))
+@each_pair(each_once([WITH_EVERYTHING, *one_of_each(*READ, among=SERVED)]))
 def test_a_step_and_its_continuation(build, method, kind, tmp_path):
     """The batches are those of the workers, but for noise and rounding, and go on where it was."""
     on_host, trainer = build(method, kind), build(method, kind, **ON)
@@ -35,10 +36,8 @@ def test_a_step_and_its_continuation(build, method, kind, tmp_path):
         close = torch.isclose(batch[name], expected[name], rtol=1e-3, atol=1e-3)
         assert close.float().mean() > 0.99
     assert torch.isfinite(torch.as_tensor(trainer.train_step(batch)["loss"]))
-    trainer.current_epoch = 1
-    second = [next(trainer.dataloader_train) for _ in range(2)][-1]
+    *_, third = (next(trainer.dataloader_train) for _ in range(2))
     file = str(tmp_path / "checkpoint_latest.pth")
-    trainer.current_epoch = 0
     trainer.save_checkpoint(file)
 
     again = build(method, kind, start=False, **ON)
@@ -48,7 +47,7 @@ def test_a_step_and_its_continuation(build, method, kind, tmp_path):
     assert again.augment_on_device
     for key, value in next(again.dataloader_train).items():
         if isinstance(value, torch.Tensor):
-            assert torch.equal(value, second[key])
+            assert torch.equal(value, third[key])
 
 
 @pytest.mark.parametrize("method", IN_WORKERS, ids=lambda m: m.trainer)
@@ -63,7 +62,7 @@ def test_nnunets_own_loader_is_refused(build):
         build(nnUNetTrainerSupervised, "labels3d", start=False, stock_loader=True, **ON)
 
 
-@pytest.mark.parametrize("trainer", [m.trainer for m in METHODS if not m.uses_unlabeled])
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerSupervised", "nnUNetTrainerLoMix"])
 def test_the_second_stage_of_a_cascade_is_refused(build, trainer):
     method = find_method(trainer)
     first = build(method, "labels3d", start=False)

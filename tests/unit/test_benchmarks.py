@@ -56,6 +56,16 @@ def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
         assert parts[part] > 0, part
 
 
+def test_the_sides_of_the_loader_draw_the_same_labeled_patches(monkeypatch):
+    script = load(ROOT / "benchmarks" / "loader.py", monkeypatch)
+    monkeypatch.setenv(script.step_cost.VARIABLE, "")
+    with script.cases(OPTIONS.patch):
+        workers = [script.Worker(row, OPTIONS) for row in script.SIDES.values()]
+        for number in range(3):
+            keys = [list(worker.make(number)["keys"]) for worker in workers]
+            assert keys == keys[:1] * len(keys)
+
+
 def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):
     script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
     for path, text in script.pages(ROOT).items():

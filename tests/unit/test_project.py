@@ -19,6 +19,8 @@ PROJECT = pyproject()["project"]
 NOT_IMPORTED = {
     "transformers": "open_clip builds BiomedCLIP's text tower from it",
     "setuptools": "submitit imports its pkg_resources",
+    "sqlalchemy": "mlflow-skinny opens its own default store with it",
+    "alembic": "likewise",
 }
 """Dependencies that the package uses through another library only, and for what."""
 

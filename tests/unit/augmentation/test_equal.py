@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.intensity.random_clip import CutOffOutliersTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
 from nnunet_semisup.augmentation.chain import taken_apart
-from nnunet_semisup.augmentation.spatial import Box, looked_at
+from nnunet_semisup.augmentation.spatial import (
+    Box,
+    looked_at,
+    moved_labels,
+    moved_labels_at_edges,
+    on_whole,
+)
 from nnunet_semisup.augmentation.without_waiting import Noise
 from nnunet_semisup.data.crops import CropLoader, OnDevice, for_the_device
 from nnunet_semisup.data.labeled_views import LabeledViews
@@ -78,11 +85,37 @@ def test_the_device_makes_the_workers_batches_up_to_rounding(name):
     assert noise == 0 if "unlabeled" in name else noise > 0
 
 
+@pytest.mark.parametrize("rotation", [0, 0.6])
+@pytest.mark.parametrize("scattered", [True, False])
+def test_labels_where_they_meet_are_nnunets(rotation, scattered):
+    """Without rotation, points are half way between voxels, where several have as great a share.
+
+    Labels that are not scattered meet what is beyond the patch, at its border alone.
+    """
+    label = torch.ones((1, 9, 9, 9), dtype=torch.int16)
+    part = label if scattered else label[:, 3:6, 3:6, 3:6]
+    values = np.random.default_rng(0).integers(-1, 4, part.shape, np.int16)
+    part.copy_(torch.from_numpy(values))
+    outside = {"border_mode_seg": "constant", "padding_value_seg": -1}
+    spatial = SpatialTransform((14,) * 3, 0, False, p_rotation=1, rotation=rotation, **outside)
+    theirs = spatial(image=torch.zeros(1, 9, 9, 9), segmentation=label)["segmentation"]
+    grid = spatial.get_parameters(image=torch.zeros(1, 9, 9, 9))["grid"]
+    box, shape = Box((0, 0, 0), (9, 9, 9)), (9, 9, 9)
+    for give in (moved_labels_at_edges, everywhere):
+        assert torch.equal(give(label, grid, box, shape, range(-1, 4), -1), theirs)
+    nearest = moved_labels(label, on_whole(grid, box, shape), (14,) * 3, [], -1)
+    assert not torch.equal(nearest, theirs)
+
+
+def everywhere(label, grid, box, shape, present, outside):
+    return moved_labels(label, on_whole(grid, box, shape), grid.shape[:-1], present, outside)
+
+
 def test_nothing_waits_for_the_device():
     """On a device without values, whoever asks for one fails."""
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones(3, device="meta").sum().item()
-    for name in ("plain", "masked", "regions", "dummy 2D", "2D", "unlabeled, masked"):
+    for name in ("masked", "regions", "dummy 2D", "unlabeled, masked"):
         _, _, crops, _ = loaders(name, moving=1)
         for transform in crops.chain.after:
             if isinstance(transform, RandomTransform):
