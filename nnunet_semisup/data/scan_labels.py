@@ -39,26 +39,26 @@ def write_scan_label(folder: Path, case: str, label: np.ndarray, seed: int) -> N
         seed: of the voxels that are kept of each class.
     """
     blocks = (1, *(min(SIDE, size) for size in label.shape))
-    places = {f"places_{value}": found for value, found in _places(label, seed).items()}
-    with atomic_path(folder / f"{case}.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **places)
+    with atomic_path(folder / f"{case}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, _places(label, seed))
     with atomic_path(folder / f"{case}.b2nd") as temporary:
         temporary.unlink()  # blosc2 writes new files only.
         blosc2.asarray(label[None], urlpath=str(temporary), chunks=blocks, blocks=blocks)
 
 
-def _places(label: np.ndarray, seed: int) -> dict[int, np.ndarray]:
-    """Return places ``(n, 1 + dims)`` of voxels of each class, as nnU-Net keeps them."""
+def _places(label: np.ndarray, seed: int) -> np.ndarray:
+    """Return voxels of each class, a line each: the class, then the place as nnU-Net keeps it."""
     draw = np.random.default_rng(seed)
-    found = {}
+    lines = [np.zeros((0, 2 + label.ndim), np.int64)]
     for value in np.unique(label):
         if value in (0, DOUBTFUL):
             continue
         voxels = np.flatnonzero(label == value)
-        chosen = draw.choice(voxels, min(PLACES, len(voxels)), replace=False)
-        places = np.stack(np.unravel_index(np.sort(chosen), label.shape), 1)
-        found[int(value)] = np.concatenate([np.zeros_like(places[:, :1]), places], 1)
-    return found
+        chosen = np.sort(draw.choice(voxels, min(PLACES, len(voxels)), replace=False))
+        places = np.stack(np.unravel_index(chosen, label.shape), 1)
+        lines.append(np.pad(places, ((0, 0), (2, 0))))
+        lines[-1][:, 0] = value
+    return np.concatenate(lines)
 
 
 class LabeledScans(UnlabeledDataset):
@@ -80,8 +80,8 @@ class LabeledScans(UnlabeledDataset):
         image, _, _, _ = super().load_case(identifier)
         path = self.labels / f"{identifier}.b2nd"
         label = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **self.mmap)
-        with np.load(path.with_suffix(".npz")) as file:
-            places = {int(name.removeprefix("places_")): file[name] for name in file.files}
+        lines = np.load(path.with_suffix(".npy"))
+        places = {int(value): lines[lines[:, 0] == value, 1:] for value in np.unique(lines[:, 0])}
         return image, label, None, {"class_locations": places}
 
 

@@ -31,7 +31,7 @@ def test_what_was_written_is_read_with_its_image(scan, tmp_path):
     labels = tmp_path / "labels"
     labels.mkdir()
     write_scan_label(labels, "case", label, seed=3)
-    assert sorted(path.name for path in labels.iterdir()) == ["case.b2nd", "case.npz"]
+    assert sorted(path.name for path in labels.iterdir()) == ["case.b2nd", "case.npy"]
     read, segmentation, _, properties = LabeledScans({"case": str(folder)}, labels).load_case(
         "case"
     )
@@ -49,7 +49,7 @@ def test_places_are_a_function_of_the_seed(tmp_path):
     found = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_scan_label(tmp_path, name, label, seed)
-        found.append(np.load(tmp_path / f"{name}.npz")["places_1"])
+        found.append(np.load(tmp_path / f"{name}.npy"))
     assert np.array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
 
