@@ -26,7 +26,7 @@ def described(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
     yield f"\n{'#' * level} `{parser.prog}`\n\n{plain(parser.description)}\n"
     parser.formatter_class = argparse.HelpFormatter
     usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
-    yield f"\n```text\n{usage}\n```\n"
+    yield f"\n``` {{ .text .usage }}\n{usage}\n```\n"
     formatter = argparse.HelpFormatter(parser.prog)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

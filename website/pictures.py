@@ -16,7 +16,7 @@ STYLE = """\
 .drawing { --ink: var(--md-default-fg-color, #222); max-width: 30rem; width: 100%; height: auto }
 @media (prefers-color-scheme: dark) { .drawing { --ink: var(--md-default-fg-color, #ddd) } }
 .drawing text { fill: var(--ink); font: 12px sans-serif }
-.drawing text.code { font: 11px monospace }
+.drawing text.code { font: 11px monospace; white-space: pre }
 .drawing text.title { font-weight: bold }
 .drawing rect { stroke: var(--ink); stroke-opacity: .4; fill: #888; fill-opacity: .1 }
 .drawing rect.labeled { fill: #009688; fill-opacity: .25 }
