@@ -13,7 +13,8 @@ PREFIX = "nnUNetv2_semisup_"
 
 def command_reference() -> str:
     """Return the page: a heading a command, below it its subcommands and arguments."""
-    text = "# Arguments of the commands\n\nWhat `--help` prints. [What each command is for](commands.md).\n"
+    text = "# Arguments of the commands\n\nWhat `--help` prints. "
+    text += "[What each command is for](commands.md).\n"
     scripts = entry_points(group="console_scripts")
     for script in sorted(script.name for script in scripts if script.name.startswith(PREFIX)):
         module = import_module(f"nnunet_semisup.cli.{script.removeprefix(PREFIX)}")

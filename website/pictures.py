@@ -29,16 +29,15 @@ STYLE = """\
 
 def drawing(parts: Sequence[str], height: int) -> str:
     """Return an SVG of parts in ``WIDTH`` times ``height`` units."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 {WIDTH} {height}">'
+    space = 'xmlns="http://www.w3.org/2000/svg"'
+    head = f'<svg {space} class="drawing" viewBox="0 0 {WIDTH} {height}">'
     return "\n".join([head, f"<style>\n{STYLE}</style>", *parts, "</svg>\n"])
 
 
 def box(x: int, y: int, width: int, lines: Sequence[str], kind: str = "", code: int = 0) -> str:
     """Return a box with centred lines, or with ``code`` lines of a list after the title."""
     height = LINE * len(lines) + 12
-    parts = [
-        f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>'
-    ]
+    parts = [f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>']
     for number, line in enumerate(lines):
         style = ("code" if number else "title") if code else ("" if number else "title")
         at = f'x="{x + 10}"' if code else f'x="{x + width / 2:g}" text-anchor="middle"'
@@ -69,11 +68,17 @@ def step() -> str:
             box(middle, 4, 240, ["imagesUn", "no labels"], "unlabeled"),
             arrow((62, 46), (62, 68)),
             arrow((248, 46), (248, 68)),
-            box(left, 68, 364, ["plan and preprocess", "one plan, made of the labeled cases alone"]),
+            box(left, 68, 364, ["plan and preprocess", "one plan, from the labeled cases alone"]),
             arrow((62, 110), (62, 132)),
             arrow((248, 110), (248, 132)),
             box(left, 132, wide, ["labeled patch", "nnU-Net's", "augmentation"], "labeled"),
-            box(middle, 132, 240, ["weak view", "rotated, scaled,", "mirrored"], "unlabeled"),
+            box(
+                middle,
+                132,
+                240,
+                ["weak view", "nnU-Net's rotations,", "scales, mirrors"],
+                "unlabeled",
+            ),
             arrow((62, 189), (62, 278)),
             arrow((186, 189), (186, 206)),
             arrow((310, 189), (310, 206)),
