@@ -117,15 +117,21 @@ def test_front_page_has_the_commands_of_the_readme(site):
     assert "nnUNetv2_semisup_plan_and_preprocess" in text
 
 
-def test_a_link_into_nowhere_ends_the_build(tmp_path, monkeypatch):
-    """Else none of the above would say anything about a page that links wrongly."""
-    (tmp_path / "index.md").write_text("# One\n\n[two](#no-such-heading)\n", encoding="utf-8")
-    config = load_config(
-        str(ROOT / "mkdocs.yml"), docs_dir=str(tmp_path), site_dir=str(tmp_path / "site"),
-        hooks=[], plugins=[], nav=None,
-    )  # fmt: skip
-    with pytest.raises(Abort):
-        build(config)
+def build_page(text, folder):
+    """Build a site of one page by the same rules for links."""
+    docs = folder / "docs"
+    docs.mkdir()
+    (docs / "index.md").write_text(text, encoding="utf-8")
+    of_one_page = {"nav": ["index.md"], "hooks": [], "plugins": []}
+    folders = {"docs_dir": str(docs), "site_dir": str(folder / "site")}
+    build(load_config(str(ROOT / "mkdocs.yml"), **folders, **of_one_page))
+
+
+def test_a_link_into_nowhere_ends_the_build(tmp_path):
+    (tmp_path / "wrong").mkdir()
+    build_page("# One\n\n[one](#one)\n", tmp_path)
+    with pytest.raises(Abort, match="1 warnings"):
+        build_page("# One\n\n[two](#two)\n", tmp_path / "wrong")
 
 
 def test_sections_end_where_the_next_begins():
