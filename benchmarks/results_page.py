@@ -1,7 +1,7 @@
 """Write docs/results.md and the README's table from the reports of benchmarks.
 
     nnUNetv2_semisup_benchmark report FOLDER
-    python benchmarks/results_page.py keep NAME FOLDER --title "Left atrium (MR)"
+    python benchmarks/results_page.py keep NAME FOLDER --title TITLE --plan "-d 501 ..."
     python benchmarks/results_page.py write
 
 ``keep`` copies a report's Markdown, and its numbers without the curves, into docs/results;
@@ -38,8 +38,16 @@ parts, is in [benchmarks.md](benchmarks.md).
 """
 
 
-def keep(root: Path, name: str, folder: Path, title: str) -> None:
-    """Copy what the pages are made from out of a benchmark's report."""
+def keep(root: Path, name: str, folder: Path, title: str, plan: str) -> None:
+    """Copy what the pages are made from out of a benchmark's report.
+
+    Args:
+        root: of the project.
+        name: of the files.
+        folder: of the benchmark.
+        title: of its section.
+        plan: arguments of ``nnUNetv2_semisup_benchmark plan FOLDER``.
+    """
     target = root / KEPT
     target.mkdir(parents=True, exist_ok=True)
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
@@ -47,6 +55,7 @@ def keep(root: Path, name: str, folder: Path, title: str) -> None:
     states = [run["status"] for run in report["runs"]]
     kept = {
         "title": title,
+        "plan": plan,
         "design": report["design"],
         "unit": report["unit"],
         "finished": states.count("finished"),
@@ -81,7 +90,8 @@ def pages(root: Path) -> dict[Path, str]:
 
 def _section(name: str, content: dict[str, Any]) -> str:
     design = content["design"]
-    parts = [f"## {content['title']}\n"]
+    command = f"nnUNetv2_semisup_benchmark plan FOLDER {content['plan']}"
+    parts = [f"## {content['title']}\n", f"```bash\n{command}\n```\n"]
     parts.append(
         f"{design['steps']:,} steps, seeds {', '.join(map(str, design['seeds']))}, "
         f"{len(design['evaluation'])} cases that measure"
@@ -146,10 +156,11 @@ def main() -> None:
     kept.add_argument("name")
     kept.add_argument("folder", type=Path)
     kept.add_argument("--title", required=True)
+    kept.add_argument("--plan", required=True, help="arguments of the benchmark's plan")
     commands.add_parser("write")
     args = parser.parse_args()
     if args.command == "keep":
-        keep(ROOT, args.name, args.folder, args.title)
+        keep(ROOT, args.name, args.folder, args.title, args.plan)
         return
     for path, text in pages(ROOT).items():
         path.write_text(text, encoding="utf-8")

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisup.dataset_conversion.checking.intensities import Intensities
 from nnunet_semisup.dataset_conversion.checking.label_meaning import Choices, Meaning
 from nnunet_semisup.dataset_conversion.volume import Geometry, Volume
+
+CT = "ct"
+"""The name of a channel, in lower case, that nnU-Net shows in one window for all scans."""
 
 
 class Subset(str, Enum):
@@ -84,6 +88,8 @@ class CaseFacts:
 
     ``turned_to`` are the axes to bring image and label to, if these are not theirs.
     ``label_names`` are the names that the label file gives the values that occur in it.
+    ``intensities`` has every channel that could be read; ``window`` is where the first one has the
+    label's foreground, if it is CT.
     """
 
     case: Case
@@ -94,6 +100,8 @@ class CaseFacts:
     label_names: dict[int, str] = field(default_factory=dict)
     meaning: Meaning | None = None
     thumbnail: np.ndarray | None = None
+    intensities: list[Intensities] = field(default_factory=list)
+    window: tuple[float, float] | None = None
     turned_to: str = ""
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -92,6 +92,12 @@ class Volume:
         extra = tuple(range(len(self.geometry.size), self.array.ndim))
         return self.array.mean(axis=extra, dtype=np.float32) if extra else self.array
 
+    @property
+    def channels(self) -> list[np.ndarray]:
+        """Return one array of the scan's dimensions for each value of a voxel."""
+        each = self.array.reshape(*self.array.shape[: len(self.geometry.size)], -1)
+        return list(np.moveaxis(each, -1, 0))
+
 
 def oriented(volume: Volume, code: str = "LPS") -> Volume:
     """Turn a scan's axes to the order and direction of ``code``, by mirroring and swapping.

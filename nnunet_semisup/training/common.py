@@ -74,7 +74,6 @@ class CommonTrainer(nnUNetTrainer):
     network: Any
     iteration = 0
     restored = False
-    start_weights: dict[str, str] | None = None
     _oversampling: float | None = None
     _best_ema: float | None
     partial_labels = cached_property(partial_labels_of)
@@ -98,6 +97,7 @@ class CommonTrainer(nnUNetTrainer):
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)
         self.trained_on: list[str] = []
+        self.start_weights: dict[str, str] | None = None
         self.use_settings(inputs.settings)
         if self.cpu_threads is not None and self.device.type == "cpu":
             torch.set_num_threads(self.cpu_threads)

@@ -54,3 +54,9 @@ def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
     assert all(time >= 0 for time in parts.values())
     for part in ("labeled pass", "student pass", "teacher pass", "strong view and mixing", "QPM"):
         assert parts[part] > 0, part
+
+
+def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):
+    script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
+    for path, text in script.pages(ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: {script.__doc__}"

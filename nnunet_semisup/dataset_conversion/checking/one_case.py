@@ -7,8 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_semisup.dataset_conversion.cases import Case, CaseFacts, DatasetForm, FileFacts, Subset
+from nnunet_semisup.dataset_conversion.cases import (
+    CT,
+    Case,
+    CaseFacts,
+    DatasetForm,
+    FileFacts,
+    Subset,
+)
 from nnunet_semisup.dataset_conversion.checking.duplicates import thumbnail
+from nnunet_semisup.dataset_conversion.checking.intensities import (
+    foreground_window,
+    intensities_of,
+)
 from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     Meaning,
     meaning_of,
@@ -64,6 +75,7 @@ def inspect_case(case: Case, form: DatasetForm, accepted: Accepted = STRICT) -> 
             _check_image(path, volume, facts)
             if facts.thumbnail is None and facts.images[-1].varies:
                 facts.thumbnail = thumbnail(volume.grey)
+            facts.intensities += map(intensities_of, volume.channels)
             first = volume.array if number == 0 else first
     constant, notes = judge_constant_channels(
         {str(f.path): None if f.varies else f.minimum for f in facts.images}, accepted
@@ -77,6 +89,8 @@ def inspect_case(case: Case, form: DatasetForm, accepted: Accepted = STRICT) -> 
         if volume is not None:
             facts.label, label = label_facts[0], volume.array
             _check_label(case.label, volume, form, facts, accepted)
+            if first is not None and form.channel_names.get(0, "").lower() == CT:
+                facts.window = foreground_window(first, label > 0)
     elif case.subset.needs_label and (form.test_labels or case.subset is not Subset.TEST):
         facts.faults.append(
             f"is {case.subset.value} but has no label file; add it, or name the case elsewhere"

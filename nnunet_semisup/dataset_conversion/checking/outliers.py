@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm
+from nnunet_semisup.dataset_conversion.cases import CT, CaseFacts, DatasetForm
 from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.preparation.raw import named
 
-_CT = "ct"
 _AIR_OR_LUNG = -200
 """Hounsfield units; below it lies what every CT shows that is not cut to an organ."""
 _MOSTLY = 0.5
@@ -27,7 +26,7 @@ def unlike_the_others(facts: Sequence[CaseFacts], form: DatasetForm) -> list[str
     offset = [
         text
         for number, name in form.channel_names.items()
-        if name.lower() == _CT
+        if name.lower() == CT
         if (text := _not_hounsfield(_minima(facts, number)))
     ]
     ignored = form.labels.get("ignore")

@@ -22,8 +22,16 @@ from nnunet_semisup.dataset_conversion.checking.all_cases import (
     placed_scans,
     spacing_outliers,
 )
+from nnunet_semisup.dataset_conversion.checking.coverage import Coverage, compare_scans
+from nnunet_semisup.dataset_conversion.checking.coverage_text import coverage_warnings
 from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
 from nnunet_semisup.dataset_conversion.checking.outliers import unlike_the_others
+from nnunet_semisup.dataset_conversion.checking.raw_splits import (
+    hidden_by_fold,
+    only_fold,
+    split_faults,
+    without_unlabeled,
+)
 from nnunet_semisup.dataset_conversion.findings import Findings, counted
 from nnunet_semisup.dataset_conversion.reading.as_nnunet import (
     by_nibabel,
@@ -37,19 +45,8 @@ from nnunet_semisup.dataset_conversion.volume import UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers.nifti import contradicting_headers, read_nifti_header, unit_fault
 from nnunet_semisup.parallel import map_cases
-from nnunet_semisup.preparation.folds import (
-    fold_faults,
-    folds_with_unlabeled,
-    read_splits,
-    unlabeled_of_fold,
-)
 from nnunet_semisup.preparation.labeled_classes import contradicting_labels, read_labeled_classes
-from nnunet_semisup.preparation.layout import (
-    IMAGES_UNLABELED,
-    LABELED_CLASSES_FILE,
-    SPLITS_FILE,
-    UNLABELED_KEY,
-)
+from nnunet_semisup.preparation.layout import LABELED_CLASSES_FILE
 from nnunet_semisup.preparation.orientation import ADVICE, turned_warning
 from nnunet_semisup.preparation.plans import single_outputs
 from nnunet_semisup.preparation.raw import DatasetFolders, num_channels, read_dataset_json
@@ -64,11 +61,15 @@ _CHANNEL_AXIS = (
 
 @dataclass(frozen=True)
 class Verified:
-    """Hold the outcome of :func:`verify_dataset`: cases by subset, and what was found."""
+    """Hold the outcome of :func:`verify_dataset`: cases by subset, and what was found.
+
+    ``coverage`` has unlabeled beside labeled scans; ``None`` where there are none of either.
+    """
 
     name: str
     counts: Mapping[str, int]
     findings: Findings
+    coverage: Coverage | None = None
 
     def summary(self) -> str:
         """Return one line about the whole."""
@@ -115,7 +116,8 @@ def read_cases(
     findings.faults += _dataset_json_faults(content)
     if findings.faults:
         return None
-    listing = list_raw(folders.raw, content, _validation_cases(folders), subsets)
+    validation = set(only_fold(folders).get("val", ()))
+    listing = list_raw(folders.raw, content, validation, subsets)
     findings.faults += listing.findings.faults
     findings.warnings += listing.findings.warnings
     form = _form(content, listing)
@@ -162,14 +164,17 @@ def verify_dataset(
         findings.faults.append(_CHANNEL_AXIS)
     _check_together(facts, form, num_processes, findings, declared_copies(folders.raw))
     _check_counts(content, listing, findings)
-    _warn_without_unlabeled(folders, listing, findings)
-    findings.faults += _split_faults(folders, listing.training_ids)
+    if not any(case.subset is Subset.UNLABELED for case in listing.cases):
+        findings.warnings += filter(None, [without_unlabeled(folders)])
+    findings.faults += split_faults(folders, listing.training_ids)
     findings.warnings += single_outputs(folders)
     findings.faults += _partial_label_faults(folders, content, facts)
+    coverage = compare_scans(facts, form, hidden_by_fold(folders))
+    findings.warnings += coverage_warnings(coverage) if coverage else []
     if not findings.faults:
         findings.faults += _faults_by_nnunet(folders.raw, num_processes)
     counts = {s.value: sum(c.subset is s for c in listing.cases) for s in Subset}
-    return Verified(folders.name, counts, findings)
+    return Verified(folders.name, counts, findings, coverage)
 
 
 def _dataset_json_faults(content: Mapping[str, Any]) -> list[str]:
@@ -314,56 +319,6 @@ def _check_counts(content: Mapping[str, Any], listing: RawListing, findings: Fin
         findings.warnings.append(
             f"dataset.json announces {announced} unlabeled cases, imagesUn has {found}"
         )
-
-
-def _warn_without_unlabeled(
-    folders: DatasetFolders, listing: RawListing, findings: Findings
-) -> None:
-    """Warn where there is nothing to learn from without labels."""
-    if any(case.subset is Subset.UNLABELED for case in listing.cases):
-        return
-    for folder in (folders.preprocessed, folders.raw):
-        try:
-            if folds_with_unlabeled(folder / SPLITS_FILE):
-                return
-        except UserError:
-            return  # the file is a fault already
-    findings.warnings.append(
-        f"there is no unlabeled case: put images into {folders.raw / IMAGES_UNLABELED}, or name "
-        f"cases under '{UNLABELED_KEY}' in a fold of {SPLITS_FILE}"
-    )
-
-
-def _validation_cases(folders: DatasetFolders) -> set[str]:
-    """Return cases that a single fold keeps for validation; of several folds all are trained on."""
-    for folder in (folders.preprocessed, folders.raw):
-        try:
-            folds = read_splits(folder / SPLITS_FILE)
-        except UserError:
-            return set()
-        if folds:
-            return set(folds[0]["val"]) if len(folds) == 1 else set()
-    return set()
-
-
-def _split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[str]:
-    """Return the faults of ``splits_final.json``, in the raw and in the preprocessed folder."""
-    faults = []
-    known = set(training_ids)
-    for path in (folders.raw / SPLITS_FILE, folders.preprocessed / SPLITS_FILE):
-        try:
-            folds = read_splits(path)
-        except UserError as error:
-            faults.append(str(error))
-            continue
-        for number, fold in enumerate(folds):
-            faults += fold_faults(path, number, known, "not in imagesTr", "put them there")
-            if UNLABELED_KEY in fold:
-                try:
-                    unlabeled_of_fold(path, number, known)
-                except UserError as error:
-                    faults.append(str(error))
-    return faults
 
 
 def _partial_label_faults(
