@@ -24,9 +24,13 @@ DRAWING = re.compile(r'<img alt="([^"]*)" src="([^"]+\.svg)" ?/?>')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List the pages of methods by family, as the registry has them."""
-    (methods,) = (entry["Methods"] for entry in config.nav or () if "Methods" in entry)
-    methods += pages_by_family()
+    """List the pages of methods by family, as the registry has them, and those of benchmarks."""
+    sections = {name: pages for entry in config.nav or () for name, pages in entry.items()}
+    sections["Methods"] += pages_by_family()
+    results = sorted((Path(config.docs_dir) / "results").glob("*.md"))
+    sections["Measurements"] += [
+        {page.stem.replace("_", " ").capitalize(): f"results/{page.name}"} for page in results
+    ]
     return config
 
 

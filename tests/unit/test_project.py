@@ -18,6 +18,8 @@ from tests.project import ROOT, pyproject
 PROJECT = pyproject()["project"]
 NOT_IMPORTED = {
     "transformers": "open_clip builds BiomedCLIP's text tower from it",
+    "sqlalchemy": "mlflow's client opens its default store with it",
+    "alembic": "the same",
     "setuptools": "submitit imports its pkg_resources",
 }
 """Dependencies that the package uses through another library only, and for what."""
