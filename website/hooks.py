@@ -21,6 +21,9 @@ from website.command_reference import command_reference  # noqa: E402
 from website.outside import PAGES, page_text, relinked, with_sections  # noqa: E402
 
 DRAWING = re.compile(r'<img alt="([^"]*)" src="([^"]+\.svg)" ?/?>')
+SEARCHED = {"glossary.md": 2, "datasets/faults.md": 0.2}
+"""Pages that the search ranks higher, or lower, than the others."""
+OPTION = re.compile(r"(?<![^\s>\[])--?[A-Za-z][\w-]*")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -61,18 +64,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Show sections of other files, mend links that leave ``docs``, drop the marks of scripts."""
     path = page.file.src_uri
+    page.meta["search"] = {"boost": SEARCHED.get(path, 1)}
     if page.file.generated_by is None:
         markdown = relinked(with_sections(markdown, path), f"docs/{path}", path)
     return re.sub(r"<!-- .*? -->\n", "\n", markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """Put drawings into the page, where they take its colours, and references of docstrings."""
+    """Put drawings into the page, where they take its colours; mend references and options.
+
+    References are those of docstrings (``:func:``); an option is not broken after its hyphens.
+    """
 
     def drawing(image: re.Match[str]) -> str:
         file = (Path(config.docs_dir) / page.file.src_uri).parent / image[2]
         svg = file.read_text(encoding="utf-8")
         return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(image[1])}" ', 1)
 
-    html = DRAWING.sub(drawing, html)
+    def options(code: re.Match[str]) -> str:
+        return OPTION.sub(r'<span class="option">\g<0></span>', code[0])
+
+    html = re.sub(r"<code>[^<]*</code>", options, DRAWING.sub(drawing, html))
     return re.sub(r":(?:class|func|meth|mod|attr):<code>~?", "<code>", html)

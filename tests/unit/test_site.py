@@ -106,8 +106,13 @@ def test_markdown_became_html(pages):
 
 def test_search_knows_the_terms(site):
     index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
-    places = [entry["location"] for entry in index["docs"] if "ramp-up" in entry["text"]]
-    assert "glossary.html" in places
+    assert "glossary.html#ramp-up" in [entry["location"] for entry in index["docs"]]
+
+
+def test_glossary_is_in_order():
+    lines = (ROOT / "docs" / "glossary.md").read_text("utf-8").splitlines()
+    terms = [title.strip("`").lower() for _, level, title in outside.headings(lines) if level == 2]
+    assert terms == sorted(terms)
 
 
 def test_front_page_has_the_commands_of_the_readme(site):
