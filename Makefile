@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.nnunet-semisup-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-all test-fast demo clean
+.PHONY: help install lint test test-all test-fast demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -43,6 +43,9 @@ test-fast: $(STAMP) ## test without the slow ones, which train and predict by nn
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)
 
+docs: $(STAMP) ## the documentation as a site: site/index.html, to be opened from the disk or served
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean: ## remove caches and build products; environment and demo stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -108,7 +108,8 @@ def test_content_of_the_source_archive(tmp_path: Path) -> None:
     with tarfile.open(built("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     top = [f.name for f in ROOT.iterdir() if f.suffix in {".md", ".toml", ".cff", ".pth"}]
-    assert {*top, "LICENSE", "Makefile", ".ci/run", "nnunet_semisup/py.typed"} <= names
+    site = {"mkdocs.yml", "website/hooks.py", "findings/README.md", "docs/images/step.svg"}
+    assert {*top, *site, "LICENSE", "Makefile", ".ci/run", "nnunet_semisup/py.typed"} <= names
     tested = {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("*.py")}
     assert tested <= names
 
