@@ -37,7 +37,6 @@ MODELS = {
         None,
         "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         False,
-        "MIT (https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224); for "
-        "research, its model card says",
+        "MIT (its page on https://huggingface.co/microsoft); for research, its model card says",
     ),
 }

@@ -91,7 +91,7 @@ def validation_scores(model: TrainedModel) -> tuple[list[Scores], list[str]]:
 def _joined(scores: Sequence[Scores]) -> Scores:
     first = scores[0]
     values = {
-        name: {metric: sum((s.values[name][metric] for s in scores), []) for metric in metrics}
+        name: {metric: [v for s in scores for v in s.values[name][metric]] for metric in metrics}
         for name, metrics in first.values.items()
     }
     cases = tuple(case for one in scores for case in one.cases)
