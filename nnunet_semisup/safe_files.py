@@ -23,7 +23,6 @@ _HARMLESS = {
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
     *(("builtins", name) for name in ("slice", "set", "frozenset", "complex", "range")),
     ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
 }
 """What numbers, arrays and containers are made by in a pickle."""
 

@@ -23,6 +23,7 @@ DOCUMENTS = {
         "docs/commands.md",
         "docs/training.md",
         "docs/evaluation.md",
+        "docs/sharing.md",
     )
 }
 PAGES = sorted(

@@ -30,7 +30,7 @@ def below(folder):
 
 
 def changed(file, **members):
-    """Add members to a zip, or replace them; names have ``__`` for a slash before the last part."""
+    """Add members to a zip, or replace them."""
     target = file.with_name("changed.zip")
     with zipfile.ZipFile(file) as before, zipfile.ZipFile(target, "w") as after:
         for member in before.infolist():
