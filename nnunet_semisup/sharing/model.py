@@ -118,7 +118,7 @@ def read_model(
         return None, [
             f"there is no model folder '{folder}': train first, or correct -m or -d, -tr, -p, -c"
         ]
-    read: dict[str, Any] = {}
+    read: dict[str | int, Any] = {}
     faults: list[str] = []
     for name in NEEDED_FILES:
         _collect(faults, read, name, folder / name, _read_json)
@@ -138,9 +138,15 @@ def read_model(
         cls = recursive_find_trainer_class_by_name(trainer)
     except RuntimeError as error:
         return None, [f"the trainer {trainer} is not found here: {error}"]
-    jsons = [read[name] for name in reversed(NEEDED_FILES)]
     model = TrainedModel(
-        folder, tuple(folds), checkpoint, *jsons, tuple(contents.values()), trainer, cls
+        folder=folder,
+        folds=tuple(folds),
+        checkpoint=checkpoint,
+        plans=read["plans.json"],
+        dataset=read["dataset.json"],
+        contents=tuple(contents.values()),
+        trainer=trainer,
+        cls=cls,
     )
     return model, []
 
@@ -154,7 +160,9 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"{path}: not a JSON file ({error})") from error
 
 
-def _collect(faults: list[str], read: dict[str, Any], key: Any, path: Path, reader: Any) -> None:
+def _collect(
+    faults: list[str], read: dict[str | int, Any], key: Any, path: Path, reader: Any
+) -> None:
     try:
         read[key] = reader(path)
     except UserError as error:
