@@ -103,7 +103,7 @@ def model_folder(arguments: argparse.Namespace) -> Path:
     require_set("nnUNet_results")
     try:
         folder = get_output_folder(arguments.d, arguments.tr, arguments.p, arguments.c)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"-d {arguments.d}: {error}") from error
     return Path(folder)
 

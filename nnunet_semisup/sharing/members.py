@@ -20,7 +20,7 @@ _FUNCTIONS = tuple(
 )
 _NAME = r"[^/\\:\x00-\x1f]+"
 _DATASET = re.compile(r"Dataset\d{3,}_" + _NAME)
-_MODEL = re.compile(r"[\w.-]+?__[\w.-]+?__[\w.-]+")
+_MODEL = re.compile(r"[\w.-]+")
 _BESIDE = ("ensembles", "inference_information.json", "inference_information.txt")
 """What nnU-Net's export puts beside the models of a data set."""
 RATIO = 100
@@ -56,7 +56,7 @@ def _name_fault(member: zipfile.ZipInfo) -> str:
         return "is encrypted"
     if not _DATASET.fullmatch(parts[0]):
         return "is in no folder DatasetXXX_NAME"
-    if len(parts) > 1 and parts[1] not in _BESIDE and not _MODEL.fullmatch(parts[1]):
+    if len(parts) > 1 and parts[1] not in _BESIDE and not _is_model(parts[1]):
         return "is in no folder TRAINER__PLANS__CONFIGURATION"
     if len(parts) <= 2 and not member.is_dir() and parts[-1] not in _BESIDE:
         return "is a file where a model's folder has to be"
@@ -92,7 +92,11 @@ def items(members: Iterable[zipfile.ZipInfo]) -> list[str]:
 
 def models(names: Iterable[str]) -> list[str]:
     """Return those of :func:`items` that are folders of models."""
-    return [name for name in names if _MODEL.fullmatch(name.split("/")[1])]
+    return [name for name in names if _is_model(name.split("/")[1])]
+
+
+def _is_model(name: str) -> bool:
+    return bool(_MODEL.fullmatch(name)) and len(name.split("__")) == 3
 
 
 def content_faults(root: Path) -> list[str]:

@@ -199,6 +199,44 @@ def test_code_in_a_checkpoint_is_named_and_not_run(pack, trained, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def test_a_trainer_that_is_not_here_is_named(pack, trained):
+    (trained / "fold_0").rename(trained / "before")
+    write_fold(trained, trainer="nnUNetTrainerOfNobody")
+    with pytest.raises(UserError, match="the trainer nnUNetTrainerOfNobody is not found here"):
+        pack()
+
+
+def evaluation(file, count, shift=0.0):
+    """Write what nnUNetv2_semisup_evaluate writes, as far as it is read."""
+    values = {"Jaccard": 0.5, "HD95": 3.0, "ASD": 1.0, "reference_voxels": 9}
+    one = {"shape": [24, 24], "spacing": [1, 1], "prediction_sha256": "", "ignored_voxels": 0}
+    cases = {
+        f"patient_carl_{i}": {
+            **one,
+            "classes": {"a": {"Dice": 0.9 - i / 10 - shift, **values}, "b": {"Dice": None}},
+        }
+        for i in range(count)
+    }
+    content = {"format_version": 1, "distance_unit": "mm", "classes": {"a": [1], "b": [2]}}
+    file.write_text(json.dumps({**content, "cases": cases}))
+    return file
+
+
+def test_evaluations_of_this_package_come_first_and_held_out_cases_beside_them(
+    pack, trained, tmp_path
+):
+    evaluation(trained / "fold_0" / "validation" / "semisup_evaluation.json", 2)
+    file = pack(evaluation=evaluation(tmp_path / "test.json", 4, shift=0.1))
+    first, second = card(file)["metrics"]
+    assert (first["evaluated"], first["cases"]) == ("validation of fold 0", 2)
+    assert (second["evaluated"], second["cases"]) == ("held-out cases", 4)
+    assert second["classes"]["a"]["Dice"]["mean"] == pytest.approx(0.65)
+    assert second["classes"]["a"]["HD95"] == {"mean": 3.0, "interval": [3.0, 3.0], "cases": 4}
+    content = b"".join(members(file).values())
+    assert b"HD95 (mm)" in content
+    assert b"patient_carl" not in content
+
+
 def test_folds_of_different_trainers_are_refused(pack, trained):
     write_fold(trained, 1, trainer="nnUNetTrainerDTC")
     with pytest.raises(UserError, match="folds 1 have another trainer than the first"):

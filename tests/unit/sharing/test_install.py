@@ -64,6 +64,7 @@ def test_installs_what_was_exported_and_says_how_to_predict(pack, terms, results
         f"{NAME}//outside.json",
         "outside/x.json",
         f"{DATASET}/outside/x.json",
+        f"{NAME}__more/x.json",
         f"{DATASET}/outside.json",
         DATASET,
     ],
