@@ -42,11 +42,9 @@ def install(file: Path, into: Path | None, overwrite: bool) -> list[Path]:
     results = Path(str(nnUNet_results)) if into is None else into
     try:
         with zipfile.ZipFile(file) as archived:
-            names = _checked(archived, file, results, overwrite)
-            if into is None and (faults := _number_faults(names)):
-                raise _refusal(file, faults)
-            results.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".install_", dir=results) as temporary:
+            names = _checked(archived, file, results, overwrite, numbered=into is None)
+            beside = _existing(results)  # on its file system, so that what was looked at is moved
+            with tempfile.TemporaryDirectory(prefix=".install_", dir=beside) as temporary:
                 root = Path(temporary)
                 archived.extractall(root)
                 faults = [fault for name in models(names) for fault in _card_faults(root / name)]
@@ -56,7 +54,7 @@ def install(file: Path, into: Path | None, overwrite: bool) -> list[Path]:
                     _move(root / name, results / name)
     except OSError as error:
         raise UserError(f"'{file}' cannot be installed: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(f"'{file}' is no zip, or is damaged: {error}") from error
     return [results / name for name in models(names)]
 
@@ -65,18 +63,33 @@ def _refusal(file: Path, faults: list[str]) -> UserError:
     return UserError(f"'{file}' is not installed:\n{bullet_list(faults)}\nNothing was written.")
 
 
-def _checked(archived: zipfile.ZipFile, file: Path, results: Path, overwrite: bool) -> list[str]:
-    """Return what is installed, from what the zip tells about its members."""
+def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _checked(
+    archived: zipfile.ZipFile, file: Path, results: Path, overwrite: bool, numbered: bool
+) -> list[str]:
+    """Return what is installed, from what the zip tells about its members.
+
+    Args:
+        archived: the zip.
+        file: its path.
+        results: folder that it goes into.
+        overwrite: whether models of the same name are replaced.
+        numbered: whether nnU-Net finds the data sets of that folder by their numbers.
+    """
     members = archived.infolist()
     faults = name_faults(members)
-    existing = next(p for p in (results, *results.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(results)).free
     if fault := size_fault(members, file.stat().st_size, free):
         faults.append(fault)
     names = items(members)
     if not models(names):
         faults.append("it has no model, a folder DatasetXXX_NAME/TRAINER__PLANS__CONFIGURATION")
-    faults += _taken(names, results, overwrite) if not faults else []
+    if not faults:
+        faults = _taken(names, results, overwrite) + (_number_faults(names) if numbered else [])
     if faults:
         raise _refusal(file, faults)
     return names

@@ -187,6 +187,10 @@ def test_a_number_that_another_data_set_has_is_refused(pack, results, tmp_path, 
     with pytest.raises(UserError, match="the number is taken by Dataset901_Other"):
         run(file)
     assert below(results) == []
+    damaged = changed(file, **{f"{NAME}/plans.json": "{}"})
+    with pytest.raises(UserError, match="other bytes"):
+        run(damaged, "--into", tmp_path / "models")
+    assert not (tmp_path / "models").exists()
     run(file, "--into", tmp_path / "models")
     assert f"-m {tmp_path / 'models' / NAME} -f 0" in capsys.readouterr().out
 
