@@ -16,7 +16,7 @@ from nnunet_semisup.foundation.text_models import MODELS
 from nnunet_semisup.preparation.folds import read_splits
 from nnunet_semisup.preparation.layout import CONVERSION_REPORT, SPLITS_FILE
 from nnunet_semisup.registry import method_of
-from nnunet_semisup.sharing.model import TrainedModel
+from nnunet_semisup.sharing.model import OWN, TrainedModel
 from nnunet_semisup.sharing.scores import Scores
 from nnunet_semisup.training.checkpoint import KEY
 from nnunet_semisup.training.settings import CONFIG_NAME
@@ -96,8 +96,9 @@ def _identity(model: TrainedModel) -> dict[str, Any]:
         "folds": [str(fold) for fold in model.folds],
         "checkpoint": model.checkpoint,
         "needs": model.needs,
-        "proof": "a patch of noise a fold gives logits equal to the last byte, on a CPU, from the "
-        "network as trained and from these files in nnU-Net's predictor",
+        "proof": "before these files were packed, a patch of noise a fold gave logits equal to the "
+        "last byte, on a CPU, from the network as trained and from these files in nnU-Net's "
+        "predictor",
     }
 
 
@@ -171,7 +172,7 @@ def _json(file: Path | None) -> dict[str, Any]:
 
 def _texts(model: TrainedModel) -> dict[str, str] | None:
     """Return the text model whose vectors are in the network that predicts, and its licence."""
-    if "nnunet_semisup" not in model.needs:
+    if OWN not in model.needs:
         return None
     settings = model.contents[0].get(KEY, {}).get("configuration", {})
     name = settings.get("text_model")
@@ -186,7 +187,7 @@ def _texts(model: TrainedModel) -> dict[str, str] | None:
 
 def _versions() -> dict[str, str]:
     """Return the versions that wrote the zip."""
-    found = {"nnunet-semisup": __version__}
+    found = {OWN: __version__}
     for name in ("nnunetv2", "torch", "dynamic-network-architectures"):
         try:
             found[name] = version(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ from nnunet_semisup.training.definitions import defining_classes
 STOCK = nnUNetTrainer.__name__
 NEEDED_FILES = ("dataset.json", "plans.json")
 NEEDED_KEYS = ("network_weights", "init_args", "trainer_name")
-_OF_NNUNET = ("nnunetv2", "dynamic_network_architectures")
+OWN = "nnunet-semisup"
+_OF_NNUNET = {"nnunetv2", "dynamic_network_architectures"}
 _DATASET_KEYS = (
     *("channel_names", "modality", "labels", "regions_class_order", "file_ending", "numTraining"),
     *("overwrite_image_reader_writer", "name", "reference", "license", "licence"),
@@ -80,7 +83,7 @@ class TrainedModel:
         network = str(self.plan.configuration_manager.network_arch_class_name)
         modules = [network, *([] if is_plain(self.cls) else [self.cls.__module__])]
         packages = {module.split(".")[0] for module in modules}
-        return sorted(packages - {*_OF_NNUNET})
+        return sorted(OWN if name == "nnunet_semisup" else name for name in packages - _OF_NNUNET)
 
     @property
     def shared_trainer(self) -> str:
@@ -135,7 +138,8 @@ def read_model(
         return None, faults
     trainer = _trainer(contents[folds[0]])
     try:
-        cls = recursive_find_trainer_class_by_name(trainer)
+        with contextlib.redirect_stdout(io.StringIO()):  # where it looks for the class
+            cls = recursive_find_trainer_class_by_name(trainer)
     except RuntimeError as error:
         return None, [f"the trainer {trainer} is not found here: {error}"]
     model = TrainedModel(

@@ -76,8 +76,8 @@ def _use(model: Mapping[str, Any], name: str) -> list[Part]:
         Text(needs_of(model["needs"])),
         Code(f"{install}\n{predict_command(name, model['folds'], model['checkpoint'])}"),
         Text(
-            f"Before these files were packed, {model['proof']}. Files with other channels, "
-            "contrasts, populations or scanners than below were not seen in training."
+            f"Proof: {model['proof']}. Images with other channels, contrasts or populations, or of "
+            "other scanners than below, were not seen in training."
         ),
     ]
 

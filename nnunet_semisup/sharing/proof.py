@@ -53,8 +53,8 @@ def differing_folds(model: TrainedModel, shared: Path) -> list[str]:
         model: as it was trained.
         shared: the folder as it goes into the zip.
     """
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     with contextlib.redirect_stdout(io.StringIO()):  # that on a CPU nothing is done on a GPU
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(shared), model.folds, model.checkpoint)
     other: Any = getattr(predictor.network, "_orig_mod", predictor.network)
     own = _network_of_training(model)

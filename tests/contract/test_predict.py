@@ -119,7 +119,7 @@ def test_every_method_is_shared_under_the_trainer_that_predicts(model, tmp_path,
     assert card["model"]["trainer"] == method.predicts_as
     assert card["model"]["trained_by"] == method.trainer
     plain = method.predicts_as == "nnUNetTrainer"
-    assert card["model"]["needs"] == ([] if plain else ["nnunet_semisup"])
+    assert card["model"]["needs"] == ([] if plain else ["nnunet-semisup"])
     assert (card["texts"] is None) == (method.family != "text")
     assert (card["training"]["0"]["labeled"], card["training"]["0"]["validated_on"]) == (2, 1)
 
@@ -131,7 +131,7 @@ def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     content = torch.load(file, weights_only=False)
     default = content["network_weights"]
     swapped = {key: -value for key, value in default.items()}
-    content["nnunet_semisup"]["training_network"] = swapped
+    content["nnunet-semisup"]["training_network"] = swapped
     torch.save(content, file)
     found = contents(run(folder, images, tmp_path / "out", "--weights", "student"))
     content["network_weights"] = swapped

@@ -134,8 +134,8 @@ def test_a_network_of_this_package_keeps_its_trainer(pack, trained, capsys):
     write_fold(trained, 0, nnUNetTrainerVQSeg, "nnUNetTrainerVQSeg")
     content = card(pack(), f"{DATASET}/nnUNetTrainerVQSeg__nnUNetPlans__2d")
     assert content["model"]["trainer"] == "nnUNetTrainerVQSeg"
-    assert content["model"]["needs"] == ["nnunet_semisup"]
-    assert "needs nnunet_semisup" in capsys.readouterr().out
+    assert content["model"]["needs"] == ["nnunet-semisup"]
+    assert "needs nnunet-semisup" in capsys.readouterr().out
 
 
 def test_a_model_of_stock_nnunet_is_packed_too(pack, trained):
