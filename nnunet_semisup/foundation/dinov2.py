@@ -77,7 +77,7 @@ class FrozenDINOv2(nn.Module):
             path = weights_location()
             if path is not None:
                 if not path.endswith(".safetensors"):
-                    # timm 1.0.22 unpickles files (weights_only=False), unlike its own downloads.
+                    # timm 1.0.22 unpickles a file, though not what it downloads.
                     read_checkpoint_file(path)
                 arguments["pretrained_cfg_overlay"] = {"file": path}
         self.model = timm.create_model(MODEL, pretrained=pretrained, **arguments)
