@@ -24,6 +24,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("-chk", default="checkpoint_final.pth", metavar="FILE", help="checkpoint [%(default)s]")
 
 
+def name_faults(arguments: argparse.Namespace) -> list[str]:
+    """Return what is wrong with the arguments that name a model."""
+    if (arguments.m is None) == (arguments.d is None):
+        return ["give the model with -m, or with -d, -c, -tr and -p"]
+    if arguments.d is not None and arguments.c is None:
+        return ["-d needs the configuration, -c"]
+    return []
+
+
+def fold_faults(arguments: argparse.Namespace) -> list[str]:
+    """Return what is wrong with the folds."""
+    wrong = [fold for fold in arguments.f if fold != "all" and not fold.isdecimal()]
+    return [f"-f {' '.join(wrong)}: give numbers, or all"] if wrong else []
+
+
 def number_of_processes(variable: str) -> int:
     """Return a number of processes from nnU-Net's variable, or 3 as nnU-Net."""
     try:
@@ -48,9 +63,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_faults(arguments: argparse.Namespace) -> list[str]:
     """Return what is wrong with folds, step size and numbers of processes."""
-    problems = []
-    if wrong := [fold for fold in arguments.f if fold != "all" and not fold.isdecimal()]:
-        problems.append(f"-f {' '.join(wrong)}: give numbers, or all")
+    problems = fold_faults(arguments)
     if not 0 < arguments.step_size <= 1:
         problems.append(f"-step_size {arguments.step_size}: give more than 0 and at most 1")
     if min(arguments.npp, arguments.nps) < 0 or (arguments.npp == 0) != (arguments.nps == 0):
@@ -59,7 +72,7 @@ def run_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def folds_of(arguments: argparse.Namespace) -> tuple[int | str, ...]:
-    """Return the folds, which :func:`run_faults` has looked at."""
+    """Return the folds, which :func:`fold_faults` has looked at."""
     return tuple(fold if fold == "all" else int(fold) for fold in arguments.f)
 
 
@@ -90,7 +103,7 @@ def model_folder(arguments: argparse.Namespace) -> Path:
     require_set("nnUNet_results")
     try:
         folder = get_output_folder(arguments.d, arguments.tr, arguments.p, arguments.c)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"-d {arguments.d}: {error}") from error
     return Path(folder)
 

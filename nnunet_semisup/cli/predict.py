@@ -10,6 +10,7 @@ from nnunet_semisup.cli._model import (
     add_run_arguments,
     folds_of,
     model_folder,
+    name_faults,
     require_device,
     run_faults,
     use_threads_of_nnunet,
@@ -128,12 +129,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> tuple[int | str, ...]:
     """Return the folds, once the arguments fit each other."""
-    problems = []
-    if (arguments.m is None) == (arguments.d is None):
-        problems.append("give the model with -m, or with -d, -c, -tr and -p")
-    elif arguments.d is not None and arguments.c is None:
-        problems.append("-d needs the configuration, -c")
-    problems += run_faults(arguments)
+    problems = name_faults(arguments) + run_faults(arguments)
     if not 0 <= arguments.part_id < arguments.num_parts:
         problems.append(f"-part_id {arguments.part_id}: give 0 to num_parts - 1")
     if problems:

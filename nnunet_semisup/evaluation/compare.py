@@ -153,7 +153,7 @@ def paired_difference(
     differences = (b - a)[both]
     gains = differences if higher_is_better else -differences
     paired = tuple(differences.tolist())
-    low, high = _interval(paired)
+    low, high = mean_interval(paired)
     return PairedDifference(
         count=int(both.sum()),
         first=float(a[both].mean()) if both.any() else math.nan,
@@ -329,18 +329,21 @@ def _p_value(differences: tuple[float, ...]) -> float:
 
 
 @lru_cache(REMEMBERED)
-def _interval(differences: tuple[float, ...]) -> tuple[float, float]:
-    """Return the mean's 95 % interval; NaN below two values, of equal ones the value itself."""
-    if len(differences) < 2:
+def mean_interval(values: tuple[float, ...]) -> tuple[float, float]:
+    """Return the mean's 95 % interval, by bootstrap (BCa) over the values.
+
+    It is NaN below two values, and of equal ones the value itself.
+    """
+    if len(values) < 2:
         return math.nan, math.nan
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of degenerate distributions, whose bounds are NaN
         interval = bootstrap(
-            (differences,),
+            (values,),
             np.mean,
-            batch=max(1, MAX_VALUES // len(differences)),
+            batch=max(1, MAX_VALUES // len(values)),
             random_state=np.random.default_rng(0),
         ).confidence_interval
     return float(interval.low), float(interval.high)

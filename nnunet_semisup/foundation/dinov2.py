@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.foundation import hub
+from nnunet_semisup.safe_files import read_checkpoint_file
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 WIDTH = 384
@@ -59,6 +60,9 @@ class FrozenDINOv2(nn.Module):
 
     Args:
         pretrained: load the weights; ``False`` gives random ones, for tests only.
+
+    Raises:
+        UserError: there are no weights, or their file holds code.
     """
 
     mean: Tensor
@@ -72,6 +76,9 @@ class FrozenDINOv2(nn.Module):
         if pretrained:
             path = weights_location()
             if path is not None:
+                if not path.endswith(".safetensors"):
+                    # timm 1.0.22 unpickles a file, though not what it downloads.
+                    read_checkpoint_file(path)
                 arguments["pretrained_cfg_overlay"] = {"file": path}
         self.model = timm.create_model(MODEL, pretrained=pretrained, **arguments)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))

@@ -14,22 +14,29 @@ class TextModel:
         tag: open_clip's tag of the weights, or ``None``.
         repository: on the hub.
         from_file: whether a single file of weights is enough (else a folder is needed).
+        terms: licence of the weights, and what their authors ask for.
     """
 
     name: str
     tag: str | None
     repository: str
     from_file: bool
+    terms: str
 
 
 MODELS = {
     "clip": TextModel(
-        "ViT-B-32-quickgelu", "openai", "timm/vit_base_patch32_clip_224.openai", True
+        "ViT-B-32-quickgelu",
+        "openai",
+        "timm/vit_base_patch32_clip_224.openai",
+        True,
+        "MIT (https://github.com/openai/CLIP); not made to be deployed, its model card says",
     ),
     "biomedclip": TextModel(
         "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         None,
         "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         False,
+        "MIT (its page on https://huggingface.co/microsoft); for research, its model card says",
     ),
 }

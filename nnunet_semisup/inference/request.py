@@ -14,6 +14,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.inference.predictor import Choice, Member, Spread
 from nnunet_semisup.inference.stored import Stored, Weights
 from nnunet_semisup.preparation.raw import bullet_list
+from nnunet_semisup.safe_files import read_checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Request:
         if not self.model.is_dir():
             return [
                 f"there is no model folder '{self.model}': train first, install the model's zip "
-                "with nnUNetv2_install_pretrained_model_from_zip, or correct -m or -d, -tr, -p, -c"
+                "with nnUNetv2_semisup_install, or correct -m or -d, -tr, -p, -c"
             ]
         faults = [
             f"'{self.model}' has no {name}, so it is no folder of a trained model"
@@ -94,7 +95,18 @@ class Request:
             listed = ", ".join(str(path.relative_to(self.model)) for path in missing)
             have = f"folds with one: {', '.join(there)}" if there else "no fold has one"
             faults.append(f"'{self.model}' lacks {listed} ({have}): choose with -f and -chk")
-        return faults + self._cascade_faults()
+        return faults + self._code_faults() + self._cascade_faults()
+
+    def _code_faults(self) -> list[str]:
+        """Return checkpoints that nnU-Net, which unpickles them, would run code of."""
+        faults = []
+        for path in self._checkpoints():
+            try:
+                if path.is_file():
+                    read_checkpoint_file(path)
+            except UserError as error:
+                faults.append(f"{error}; nnU-Net would run what is in it, so take no such file")
+        return faults
 
     def _cascade_faults(self) -> list[str]:
         """Say what a second stage lacks; its folder ends with the configuration's name."""

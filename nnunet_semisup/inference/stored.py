@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nnunet_semisup.networks.decode import decode, encode
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
+from nnunet_semisup.safe_files import read_checkpoint_file
 from nnunet_semisup.training.checkpoint import KEY
 
 State = dict[str, Tensor]
@@ -42,8 +43,12 @@ class Stored:
 
     @classmethod
     def read(cls, path: Path) -> Stored:
-        """Read a checkpoint of nnU-Net or of this package."""
-        content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        """Read a checkpoint of nnU-Net or of this package.
+
+        Raises:
+            UserError: it cannot be read, or holds code.
+        """
+        content = read_checkpoint_file(path)
         state = content.get(KEY, {})
         return cls(
             state.get("trainer", content["trainer_name"]),

@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
-
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.folds import fold_faults, read_splits
@@ -15,6 +13,7 @@ from nnunet_semisup.preparation.layout import SPLITS_FILE, is_whole
 from nnunet_semisup.preparation.plans import single_output_fault
 from nnunet_semisup.preparation.raw import bullet_list, named
 from nnunet_semisup.preparation.rules import judge_foreground_of_all
+from nnunet_semisup.safe_files import read_pickle
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -129,7 +128,8 @@ def _foreground_faults(labeled: Path, train: list[str]) -> list[str]:
     background included, where there is an ignore label.
     """
     for case in train:
-        places = load_pickle(str(labeled / f"{case}.pkl")).get("class_locations") or {}
+        properties, _ = read_pickle(labeled / f"{case}.pkl")
+        places = properties.get("class_locations") or {}
         for key, found in places.items():
             if len(found) and not (isinstance(key, tuple) and -1 in key):
                 return []

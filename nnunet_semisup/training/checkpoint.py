@@ -14,6 +14,7 @@ from torch import nn
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.safe_files import read_checkpoint_file
 from nnunet_semisup.training.archive import Log, archive
 from nnunet_semisup.training.validation import archive_validation
 
@@ -91,10 +92,7 @@ def latest_checkpoint(filename: str) -> str:
     latest = Path(filename).with_name("checkpoint_latest.pth")
     if Path(filename).name != "checkpoint_final.pth" or not latest.is_file():
         return filename
-    done = [
-        torch.load(path, map_location="cpu", weights_only=False, mmap=True)["current_epoch"]
-        for path in (filename, latest)
-    ]
+    done = [read_checkpoint_file(path)["current_epoch"] for path in (filename, latest)]
     return str(latest) if done[1] >= done[0] else filename
 
 
@@ -107,13 +105,13 @@ def read_checkpoint(filename: str, device: torch.device, continues: bool) -> dic
         continues: take the one of :func:`latest_checkpoint` in its place.
 
     Raises:
-        UserError: it does not exist.
+        UserError: it does not exist, or holds more than tensors, numbers and texts.
     """
     if not isfile(filename):
         raise UserError(f"There is no checkpoint {filename}. Train first, without --c.")
     if continues:
         filename = latest_checkpoint(filename)
-    state: dict[str, Any] = torch.load(filename, map_location=device, weights_only=False)
+    state: dict[str, Any] = read_checkpoint_file(filename, device, mapped=False)
     return state
 
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import abspath, isfile
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.safe_files import read_checkpoint_file
 from nnunet_semisup.training import nnssl
 from nnunet_semisup.training.checkpoint import KEY
 
 WEIGHTS = "network_weights"
 """Key of the weights in checkpoints of nnU-Net and nnssl."""
 FLAG = "-pretrained_weights"
-NUMBERS = "?bBhHiIlLqQefd"
-"""Kinds of numpy's numbers that a checkpoint may hold."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +75,13 @@ def read_start_file(path: str) -> StartFile:
 
 
 def _read(path: str) -> Any:
-    if not isfile(path):
-        raise UserError(f"{FLAG} {path}: there is no such file.")
     try:
-        with torch.serialization.safe_globals(_globals_of_numpy()):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    # Of other files, torch lets through whatever its unpickler meets.
-    except Exception as error:
-        raise UserError(
-            f"{FLAG} {path}: cannot be read as a checkpoint ({_reason(error)}). Give a "
-            f"checkpoint_final.pth or checkpoint_best.pth of nnU-Net or nnssl. {_repack()}"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return in one line why a file was not read."""
-    if culprit := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it holds {culprit[1]}, which is code"
-    return (str(error) or type(error).__name__).splitlines()[0]
+        return read_checkpoint_file(path)
+    except UserError as error:
+        advice = (
+            f" Give a checkpoint_final.pth or checkpoint_best.pth of nnU-Net or nnssl. {_repack()}"
+        )
+        raise UserError(f"{FLAG} {error}.{advice if isfile(path) else ''}") from error
 
 
 def _repack() -> str:
@@ -108,27 +90,6 @@ def _repack() -> str:
         "Weights of another make, of a network with the plan's names, can be given as a file "
         f"written by torch.save({{{WEIGHTS!r}: network.state_dict()}}, FILE)."
     )
-
-
-def _globals_of_numpy() -> list[Any]:
-    """Return what numpy's numbers and arrays are made by, under the names of numpy 1 and 2.
-
-    nnU-Net's log has numpy's numbers, and our random states have arrays; torch (2.5 to 2.14) takes
-    neither by itself where ``weights_only`` is set.
-    """
-    scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    makers = [_named(make, module) for make in (scalar, array) for module in modules]
-    kinds = [type(np.dtype(kind)) for kind in NUMBERS]
-    return [*makers, np.ndarray, np.dtype, *dict.fromkeys(kinds)]
-
-
-def _named(make: Any, module: str) -> Callable[..., Any]:
-    def made(*args: Any) -> Any:
-        return make(*args)
-
-    made.__module__, made.__qualname__, made.__name__ = module, make.__name__, make.__name__
-    return made
 
 
 def _is_state(value: Any) -> bool:

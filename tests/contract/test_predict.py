@@ -17,6 +17,7 @@ from nnunet_semisup.inference.predictor import Choice, SemisupPredictor
 from nnunet_semisup.inference.stored import Stored
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.registry import METHODS, find_method
+from nnunet_semisup.sharing.export import Export, export
 from tests.contract.conftest import each_method, each_once, each_pair
 from tests.contract.predicting import SEQUENTIAL, contents, run, stock
 
@@ -109,6 +110,20 @@ def test_every_method_with_several_members_is_known(model, method):
     assert Stored.read(folder / "fold_0" / "checkpoint_final.pth").number_of_members == 1
 
 
+@each_method(METHODS)
+def test_every_method_is_shared_under_the_trainer_that_predicts(model, tmp_path, method):
+    """With equal logits, which the export demands; and other packages where the row names none."""
+    folder, _ = model(method)
+    file = tmp_path / "model.zip"
+    card = export(Export(folder, (0,), "checkpoint_final.pth", file))
+    assert card["model"]["trainer"] == method.predicts_as
+    assert card["model"]["trained_by"] == method.trainer
+    plain = method.predicts_as == "nnUNetTrainer"
+    assert card["model"]["needs"] == ([] if plain else ["nnunet-semisup"])
+    assert (card["texts"] is None) == (method.family != "text")
+    assert (card["training"]["0"]["labeled"], card["training"]["0"]["validated_on"]) == (2, 1)
+
+
 def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     """A checkpoint whose student is another network: the files are those of that network."""
     folder, images = model("nnUNetTrainerMeanTeacher")
@@ -116,7 +131,7 @@ def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     content = torch.load(file, weights_only=False)
     default = content["network_weights"]
     swapped = {key: -value for key, value in default.items()}
-    content["nnunet_semisup"]["training_network"] = swapped
+    content["nnunet-semisup"]["training_network"] = swapped
     torch.save(content, file)
     found = contents(run(folder, images, tmp_path / "out", "--weights", "student"))
     content["network_weights"] = swapped

@@ -21,8 +21,6 @@ NOT_IMPORTED = {
     "sqlalchemy": "mlflow's client opens its default store with it",
     "alembic": "the same",
     "setuptools": "submitit imports its pkg_resources",
-    "sqlalchemy": "mlflow-skinny opens its own default store with it",
-    "alembic": "likewise",
 }
 """Dependencies that the package uses through another library only, and for what."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 
 import pytest
 import torch
@@ -54,6 +55,14 @@ class TestWeights:
             weights_location()
         path.touch()
         assert weights_location() == str(path)
+
+    def test_code_in_a_named_file_is_not_run(self, monkeypatch, tmp_path):
+        """timm 1.0.22 reads a file, unlike its own downloads, by ``weights_only=False``."""
+        path = tmp_path / "weights.pth"
+        torch.save({"x": Fraction(1, 2)}, path)
+        monkeypatch.setenv(dinov2.VARIABLE, str(path))
+        with pytest.raises(UserError, match=r"holds fractions\.Fraction, which is code"):
+            FrozenDINOv2()
 
 
 def test_frozen_features_of_random_weights():

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+
 from nnunet_semisup.rounds import commands
 from nnunet_semisup.rounds.design import Design, Layout
 from nnunet_semisup.rounds.plan import plan_rounds
@@ -36,7 +38,7 @@ def make_design(root: Path, folders: Any, labels: Labels | None = None, **change
     model = folders.results / dataset.name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     for fold in range(FOLDS):
         (model / f"fold_{fold}" / "validation").mkdir(parents=True)
-        (model / f"fold_{fold}" / "checkpoint_final.pth").write_text("first")
+        torch.save({"first": 1}, model / f"fold_{fold}" / "checkpoint_final.pth")
     (model / "dataset.json").write_text((dataset.folder / "dataset.json").read_text())
     (model / "plans.json").write_text(
         json.dumps({"image_reader_writer": "SimpleITKIO", "configurations": {"3d_fullres": {}}})

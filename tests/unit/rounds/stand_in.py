@@ -31,6 +31,11 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def text_of(checkpoint: Path) -> str:
+    """Return what makes a checkpoint's predictions; the first one is torch's, the others text."""
+    return checkpoint.read_text(encoding="utf-8", errors="replace")
+
+
 def write_image(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path), True)
@@ -38,7 +43,7 @@ def write_image(path: Path, array: np.ndarray) -> None:
 
 def rank(given: dict[str, str], words: list[str]) -> None:
     model, output = Path(given["-m"]), Path(given["-o"])
-    checkpoint = next(model.glob("fold_*/checkpoint_final.pth")).read_text(encoding="utf-8")
+    checkpoint = text_of(next(model.glob("fold_*/checkpoint_final.pth")))
     raw = next(Path(os.environ[RAW]).glob(f"Dataset{given['-d']}_*"))
     cases = sorted(p.name.removesuffix("_0000.nii.gz") for p in (raw / "imagesUn").iterdir())
     scores = []
@@ -88,7 +93,7 @@ def train(given: dict[str, str], words: list[str]) -> None:
         latest.write_text(str(epoch + 1), encoding="utf-8")
         if stopped:
             sys.exit(143)
-    start = Path(given.get("-pretrained_weights", os.devnull)).read_text(encoding="utf-8")
+    start = text_of(Path(given.get("-pretrained_weights", os.devnull)))
     final.write_text(folder_hash(preprocessed / "gt_segmentations") + start, encoding="utf-8")
     metrics = [
         {"reference_file": f"{case}.nii.gz", "metrics": {"1": {"Dice": 0.5 + 0.1 * int(fold)}}}
