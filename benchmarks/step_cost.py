@@ -40,6 +40,7 @@ from tqdm import trange
 from nnunet_semisup.data.labeled_views import MAP, WEAK
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.registry import METHODS, Method, find_method
+from nnunet_semisup.training.scan_labels import ScanLabelTrainer
 from nnunet_semisup.training.semi_supervised import SemiSupervisedTrainer
 from nnunet_semisup.training.settings import VARIABLE
 
@@ -160,6 +161,8 @@ def make_batch(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
     valid = torch.ones(shape, dtype=torch.bool)
     batch: dict[str, Any] = {"data": image, "target": targets}
     batch |= {"unlabeled": other, "unlabeled_valid": valid}
+    if isinstance(trainer, ScanLabelTrainer):
+        batch["unlabeled_label"] = targets[0]
     if getattr(trainer, "labeled_weak", False):
         batch[WEAK] = image
     for name, make in getattr(trainer, "labeled_maps", {}).items():
