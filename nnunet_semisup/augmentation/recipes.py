@@ -1,4 +1,4 @@
-"""What is to be done to a patch: drawn by a worker, done on the device of the training.
+"""Recipes of what is to be done to a patch: drawn by a worker, done on the device of the training.
 
 A worker draws every number of the augmentation in nnU-Net's order, cuts out what rotation and
 scaling look at, and sends both. A batch is therefore the same function of the seed and its number

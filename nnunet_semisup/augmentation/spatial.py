@@ -38,7 +38,7 @@ class Box:
 
     @property
     def index(self) -> tuple[Any, ...]:
-        """What takes the part out of an array with further axes before."""
+        """Index that takes the part out of an array with further axes before."""
         ends = zip(self.start, self.size, strict=True)
         return (..., *(slice(start, start + size) for start, size in ends))
 

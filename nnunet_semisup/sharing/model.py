@@ -65,7 +65,7 @@ class TrainedModel:
 
     @property
     def bare_dataset(self) -> dict[str, Any]:
-        """What of ``dataset.json`` is shared: nothing that can name a case or a path."""
+        """The part of ``dataset.json`` that is shared: nothing that can name a case or a path."""
         return {key: self.dataset[key] for key in _DATASET_KEYS if key in self.dataset}
 
     @cached_property

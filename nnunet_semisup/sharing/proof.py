@@ -1,4 +1,4 @@
-"""What of a checkpoint predicts, and the proof that it does so as before."""
+"""The part of a checkpoint that predicts, and the proof that it does so as before."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class ScanLabelTrainer(TeacherTrainer):
 
     @property
     def label_folder(self) -> Path:
-        """Where the labels of the last labeling are."""
+        """Folder with the labels of the last labeling."""
         return Path(self.output_folder, FOLDER, str(self.labelings_done))
 
     def _label_scans(self, folders: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What a network takes from the weights of a file, and what of it starts fresh."""
+"""Fit of a file's weights to a network: what is taken, and what starts fresh."""
 
 from __future__ import annotations
 

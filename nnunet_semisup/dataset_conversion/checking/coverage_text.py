@@ -1,4 +1,4 @@
-"""What a person is told about unlabeled scans that are unlike the labeled ones."""
+"""Tell a person about unlabeled scans that are unlike the labeled ones."""
 
 from __future__ import annotations
 
