@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunet_semisup.augmentation.chain import Chain
 from nnunet_semisup.augmentation.recipes import DeviceAugmentation, Recipe, drawn_by, packed
@@ -103,7 +104,7 @@ class OnDevice:
         self.labeled = labeled.on_device(device)
         self.unlabeled = None if unlabeled is None else unlabeled.on_device(device)
         self.views = views
-        self.scans_labeled = unlabeled is not None and unlabeled._data.labeled
+        self.scans_labeled = unlabeled is not None and has_labels(unlabeled)
 
     def __call__(self, sent: dict[str, Any]) -> dict[str, Any]:
         """Return the batch that :class:`~nnunet_semisup.data.two_stream.NumberedLoader` makes."""
@@ -114,6 +115,11 @@ class OnDevice:
                 {**drawn, "keys": sent["unlabeled"]["keys"]}, self.scans_labeled
             )
         return batch
+
+
+def has_labels(loader: nnUNetDataLoader) -> bool:
+    """Tell whether the segmentations of a loader of unlabeled patches have classes in them."""
+    return bool(getattr(loader, "scan_labels", False))
 
 
 def unlabeled_part(drawn: dict[str, Any], labeled: bool) -> dict[str, Any]:

@@ -60,6 +60,9 @@ class PatchLoader(nnUNetDataLoader):
     of a previous stage, nnU-Net's own loader makes them.
     """
 
+    scan_labels = False
+    """Whether segmentations of unlabeled cases have classes in them."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.chain = taken_apart(self.transforms, (MarkEmptyVoxels,))

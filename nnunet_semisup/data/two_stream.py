@@ -30,7 +30,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import (
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
-from nnunet_semisup.data.crops import unlabeled_part
+from nnunet_semisup.data.crops import has_labels, unlabeled_part
 from nnunet_semisup.data.labeled_views import LabeledViews
 from nnunet_semisup.data.valid import MarkEmptyVoxels
 from nnunet_semisup.data.workers import prepare_worker
@@ -142,7 +142,7 @@ class NumberedLoader:
         if self.unlabeled is not None:
             with seeded(self.seed, number, UNLABELED):
                 drawn = self.unlabeled.generate_train_batch()
-            labeled = self.unlabeled._data.labeled
+            labeled = has_labels(self.unlabeled)
             batch |= unlabeled_part(drawn, labeled) if "data" in drawn else {"unlabeled": drawn}
         return batch
 

@@ -146,6 +146,7 @@ class Streams:
         if isinstance(loader, CropLoader) and not cases.labeled:
             loader.label_values = (0,)
         loader.oversample_foreground_percent = foreground
+        loader.scan_labels = cases.labeled
         loader.has_ignore = False
         return loader
 
