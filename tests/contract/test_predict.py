@@ -131,7 +131,7 @@ def test_the_command_predicts_by_what_was_chosen(model, tmp_path):
     content = torch.load(file, weights_only=False)
     default = content["network_weights"]
     swapped = {key: -value for key, value in default.items()}
-    content["nnunet-semisup"]["training_network"] = swapped
+    content["nnunet_semisup"]["training_network"] = swapped
     torch.save(content, file)
     found = contents(run(folder, images, tmp_path / "out", "--weights", "student"))
     content["network_weights"] = swapped
