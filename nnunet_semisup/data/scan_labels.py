@@ -40,7 +40,7 @@ def write_scan_label(folder: Path, case: str, label: np.ndarray, seed: int) -> N
     """
     blocks = (1, *(min(SIDE, size) for size in label.shape))
     with atomic_path(folder / f"{case}.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, _places(label, seed))
+        np.save(file, _places(label, seed).astype(np.uint16))
     with atomic_path(folder / f"{case}.b2nd") as temporary:
         temporary.unlink()  # blosc2 writes new files only.
         blosc2.asarray(label[None], urlpath=str(temporary), chunks=blocks, blocks=blocks)
@@ -67,20 +67,22 @@ class LabeledScans(UnlabeledDataset):
     Args:
         folders: case id to the folder of the preprocessed case.
         labels: folder of the labels.
+        foreground: share of the patches that are drawn around a class.
     """
 
     labeled = True
 
-    def __init__(self, folders: dict[str, str], labels: Path) -> None:
+    def __init__(self, folders: dict[str, str], labels: Path, foreground: float = 0.0) -> None:
         super().__init__(folders)
         self.labels = labels
+        self.foreground = foreground
 
     def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
         """Return image ``(C, *spatial)``, label ``(1, *spatial)``, ``None``, properties."""
         image, _, _, _ = super().load_case(identifier)
         path = self.labels / f"{identifier}.b2nd"
         label = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **self.mmap)
-        lines = np.load(path.with_suffix(".npy"))
+        lines = np.load(path.with_suffix(".npy")).astype(np.int64)  # For differences below 0.
         places = {int(value): lines[lines[:, 0] == value, 1:] for value in np.unique(lines[:, 0])}
         return image, label, None, {"class_locations": places}
 

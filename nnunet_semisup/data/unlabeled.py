@@ -27,6 +27,8 @@ class UnlabeledDataset(nnUNetBaseDataset):
 
     labeled = False
     """Whether segmentations have classes in them (:mod:`nnunet_semisup.data.scan_labels`)."""
+    foreground = 0.0
+    """Share of the patches that are drawn around a class."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders

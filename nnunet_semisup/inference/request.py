@@ -14,7 +14,6 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.inference.predictor import Choice, Member, Spread
 from nnunet_semisup.inference.stored import Stored, Weights
 from nnunet_semisup.preparation.raw import bullet_list
-from nnunet_semisup.safe_files import read_checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Request:
         Raises:
             UserError: the model, the images or the choice do not fit; all is told at once.
         """
-        faults, choice = self._model_faults(), Choice()
+        stored, code = self._stored()
+        faults, choice = self._model_faults() + code, Choice()
         if not faults and self._asks_for_more:
-            stored = [Stored.read(path) for path in self._checkpoints()]
             choice, more = self._choice(stored)
             faults += more
         faults += self._folder_faults()
@@ -69,7 +68,7 @@ class Request:
 
     @property
     def _asks_for_more(self) -> bool:
-        """Whether the checkpoints have to be looked into; nnU-Net reads them anyway, but later."""
+        """Tell whether something else is to predict than the network that nnU-Net takes."""
         return (self.weights, self.members, self.uncertainty) != ("default", "first", None)
 
     def _model_json(self, name: str) -> Path:
@@ -95,18 +94,17 @@ class Request:
             listed = ", ".join(str(path.relative_to(self.model)) for path in missing)
             have = f"folds with one: {', '.join(there)}" if there else "no fold has one"
             faults.append(f"'{self.model}' lacks {listed} ({have}): choose with -f and -chk")
-        return faults + self._code_faults() + self._cascade_faults()
+        return faults + self._cascade_faults()
 
-    def _code_faults(self) -> list[str]:
-        """Return checkpoints that nnU-Net, which unpickles them, would run code of."""
-        faults = []
-        for path in self._checkpoints():
+    def _stored(self) -> tuple[list[Stored], list[str]]:
+        """Read the checkpoints that are there; say of which nnU-Net, unpickling, would run code."""
+        stored, faults = [], []
+        for path in filter(Path.is_file, self._checkpoints()):
             try:
-                if path.is_file():
-                    read_checkpoint_file(path)
+                stored.append(Stored.read(path))
             except UserError as error:
                 faults.append(f"{error}; nnU-Net would run what is in it, so take no such file")
-        return faults
+        return stored, faults
 
     def _cascade_faults(self) -> list[str]:
         """Say what a second stage lacks; its folder ends with the configuration's name."""

@@ -18,7 +18,6 @@ from nnunet_semisup.data.scan_labels import LabeledScans, write_scan_label
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.inference.scan_labels import ScanLabeler
 from nnunet_semisup.training.ranges import Count, Fraction
-from nnunet_semisup.training.streams import Streams
 from nnunet_semisup.training.teacher import TeacherTrainer
 
 FOLDER = "unlabeled_labels"
@@ -55,20 +54,14 @@ class ScanLabelTrainer(TeacherTrainer):
             self.stop_workers()
             self.dataloader_train, self.dataloader_val = self.get_dataloaders()
 
-    def unlabeled_loader(self, labeled: Any, streams: Streams) -> Any:
-        """Return the loader of unlabeled patches, with labels where it is time for them."""
-        loader = super().unlabeled_loader(labeled, streams)
+    def unlabeled_scans(self, folders: dict[str, str]) -> UnlabeledDataset:
+        """Return what the unlabeled patches are cut from, with labels where it is time for them."""
         if not self.labelings_due:
-            return loader
-        folders, _ = self.unlabeled_cases
+            return super().unlabeled_scans(folders)
         if self.labelings_due > self.labelings_done or not self.label_folder.is_dir():
             self.labelings_done = self.labelings_due
             self._label_scans(folders)
-        return streams.unlabeled(
-            LabeledScans(folders, self.label_folder),
-            self.unlabeled_patches,
-            self.unlabeled_foreground,
-        )
+        return LabeledScans(folders, self.label_folder, self.unlabeled_foreground)
 
     @property
     def label_folder(self) -> Path:

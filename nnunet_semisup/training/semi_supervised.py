@@ -323,7 +323,15 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
         self.print_to_log_file(f"{len(labeled.indices)} labeled and {len(folders)} unlabeled cases")
         if note := unused_note(unused, self.plans_manager, self.configuration_name):
             self.print_to_log_file(f"WARNING: {note}")
-        return streams.unlabeled(UnlabeledDataset(folders), self.unlabeled_patches)
+        return streams.unlabeled(self.unlabeled_scans(folders), self.unlabeled_patches)
+
+    def unlabeled_scans(self, folders: dict[str, str]) -> UnlabeledDataset:
+        """Return what the unlabeled patches are cut from.
+
+        Args:
+            folders: case id to the folder of the preprocessed case.
+        """
+        return UnlabeledDataset(folders)
 
     def configuration(self) -> dict[str, Any]:
         """Return the record of the run, with its unlabeled cases."""

@@ -131,21 +131,18 @@ class Streams:
             transforms=transforms,
         )
 
-    def unlabeled(
-        self, cases: UnlabeledDataset, batch: int, foreground: float = 0.0
-    ) -> PatchLoader:
+    def unlabeled(self, cases: UnlabeledDataset, batch: int) -> PatchLoader:
         """Return the loader of unlabeled patches, which begin as large as the labeled ones.
 
         Args:
             cases: preprocessed cases.
             batch: patches in a batch.
-            foreground: share of the patches around a class, where the cases have labels.
         """
         weak = weak_transforms(self.training_transforms)
         loader = self.loader(cases, batch, self.initial_size, weak)
         if isinstance(loader, CropLoader) and not cases.labeled:
             loader.label_values = (0,)
-        loader.oversample_foreground_percent = foreground
+        loader.oversample_foreground_percent = cases.foreground
         loader.scan_labels = cases.labeled
         loader.has_ignore = False
         return loader

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_semisup.data.labeled_views import LabeledViews, maps_of
-from nnunet_semisup.data.two_stream import (
-    LABELED,
-    NumberedLoader,
-    without_timed_choices,
-)
+from nnunet_semisup.data.two_stream import LABELED, NumberedLoader
+from tests.unit.augmentation.patches import PATCH, transforms_of
 
-PATCH = {2: (12, 14), 3: (8, 12, 10)}
 LABELS = LabelManager({"background": 0, "one": 1, "two": 2}, None)
 REGIONS = LabelManager({"background": 0, "whole": (1, 2), "core": 2}, (1, 2))
 
@@ -40,19 +35,6 @@ class Cases:
         image, label = self.cases[identifier]
         found = {k: np.argwhere(label == k) for k in (1, 2)}
         return image, label, None, {"class_locations": found}
-
-
-def transforms(dims, **options):
-    patch = PATCH[dims]
-    given = {
-        "patch_size": np.array(patch),
-        "rotation_for_DA": (-0.5, 0.5),
-        "deep_supervision_scales": [[1.0] * dims, [0.5] * dims],
-        "mirror_axes": tuple(range(dims)),
-        "do_dummy_2d_data_aug": False,
-        "foreground_labels": [1, 2],
-    }
-    return without_timed_choices(nnUNetTrainer.get_training_transforms(**{**given, **options}))
 
 
 def batches(training, dims, views=None, count=6):
@@ -92,8 +74,8 @@ def drawn(request):
     labels = REGIONS if "regions" in options else LABELS
     views = LabeledViews(True, {"seen": what_was_seen, "shape": shape_of}, labels)
     return (
-        batches(transforms(dims, **options), dims),
-        batches(views.added_to(transforms(dims, **options)), dims, views),
+        batches(transforms_of(dims, **options), dims),
+        batches(views.added_to(transforms_of(dims, **options)), dims, views),
         request.param,
     )
 
@@ -125,7 +107,7 @@ def test_the_weak_view_is_the_image_before_its_intensities_change(drawn):
 def test_without_intensities_both_views_are_equal(name):
     """Geometry and mask: what is left of nnU-Net's transforms acts on both alike."""
     dims, options = OPTIONS[name]
-    training = transforms(dims, **options)
+    training = transforms_of(dims, **options)
     training.transforms = [t for t in training.transforms if type(t).__name__ != "RandomTransform"]
     views = LabeledViews(True, {}, LABELS)
     for batch in batches(views.added_to(training), dims, views):
@@ -146,7 +128,7 @@ def test_maps_see_the_target_at_full_resolution(drawn):
 
 
 def test_without_any_wish_nothing_is_changed():
-    training = transforms(2)
+    training = transforms_of(2)
     views = LabeledViews(False, {}, LABELS)
     assert views.added_to(training) is training
     assert views.take() == {}
@@ -156,7 +138,7 @@ def test_without_any_wish_nothing_is_changed():
 def test_a_worker_started_elsewhere_collects_its_own():
     """Sent to another process, transforms and loader still share what is set aside."""
     views = LabeledViews(True, {"shape": shape_of}, LABELS)
-    training = views.added_to(transforms(2))
+    training = views.added_to(transforms_of(2))
     loader = nnUNetDataLoader(Cases(), 2, PATCH[2], PATCH[2], LABELS, transforms=training)
     sent = pickle.loads(pickle.dumps(NumberedLoader(loader, None, 5, LABELED, 0, 1, views)))
     here, there = next(NumberedLoader(loader, None, 5, LABELED, 0, 1, views)), next(sent)
