@@ -1,17 +1,19 @@
 # Variables to override: PYTHON (base interpreter, 3.10 or newer), VENV (environment to use or
-# create), DEMO (folder of the demo), DEMO_ARGS (more arguments, see "make demo DEMO_ARGS=--help"), TEST_PROCESSES.
+# create), DEMO (folder of the demo), DEMO_ARGS (more arguments, see "make demo DEMO_ARGS=--help"), TEST_PROCESSES,
+# BENCH (file with the numbers of "make bench").
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo_output
 TEST_PROCESSES ?= 2
 DEMO_ARGS ?=
+BENCH ?= performance.json
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.nnunet-semisup-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-all test-fast demo docs clean
+.PHONY: help install lint test test-all test-fast demo bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -42,6 +44,9 @@ test-fast: $(STAMP) ## test without the slow ones, which train and predict by nn
 
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)
+
+bench: $(STAMP) ## speed and memory against nnU-Net and others, in one table
+	$(BIN)/python benchmarks/performance.py measure --output $(BENCH)
 
 docs: $(STAMP) ## the documentation as a site: site/index.html, to be opened from the disk or served
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

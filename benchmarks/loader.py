@@ -28,6 +28,7 @@ import numpy as np
 import step_cost
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+from rows import Row
 from scipy.ndimage import zoom
 from tqdm import trange
 
@@ -42,6 +43,13 @@ SIDES = {
     f"both streams, {ON_DEVICE}": f"nnUNetTrainerPseudoLabel:{ON_DEVICE}",
 }
 FIRST = next(iter(SIDES))
+LIMITS = {"both streams": 1.15, f"both streams, {ON_DEVICE}": 0.5}
+ABOUT = """
+What the workers' processes spend on a batch of 2 + 2 patches, against nnU-Net's own loader and
+transforms for the 2 labeled ones alone, in turns; the labeled patches and what is drawn for them are
+the same on all sides. Cases are made up, half as large again as a patch in each axis. What
+`augment_on_device` moves to the device is in [benchmarks.md](benchmarks.md#loading).
+"""
 
 
 def make_case(folder: Path, name: str, shape: list[int], patch: list[int], seed: int) -> None:
@@ -127,16 +135,18 @@ def work(row: str, options: argparse.Namespace, orders: Any, results: Any, queue
         results.put((*used, step_cost.most_memory()))
 
 
-def measure(options: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
-    """Return CPU seconds, wall seconds and MiB at most of each side's turns."""
+def measure(
+    options: argparse.Namespace, chosen: dict[str, str]
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Return CPU seconds, wall seconds and MiB at most of each chosen side's turns."""
     context = multiprocessing.get_context("spawn")
     sides = {}
-    for name, row in SIDES.items():
+    for name, row in chosen.items():
         queues = context.Queue(), context.Queue(), context.Queue(2)
         process = context.Process(target=work, args=(row, options, *queues), daemon=True)
         process.start()
         sides[name] = (process, *queues)
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SIDES}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in chosen}
     for turn in trange(options.turns + 1, desc="turns", file=sys.stderr):
         numbers = [turn * options.batches + i for i in range(options.batches)]
         for name, (_, orders, results, queue) in sides.items():
@@ -172,6 +182,27 @@ def ratio(own: list[float], stock: list[float]) -> str:
     return f"{sum(own) / sum(stock):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
+def rows() -> list[Row]:
+    """Measure the sides that have a limit, at two sizes of patches."""
+    found = []
+    for patch, batches in (([32, 48, 64], 20), ([128, 128, 128], 2)):
+        options = argparse.Namespace(
+            patch=patch, batch=2, batches=batches, turns=4, device="cpu", features=[2, 4, 4, 4]
+        )
+        with cases(patch):
+            turns = measure(options, {FIRST: SIDES[FIRST], **{name: SIDES[name] for name in LIMITS}})
+        spent = {
+            name: 1e3 * sum(turn[0] for turn in side) / len(side) / batches
+            for name, side in turns.items()
+        }
+        size = "x".join(map(str, patch))
+        found += [
+            Row(f"workers at {size}: {name}", spent[name], spent[FIRST], FIRST, "ms", limit)
+            for name, limit in LIMITS.items()
+        ]
+    return found
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -182,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     options.device, options.features = "cpu", [2, 4, 4, 4]
     with cases(options.patch):
-        found = measure(options)
+        found = measure(options, SIDES)
         on_device = device_part(options)
     rows = []
     stock = found[FIRST]

@@ -26,6 +26,7 @@ from nnunet_semisup.errors import exit_code_two_in_commands
 from nnunet_semisup.losses.schedules import sigmoid_rampup
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
+from nnunet_semisup.networks.recomputed import recompute_stages
 from nnunet_semisup.networks.supervision_switch import has_deep_supervision, switch_deep_supervision
 from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.preparation.fold_cases import UnlabeledOfFold, find_unlabeled, unused_note
@@ -60,6 +61,9 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
     """Fraction of training over which that weight rises (Laine and Aila's sigmoid ramp-up)."""
     optimizer_name: Literal["sgd", "adamw"] = "sgd"
     """``sgd``: nnU-Net's. ``adamw``: with warm-up, rate 3e-4 and decay 0.05 unless they are set."""
+
+    recompute_activations: bool = False
+    """Keeps less for the backward pass and computes it again: less memory, a third more time."""
 
     labeled_weak: ClassVar[bool] = False
     """Whether labeled patches also come without nnU-Net's intensity augmentation."""
@@ -254,6 +258,8 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
         self._trained = self.network
         self.apply_memory_order(self.network)
         self.finish_networks()
+        if self.recompute_activations:
+            recompute_stages(self.training_network)
         torch.manual_seed(seed)
 
     def finish_networks(self) -> None:

@@ -1,0 +1,143 @@
+"""Measure everything that has a limit, in one table; write docs/performance.md from it.
+
+    python benchmarks/performance.py measure [--output performance.json] [--parts start step]
+    python benchmarks/performance.py write
+
+``measure`` runs the parts one after the other, each in a process of its own with one thread, and
+prints one table. ``write`` makes the page from docs/performance.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rows import Row, table
+
+ROOT = Path(__file__).parents[1]
+KEPT = Path("docs", "performance.json")
+PAGE = Path("docs", "performance.md")
+PARTS = {
+    "start": "Start of the commands",
+    "step": "A training step",
+    "memory": "Memory of a training step",
+    "loader": "Loading",
+    "growth": "Growth with the work",
+}
+"""Scripts with a function ``rows`` and what each is about."""
+LIBRARIES = ("nnunetv2", "torch", "batchgenerators", "batchgeneratorsv2", "numpy", "scipy")
+INTRO = """# Speed and memory
+
+Each line is a ratio of this package's number to another one, both measured in one run; seconds are
+processor time of one thread unless said otherwise. Where a line does not hold, the text below says
+why. One command measures all of it, in {minutes} minutes on the machine named below:
+
+```bash
+make bench BENCH=docs/performance.json
+python benchmarks/performance.py write
+```
+
+{machine}
+"""
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    processor = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        lines = told.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+        processor = names[0] if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def measured(part: str) -> tuple[list[dict[str, Any]], float]:
+    """Return the rows of a part, which another process measures, and the seconds that it took.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "rows.json")
+        command = [sys.executable, __file__, "part", part, "--output", str(target)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        return json.loads(target.read_text(encoding="utf-8")), time.monotonic() - start
+
+
+def measure(parts: Sequence[str], output: Path) -> None:
+    """Measure parts, print their table, and keep the numbers in a file."""
+    content: dict[str, Any] = {"machine": machine(), "parts": {}}
+    for part in parts:
+        print(f"{part}: {PARTS[part]}", file=sys.stderr)
+        rows, seconds = measured(part)
+        content["parts"][part] = {"seconds": round(seconds), "rows": rows}
+    output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(described(content["machine"]))
+    print(table([Row(**row) for part in content["parts"].values() for row in part["rows"]]))
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """Return a sentence about the machine."""
+    libraries = ", ".join(f"{name} {number}" for name, number in found["libraries"].items())
+    return (
+        f"{found['processor']}, {found['cores']} cores, {found['system']}, Python "
+        f"{found['python']}; {libraries}."
+    )
+
+
+def page(root: Path) -> str:
+    """Return the content of docs/performance.md, from what is kept."""
+    kept = json.loads((root / KEPT).read_text(encoding="utf-8"))
+    minutes = sum(part["seconds"] for part in kept["parts"].values()) / 60
+    text = [INTRO.format(minutes=f"{minutes:.0f}", machine=described(kept["machine"]))]
+    for name, part in kept["parts"].items():
+        text.append(f"## {PARTS[name]}\n\n{table([Row(**row) for row in part['rows']])}\n")
+        about = import_module(name).ABOUT.strip()
+        text.append(f"{about}\n")
+    return "\n".join(text)
+
+
+def main() -> None:
+    """Measure, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    all_parts = commands.add_parser("measure", help="all parts, or those named")
+    all_parts.add_argument("--output", type=Path, default=Path("performance.json"))
+    all_parts.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    one = commands.add_parser("part", help="one part, into a file")
+    one.add_argument("part", choices=PARTS)
+    one.add_argument("--output", type=Path, required=True)
+    commands.add_parser("write", help=f"{PAGE} from {KEPT}")
+    options = parser.parse_args()
+    if options.command == "measure":
+        measure(options.parts, options.output)
+    elif options.command == "part":
+        rows = [asdict(row) for row in import_module(options.part).rows()]
+        options.output.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        (ROOT / PAGE).write_text(page(ROOT), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
