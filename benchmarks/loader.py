@@ -46,8 +46,8 @@ FIRST = next(iter(SIDES))
 LIMITS = {"both streams": 1.15, f"both streams, {ON_DEVICE}": 0.5}
 ABOUT = """
 What the workers' processes spend on a batch of 2 + 2 patches, against nnU-Net's own loader and
-transforms for the 2 labeled ones alone, in turns; the labeled patches and what is drawn for them are
-the same on all sides. Cases are made up, half as large again as a patch in each axis. What
+transforms for the 2 labeled ones alone, in turns; the labeled patches and what is drawn for them
+are the same on all sides. Cases are made up, half as large again as a patch in each axis. What
 `augment_on_device` moves to the device is in [benchmarks.md](benchmarks.md#loading).
 """
 
@@ -190,7 +190,7 @@ def rows() -> list[Row]:
             patch=patch, batch=2, batches=batches, turns=4, device="cpu", features=[2, 4, 4, 4]
         )
         with cases(patch):
-            turns = measure(options, {FIRST: SIDES[FIRST], **{name: SIDES[name] for name in LIMITS}})
+            turns = measure(options, {name: SIDES[name] for name in (FIRST, *LIMITS)})
         spent = {
             name: 1e3 * sum(turn[0] for turn in side) / len(side) / batches
             for name, side in turns.items()

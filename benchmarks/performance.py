@@ -24,11 +24,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import growth
 from rows import Row, table
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path("docs", "performance.json")
 PAGE = Path("docs", "performance.md")
+PICTURE = Path("docs", "images", "growth.png")
 PARTS = {
     "start": "Start of the commands",
     "step": "A training step",
@@ -118,6 +120,12 @@ def page(root: Path) -> str:
     return "\n".join(text)
 
 
+def kept_rows(root: Path) -> list[Row]:
+    """Return all rows that are kept."""
+    kept = json.loads((root / KEPT).read_text(encoding="utf-8"))
+    return [Row(**row) for part in kept["parts"].values() for row in part["rows"]]
+
+
 def main() -> None:
     """Measure, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,6 +145,7 @@ def main() -> None:
         options.output.write_text(json.dumps(rows), encoding="utf-8")
     else:
         (ROOT / PAGE).write_text(page(ROOT), encoding="utf-8")
+        growth.draw(kept_rows(ROOT), ROOT / PICTURE)
 
 
 if __name__ == "__main__":

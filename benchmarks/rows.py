@@ -23,6 +23,7 @@ class Row:
         unit: of both.
         limit: greatest ratio; ``None`` where there is none.
         note: what to do for the row, where there is no value.
+        points: size of the work and seconds, where the row is of how these grow.
     """
 
     what: str
@@ -32,6 +33,7 @@ class Row:
     unit: str
     limit: float | None
     note: str = ""
+    points: Sequence[Sequence[float]] = ()
 
     @property
     def ratio(self) -> float | None:

@@ -213,7 +213,10 @@ def precision(options: argparse.Namespace) -> Iterator[None]:
 
 
 def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """Return the median milliseconds a step of each trainer, all of them taking turns."""
+    """Return the milliseconds a step of each trainer, all of them taking turns.
+
+    The first one's are the median; the others' are that times the median ratio within a turn.
+    """
     trainers = {name: build(name, options) for name in names}
     batches = {name: make_batch(trainer, options) for name, trainer in trainers.items()}
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -222,7 +225,13 @@ def time_in_turns(names: list[str], options: argparse.Namespace) -> dict[str, fl
             elapsed = [step(trainer, batches[name]) for _ in range(period(trainer))]
             if turn >= options.warmup:
                 times[name].append(statistics.mean(elapsed))
-    return {name: statistics.median(values) for name, values in times.items()}
+    first = next(iter(times))
+    reference = statistics.median(times[first])
+    return {
+        name: reference
+        * statistics.median(own / other for own, other in zip(values, times[first], strict=True))
+        for name, values in times.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Method:
             ``benchmarks/step_cost.py`` counts them.
         cost: floating-point operations of a step over the stock trainer's at the same labeled
             batch, as ``benchmarks/step_cost.py`` counts them.
+        unlabeled_at_once: unlabeled batches in a pass that is propagated back, by which
+            ``training/memory.py`` estimates a step; 0: there is no estimate.
         predicts_as: trainer name in the checkpoint; ``nnUNetTrainer`` where stock nnU-Net without
             this package can predict.
         needs: what training takes besides the images.
@@ -66,6 +68,7 @@ class Method:
     parameters: tuple[str, str]
     decoder_forwards: tuple[float, float] | None = None
     page: str = ""
+    unlabeled_at_once: int = 1
     predicts_as: str = "nnUNetTrainer"
     needs: str = "-"
     dims: tuple[int, ...] = (2, 3)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nnunet_semisup.cli._accepted import add_accepted
+from nnunet_semisup.cli._fit import FIT, print_fit, refuse_no_memory
 from nnunet_semisup.cli._planning import (
     FINGERPRINT_EXTRACTOR,
     PLANNER,
@@ -94,6 +95,7 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-gpu_memory_target", type=float, default=None, help="GPU memory to plan for, in GB"
     )
+    parser.add_argument("--fit", type=float, metavar="GIB", help=FIT)
     parser.add_argument(
         "-preprocessor_name",
         default="DefaultPreprocessor",
@@ -197,6 +199,8 @@ def _check_fingerprint(args: argparse.Namespace) -> None:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
+    if args.fit is not None:
+        refuse_no_memory(args.fit)
     if args.npfp < 1:
         raise UserError(f"-npfp {args.npfp} is too small; give 1 or more.")
     if args.gpu_memory_target is not None and not args.gpu_memory_target > 0:
@@ -263,6 +267,8 @@ def _run(args: argparse.Namespace) -> None:
     for outcome in checked:
         for fault in single_outputs(outcome.folders, plans_identifier):
             print(f"warning: {fault}")
+        if args.fit is not None:
+            print_fit(outcome.folders, plans_identifier, args.c, args.fit)
     if args.no_pp:
         for outcome in checked:
             report(outcome)

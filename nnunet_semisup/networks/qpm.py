@@ -17,11 +17,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 MODES = ("calibrated", "paper", "official", "uniform")
 
 MAX_ENTRIES = 2**27
 """Entries of the largest tokens x codes matrix made at once; more tokens go in chunks."""
+BLOCK = 64
+"""Codes whose weights are summed before one of them is looked for."""
+MAX_ENTRIES_CPU = 2**21
+"""The same on a CPU, whose caches hold a matrix of this size."""
+
+
+def most_entries(device: torch.device) -> int:
+    """Return how many entries a tokens x codes matrix may have at once."""
+    return MAX_ENTRIES_CPU if device.type == "cpu" else MAX_ENTRIES
 
 
 def replacement_logits(
@@ -112,7 +122,7 @@ def perturb(
     device = codebook.device
     chance = torch.rand(flat.shape[0], device=device, generator=generator)
     where_to = torch.rand(flat.shape[0], 1, device=device, generator=generator)
-    step = max(1, MAX_ENTRIES // codebook.shape[0])
+    step = max(1, most_entries(device) // codebook.shape[0])
     swapped = [
         _sample(part, draw, codebook, mode, temperature)
         for part, draw in zip(flat.split(step), where_to.split(step), strict=True)
@@ -124,15 +134,30 @@ def perturb(
 def _sample(
     indices: Tensor, draw: Tensor, codebook: Tensor, mode: str, temperature: Tensor | None
 ) -> Tensor:
-    """Draw one other code a token, by inverse-transform sampling."""
+    """Draw one other code a token, by inverse-transform sampling: a block of codes, then one."""
     logits = replacement_logits(codebook[indices], codebook, mode, temperature)
     weights = torch.softmax(_exclude_self(logits, indices), 1)
-    cumulative = weights.cumsum_(1)
+    if excess := -weights.shape[1] % BLOCK:
+        weights = F.pad(weights, (0, excess))
+    blocks = weights.unflatten(1, (-1, BLOCK))
+    shares = blocks.sum(2)
+    cumulative = shares.cumsum(1)
     target = draw * cumulative[:, -1:]
-    chosen = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    chosen = chosen.clamp_max(codebook.shape[0] - 1)
+    block = _first_above(cumulative, target)
+    before = (cumulative - shares).gather(1, block)
+    within = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(1)
+    chosen = (BLOCK * block + _first_above(within, target - before))[:, 0]
     beyond = (indices == codebook.shape[0] - 1) & (chosen == indices)
     return torch.where(chosen == indices, torch.where(beyond, indices - 1, indices + 1), chosen)
+
+
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Return ``(N, 1)``, where ``(N, K)`` sums first exceed ``(N, 1)`` targets.
+
+    A target that rounding lifts above all of them is given the last one that has a weight.
+    """
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(cumulative, target, right=True), last)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.codebook_fit import reproduction_root
-from nnunet_semisup.networks.qpm import MAX_ENTRIES, calibrate_temperature, perturb
+from nnunet_semisup.networks.qpm import calibrate_temperature, most_entries, perturb
 
 
 class Quantized(NamedTuple):
@@ -62,7 +62,7 @@ def look_up(
         ``(B, n, D)`` codes whose gradient goes to the tokens unchanged, ``(B, n)`` int64 indices,
         and the scalar ``mean (c - sg z)^2 + commitment_weight * mean (z - sg c)^2``.
     """
-    step = max(1, MAX_ENTRIES // (tokens.shape[0] * codebook.shape[0]))
+    step = max(1, most_entries(tokens.device) // (tokens.shape[0] * codebook.shape[0]))
     with torch.no_grad():
         nearest = [torch.cdist(part, codebook).argmin(-1) for part in tokens.split(step, 1)]
         indices = torch.cat(nearest, 1)

@@ -108,6 +108,7 @@ MEMBERS: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerDKUXNet",
+        unlabeled_at_once=0,
         module="dkuxnet",
         family="members",
         title="queries that share the voxels of two views alike (reconstructed)",

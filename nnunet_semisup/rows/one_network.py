@@ -29,6 +29,7 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerMATCH",
+        unlabeled_at_once=0,
         module="match",
         family="teacher",
         title="structures that dropout and earlier weights find again stand out, others vanish",
@@ -83,6 +84,7 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerUniMatch",
+        unlabeled_at_once=2,
         module="unimatch",
         family="pseudo-labels",
         title="EMA teacher, two CutMixed strong views, complementary channel dropout",
@@ -96,6 +98,7 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerVQSeg",
+        unlabeled_at_once=2,
         module="vqseg",
         family="pseudo-labels",
         title="vector-quantized perturbation, dual branch, foundation-model alignment",
@@ -110,6 +113,7 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerARCO",
+        unlabeled_at_once=2,
         module="arco",
         family="pseudo-labels",
         title="EMA teacher, pseudo-labels, classes contrasted by voxels drawn in groups",
@@ -147,6 +151,7 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerGraphSeg",
+        unlabeled_at_once=0,
         module="graphseg",
         family="tasks",
         title="an image's structure without its noise, labeled skeletons laid over it (a reading)",

@@ -9,6 +9,7 @@ TEXT_WEIGHTS = "CLIP or BiomedCLIP text weights, or a file of their features"
 TEXT: tuple[Method, ...] = (
     Method(
         trainer="nnUNetTrainerTextSemiSeg",
+        unlabeled_at_once=0,
         module="text_semiseg",
         family="text",
         title="two decoders, class texts at the bottleneck, exchanged foregrounds",
@@ -25,6 +26,7 @@ TEXT: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerVCLIPSeg",
+        unlabeled_at_once=0,
         module="vclipseg",
         family="text",
         title="two decoders with a common label, class texts fused into each voxel",
@@ -41,6 +43,7 @@ TEXT: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerMeanTeacherText",
+        unlabeled_at_once=0,
         module="mean_teacher_text",
         family="text",
         title="Mean Teacher with Text-SemiSeg's class texts",
@@ -56,6 +59,7 @@ TEXT: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerUAMTText",
+        unlabeled_at_once=0,
         module="uamt_text",
         family="text",
         title="UA-MT with Text-SemiSeg's class texts",
@@ -71,6 +75,7 @@ TEXT: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerDTCText",
+        unlabeled_at_once=0,
         module="dtc_text",
         family="text",
         title="DTC with Text-SemiSeg's class texts",

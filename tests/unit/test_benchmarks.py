@@ -46,6 +46,18 @@ def test_a_step_costs_no_more_than_the_passes_of_the_registry(monkeypatch, train
     assert counted.kept == (stock.trained if script.find_method(trainer).has_teacher else 0)
 
 
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", ["PseudoLabel", "BCP", "MCNet", "UniMatch"])
+def test_the_memory_of_a_step_is_the_estimate(monkeypatch, name, again):
+    """The estimate by which settings are chosen for a GPU, and what a step then takes."""
+    script = load(ROOT / "benchmarks" / "memory.py", monkeypatch)
+    options = argparse.Namespace(**{**vars(OPTIONS), "patch": [32] * 3, "features": [8, 16, 16]})
+    row = f"nnUNetTrainer{name}:recompute_activations={again}"
+    monkeypatch.setenv(script.step_cost.VARIABLE, "")
+    with script.setting(options):
+        assert script.estimate(row, options) == pytest.approx(script.peak(row, options), rel=0.1)
+
+
 def test_the_step_of_vqseg_can_be_taken_apart(monkeypatch):
     script = load(ROOT / "benchmarks" / "vqseg_step.py", monkeypatch)
     monkeypatch.setenv(script.step_cost.VARIABLE, "")

@@ -208,7 +208,7 @@ class TestPerturb:
     def test_chunks_do_not_change_the_result(self, monkeypatch):
         indices, codebook = random_indices(101, 16), random_codebook(16)
         whole = perturb(indices, codebook, 0.8, "paper", None, seeded())
-        monkeypatch.setattr(qpm, "MAX_ENTRIES", 16 * 7)
+        monkeypatch.setattr(qpm, "MAX_ENTRIES_CPU", 16 * 7)
         assert torch.equal(perturb(indices, codebook, 0.8, "paper", None, seeded()), whole)
 
     def test_autocast_does_not_change_the_result(self):

@@ -48,7 +48,7 @@ class TestForward:
         tokens = torch.randn(2, 101, 4, generator=generator)
         codebook = torch.randn(16, 4, generator=generator)
         whole = look_up(tokens, codebook)
-        monkeypatch.setattr("nnunet_semisup.networks.quantizer.MAX_ENTRIES", 2 * 16 * 10)
+        monkeypatch.setattr("nnunet_semisup.networks.qpm.MAX_ENTRIES_CPU", 2 * 16 * 10)
         for part, expected in zip(look_up(tokens, codebook), whole, strict=True):
             assert torch.equal(part, expected)
 
