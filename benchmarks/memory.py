@@ -26,9 +26,9 @@ ABOUT = f"""
 What PyTorch has in use at most: weights, gradients, momentum, teacher, batch and activations, in
 float32. The passes of a step are propagated back one after the other, so that a second stream adds
 the teacher and its batch. MC-Net's two decoders have to be in memory together, since each is
-compared with the other: within its limit with `{AGAIN}`, which keeps the inputs of the stages alone and
-computes the rest again. Its cost is in the lines of operations. The estimate is the one by which
-`nnUNetv2_semisup_plans --fit` chooses.
+compared with the other. It is within its limit with `{AGAIN}`, which keeps the inputs
+of stages alone and computes the rest again, at the cost in the lines of operations. The estimate is
+the one by which `nnUNetv2_semisup_plans --fit` chooses.
 """
 
 

@@ -16,7 +16,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -44,7 +43,8 @@ INTRO = """# Speed and memory
 
 Each line is a ratio of this package's number to another one, both measured in one run; seconds are
 processor time of one thread unless said otherwise. Where a line does not hold, the text below says
-why. One command measures all of it, in {minutes} minutes on the machine named below:
+why. One command measures all of it, in {minutes} minutes of processor time on the machine named
+below:
 
 ```bash
 make bench BENCH=docs/performance.json
@@ -72,31 +72,41 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measured(part: str) -> tuple[list[dict[str, Any]], float]:
-    """Return the rows of a part, which another process measures, and the seconds that it took.
+def measured(part: str) -> dict[str, Any]:
+    """Return the rows of a part, which another process measures, and its processor seconds.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        RuntimeError: it failed.
     """
-    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "rows.json")
         command = [sys.executable, __file__, "part", part, "--output", str(target)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        return json.loads(target.read_text(encoding="utf-8")), time.monotonic() - start
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+        seconds = round(used.ru_utime + used.ru_stime)
+        return {"seconds": seconds, "rows": json.loads(target.read_text(encoding="utf-8"))}
 
 
 def measure(parts: Sequence[str], output: Path) -> None:
-    """Measure parts, print their table, and keep the numbers in a file."""
-    content: dict[str, Any] = {"machine": machine(), "parts": {}}
+    """Measure parts, keep their numbers in a file beside those of other parts, print all of it."""
+    before = json.loads(output.read_text(encoding="utf-8"))["parts"] if output.is_file() else {}
     for part in parts:
         print(f"{part}: {PARTS[part]}", file=sys.stderr)
-        rows, seconds = measured(part)
-        content["parts"][part] = {"seconds": round(seconds), "rows": rows}
-    output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        before[part] = measured(part)
+        ordered = {name: before[name] for name in PARTS if name in before}
+        content = {"machine": machine(), "parts": ordered}
+        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(described(content["machine"]))
-    print(table([Row(**row) for part in content["parts"].values() for row in part["rows"]]))
+    print(table([row for name in content["parts"] for row in rows_of(content["parts"][name])]))
+
+
+def rows_of(part: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of a part, as they are kept."""
+    return [Row(**row) for row in part["rows"]]
 
 
 def described(found: Mapping[str, Any]) -> str:
@@ -114,16 +124,9 @@ def page(root: Path) -> str:
     minutes = sum(part["seconds"] for part in kept["parts"].values()) / 60
     text = [INTRO.format(minutes=f"{minutes:.0f}", machine=described(kept["machine"]))]
     for name, part in kept["parts"].items():
-        text.append(f"## {PARTS[name]}\n\n{table([Row(**row) for row in part['rows']])}\n")
         about = import_module(name).ABOUT.strip()
-        text.append(f"{about}\n")
+        text.append(f"## {PARTS[name]}\n\n{table(rows_of(part))}\n\n{about}\n")
     return "\n".join(text)
-
-
-def kept_rows(root: Path) -> list[Row]:
-    """Return all rows that are kept."""
-    kept = json.loads((root / KEPT).read_text(encoding="utf-8"))
-    return [Row(**row) for part in kept["parts"].values() for row in part["rows"]]
 
 
 def main() -> None:
@@ -145,7 +148,8 @@ def main() -> None:
         options.output.write_text(json.dumps(rows), encoding="utf-8")
     else:
         (ROOT / PAGE).write_text(page(ROOT), encoding="utf-8")
-        growth.draw(kept_rows(ROOT), ROOT / PICTURE)
+        kept = json.loads((ROOT / KEPT).read_text(encoding="utf-8"))
+        growth.draw(rows_of(kept["parts"]["growth"]), ROOT / PICTURE)
 
 
 if __name__ == "__main__":
