@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
 
 from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._run import run_command
-from nnunet_semisup.dataset_conversion.conversion import EXTRA, LINKS, Options, Prepared, convert
-from nnunet_semisup.dataset_conversion.datasets import acdc, brats2019, la, lc, msd_lung, pancreas
-from nnunet_semisup.dataset_conversion.generic import converter as generic
-from nnunet_semisup.dataset_conversion.writing.target import Target
+from nnunet_semisup.dataset_conversion.offers import EXTRA, LINKS, OFFERS
 
 _DESCRIPTION = """Bring a data set into nnU-Net's raw format: labeled cases to imagesTr and
 labelsTr, the others to imagesUn without their labels. Every file is read and checked first; if
@@ -58,51 +54,22 @@ def _own(split: tuple[str, str]) -> _Words:
     )
 
 
-class DatasetCommand(Protocol):
-    """Describe what the module of a data set offers.
-
-    ``NAME`` follows the id in the data set's name, ``TITLE`` is its line in the list of commands.
-    A module for a user's own folders, without published lists, has ``SPLIT_OPTION``, metavar and
-    help of its ``--split``.
-    """
-
-    NAME: str
-    TITLE: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options of this data set to the common ones."""
-
-    def prepare(self, arguments: argparse.Namespace) -> Prepared:
-        """Find the cases below ``arguments.raw_dir`` and say what they are used for."""
-
-
-DATASETS: Mapping[str, DatasetCommand] = {
-    "generic": generic,
-    "lc": lc,
-    "la": la,
-    "pancreas": pancreas,
-    "brats2019": brats2019,
-    "msd_lung": msd_lung,
-    "acdc": acdc,
-}
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line: one subcommand a data set."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_semisup_convert", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
-    for name, dataset in DATASETS.items():
+    for name, offer in OFFERS.items():
         command = commands.add_parser(
             name,
-            help=dataset.TITLE,
+            help=offer.title,
             usage=f"{parser.prog} {name} RAW_DIR -d ID [options]",
-            description=f"{dataset.TITLE}. {_DESCRIPTION}",
+            description=f"{offer.title}. {_DESCRIPTION}",
             epilog=f"The layout, the checks and examples: docs/datasets/{name}.md",
         )
-        split = getattr(dataset, "SPLIT_OPTION", None)
-        _add_common(command, dataset.NAME, _PUBLISHED if split is None else _own(split))
-        dataset.add_arguments(command)
-        command.set_defaults(prepare=dataset.prepare)
+        split = offer.split_option
+        _add_common(command, offer.name, _PUBLISHED if split is None else _own(split))
+        offer.add_arguments(command)
+        command.set_defaults(prepare=offer.prepare)
     return parser
 
 
@@ -205,14 +172,14 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-
-
 def _convert(arguments: argparse.Namespace) -> None:
+    from nnunet_semisup.dataset_conversion.conversion import Options, Prepared, convert
+    from nnunet_semisup.dataset_conversion.writing.target import Target
+
     Target(arguments.dataset_id, arguments.name)  # refuses id, name and place before any search
     prepared: Prepared = arguments.prepare(arguments)
-    convert(prepared.collected, prepared.split, prepared.form, _options(arguments))
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    convert(prepared.collected, prepared.split, prepared.form, options)
 
 
 def _deciding(given: Sequence[str]) -> Iterator[str]:

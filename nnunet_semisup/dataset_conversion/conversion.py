@@ -27,6 +27,7 @@ from nnunet_semisup.dataset_conversion.checking.all_cases import (
 from nnunet_semisup.dataset_conversion.checking.one_case import inspect_case
 from nnunet_semisup.dataset_conversion.checking.outliers import unlike_the_others
 from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.offers import EXTRA, LINKS
 from nnunet_semisup.dataset_conversion.reading.scans import TrustingAffine
 from nnunet_semisup.dataset_conversion.subsets import Split
 from nnunet_semisup.dataset_conversion.writing.conversion_record import build_report, summary
@@ -38,9 +39,6 @@ from nnunet_semisup.headers.nifti import contradicting_headers
 from nnunet_semisup.parallel import map_cases
 from nnunet_semisup.preparation.orientation import common_axes, turned_scans, turned_warning
 from nnunet_semisup.preparation.rules import Accepted
-
-LINKS = ("copy", "hardlink", "symlink")
-EXTRA = ("ignore", "unlabeled", "error")
 
 
 @dataclass(frozen=True)

@@ -19,27 +19,6 @@ from nnunet_semisup.dataset_conversion.subsets import (
 from nnunet_semisup.errors import UserError
 
 
-def add_source(parser: argparse.ArgumentParser, sources: tuple[str, ...]) -> None:
-    """Add ``--source``; the first is ``auto``."""
-    parser.add_argument(
-        "--source",
-        default=sources[0],
-        choices=sources,
-        help="form of the files (default: %(default)s, the one that is there)",
-    )
-
-
-def add_spacing(parser: argparse.ArgumentParser, default: float) -> None:
-    """Add ``--spacing`` for h5 files, which hold none."""
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        default=default,
-        metavar="MM",
-        help="voxel size to assume for h5 files, which hold none (default: %(default)s)",
-    )
-
-
 def choose_split(
     arguments: argparse.Namespace, published: Mapping[str, SplitLists], default: str
 ) -> Split:

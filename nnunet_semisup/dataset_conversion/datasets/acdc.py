@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.offers import ACDC_SPACING, OFFERS
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
@@ -28,16 +29,11 @@ from nnunet_semisup.dataset_conversion.reading.tree import (
 )
 from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
-    add_source,
     choose_split,
     need_folder,
 )
 from nnunet_semisup.dataset_conversion.subsets import SplitLists, literature_split
 
-NAME = "ACDC"
-TITLE = "Automated Cardiac Diagnosis Challenge, NIfTI or h5"
-SOURCES = ("auto", "raw", "h5")
-SPACING = (1.3, 1.3, 10.0)
 _FRAME = r"(patient\d{3})_frame(\d+)(_gt)?\.nii(\.gz)?"
 _H5 = r"(patient\d{3}_frame0[12])\.h5"
 _FRAMES_A_PATIENT = 2
@@ -53,20 +49,6 @@ _FRAME_NAMES = {
     "frame01": "the earlier of the two annotated frames",
     "frame02": "the later of the two annotated frames",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this data set alone."""
-    add_source(parser, SOURCES)
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        default=SPACING,
-        metavar=("X", "Y", "Z"),
-        help="voxel size in mm to assume for h5 files, which hold none "
-        f"(default: {' '.join(f'{step:g}' for step in SPACING)})",
-    )
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -93,7 +75,7 @@ def published_split(present: Iterable[str] = ()) -> SplitLists:
 def raw_form() -> DatasetForm:
     """Return the form of the challenge's own files, written with one consistent header."""
     return DatasetForm(
-        name=NAME,
+        name=OFFERS["acdc"].name,
         source="raw",
         channel_names={0: "cineMRI"},
         labels=dict(_LABELS),
@@ -112,7 +94,7 @@ def raw_form() -> DatasetForm:
     )
 
 
-def h5_form(spacing: tuple[float, ...] = SPACING) -> DatasetForm:
+def h5_form(spacing: tuple[float, ...] = ACDC_SPACING) -> DatasetForm:
     """Return the form of the literature's h5 volumes: axes z, y, x, no geometry.
 
     Args:
@@ -162,7 +144,7 @@ def collect(raw_dir: Path, source: str = "auto") -> tuple[Collected, str]:
 
     Args:
         raw_dir: the extracted download.
-        source: one of :data:`SOURCES`.
+        source: one of those of ``--source``.
 
     Raises:
         UserError: no such folder, no case in it, or both forms under ``auto``.

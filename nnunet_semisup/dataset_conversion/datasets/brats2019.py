@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.offers import BRATS_SPACING, OFFERS
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
@@ -21,23 +22,18 @@ from nnunet_semisup.dataset_conversion.reading.tree import (
 )
 from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
-    add_source,
-    add_spacing,
     choose_split,
     need_folder,
 )
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
-NAME = "BraTS2019"
-TITLE = "BraTS 2019, NIfTI or h5"
-SOURCES = ("auto", "raw", "h5")
 CHANNELS: dict[str, dict[str, str]] = {
     "flair": {"flair": "FLAIR"},
     "all": {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"},
 }
 """nnU-Net's channel name by the ending of the file's name, in order."""
-SIZE, SPACING = (240, 240, 155), 1.0
+SIZE = (240, 240, 155)
 _CASE = r"(BraTS19_\w+?)"
 _SCAN = rf"{_CASE}_(flair|t1|t1ce|t2|seg)\.nii(\.gz)?"
 _H5 = rf"{_CASE}\.h5"
@@ -60,25 +56,6 @@ _REFERENCE = (
     "Scientific Data 4, 2017, 170117, doi:10.1038/sdata.2017.117; Bakas et al., arXiv:1811.02629"
 )
 _TERMS = "Registration with CBICA (UPenn) and its data use agreement. Not redistributable."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this data set alone."""
-    add_source(parser, SOURCES)
-    add_spacing(parser, SPACING)
-    parser.add_argument(
-        "--channels",
-        default="flair",
-        choices=tuple(CHANNELS),
-        help="flair as in the semi-supervised literature (default), or T1, T1ce, T2 and FLAIR",
-    )
-    parser.add_argument(
-        "--target",
-        default="wt",
-        choices=tuple(_LABELS),
-        help="wt: the whole tumor as one label, as in the literature (default); regions: whole "
-        "tumor, tumor core and enhancing tumor, as in the challenge",
-    )
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -112,7 +89,7 @@ def raw_form(channels: str = "flair", target: str = "wt", ready: bool = False) -
     regions = target == "regions"
     mapping = ", ".join(f"{old} to {new}" for old, new in _LABEL_MAPS[target].items() if old)
     return DatasetForm(
-        name=NAME,
+        name=OFFERS["brats2019"].name,
         source="raw",
         channel_names=dict(enumerate(CHANNELS[channels].values())),
         labels=dict(_LABELS[target]),
@@ -130,7 +107,7 @@ def raw_form(channels: str = "flair", target: str = "wt", ready: bool = False) -
     )
 
 
-def h5_form(spacing: float = SPACING) -> DatasetForm:
+def h5_form(spacing: float = BRATS_SPACING) -> DatasetForm:
     """Return the form of the literature's h5 files: FLAIR and the whole tumor, axes z, y, x.
 
     Args:
@@ -161,10 +138,10 @@ def _check_grid(facts: CaseFacts) -> list[str]:
             f"the size is {geometry.size}; the challenge's scans have {SIZE}, so this one was "
             "changed by somebody"
         )
-    if geometry and any(abs(step / SPACING - 1) > 1e-3 for step in geometry.spacing):
+    if geometry and any(abs(step / BRATS_SPACING - 1) > 1e-3 for step in geometry.spacing):
         return [
-            f"the voxel size is {geometry.spacing} mm; the challenge's scans have {SPACING:g} mm. "
-            "Take the original files"
+            f"the voxel size is {geometry.spacing} mm; the challenge's scans have "
+            f"{BRATS_SPACING:g} mm. Take the original files"
         ]
     return []
 
@@ -174,7 +151,7 @@ def collect(raw_dir: Path, source: str = "auto", channels: str = "flair") -> tup
 
     Args:
         raw_dir: the extracted download.
-        source: one of :data:`SOURCES`.
+        source: one of those of ``--source``.
         channels: key of :data:`CHANNELS`.
 
     Raises:

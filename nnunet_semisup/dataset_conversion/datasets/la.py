@@ -12,23 +12,18 @@ from pathlib import Path
 
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.offers import LA_SPACING, OFFERS
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
-    add_source,
-    add_spacing,
     choose_split,
     need_folder,
 )
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
-NAME = "LA2018"
-TITLE = "2018 Atrial Segmentation Challenge, nrrd or h5"
-SPACING = 0.625
 SLICES = 88
-SOURCES = ("auto", "raw", "h5")
 _RAW_IMAGE, _RAW_LABEL, _H5_FILE = "lgemri.nrrd", "laendo.nrrd", "mri_norm2.h5"
 _KNOWN_FILES = {_RAW_IMAGE, _RAW_LABEL, _H5_FILE, "lawall.nrrd"}
 _TEST_FOLDER = "Testing Set"
@@ -40,12 +35,6 @@ _TERMS = (
     "No licence text was found with the data; the challenge asks to register and to cite. "
     "Not redistributable as far as known."
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this data set alone."""
-    add_source(parser, SOURCES)
-    add_spacing(parser, SPACING)
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -71,9 +60,9 @@ def _check_slices(facts: CaseFacts) -> list[str]:
 
 def _check_raw(facts: CaseFacts) -> list[str]:
     """Check the slices, and warn if the voxel size is not the one the challenge states."""
-    if facts.geometry and any(abs(s / SPACING - 1) > 1e-3 for s in facts.geometry.spacing):
+    if facts.geometry and any(abs(s / LA_SPACING - 1) > 1e-3 for s in facts.geometry.spacing):
         facts.warnings.append(
-            f"the voxel size is {facts.geometry.spacing} mm; the challenge states {SPACING} mm"
+            f"the voxel size is {facts.geometry.spacing} mm; the challenge states {LA_SPACING} mm"
         )
     return _check_slices(facts)
 
@@ -81,7 +70,7 @@ def _check_raw(facts: CaseFacts) -> list[str]:
 def raw_form() -> DatasetForm:
     """Return the form of the challenge's nrrd files: labels 0 and 255, geometry of the header."""
     return DatasetForm(
-        name=NAME,
+        name=OFFERS["la"].name,
         source="raw",
         channel_names={0: "LGE-MRI"},
         labels={"background": 0, "left_atrium": 1},
@@ -95,7 +84,7 @@ def raw_form() -> DatasetForm:
     )
 
 
-def h5_form(spacing: float = SPACING) -> DatasetForm:
+def h5_form(spacing: float = LA_SPACING) -> DatasetForm:
     """Return the form of the literature's h5 files: labels 0 and 1, no geometry.
 
     Args:

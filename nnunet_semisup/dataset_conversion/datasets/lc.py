@@ -35,13 +35,6 @@ from nnunet_semisup.dataset_conversion.subsets import Split, SplitLists
 from nnunet_semisup.dataset_conversion.writing.target import read_json
 from nnunet_semisup.errors import UserError
 
-NAME = "LC"
-TITLE = "LC of VQ-Seg (CT of lung carcinoma); its layout is not published and assumed"
-SPLIT_OPTION = (
-    "seed:N|FILE.json",
-    "needed for scans, since none is published: patients drawn at random, or a json file with the "
-    "lists labeled, unlabeled and optionally validation and test",
-)
 EXPECTED_CASES = 828
 _LABELS = "background,carcinoma"
 _IMAGE_GLOB = "image.*|ct.*"
@@ -58,11 +51,6 @@ _STATEMENT = """\
 *** LC has no public download and no published list of cases. The layout of your files is assumed,
 *** not known, and so are the label values and the split. Results on this split are NOT comparable
 *** with the numbers of the paper. See docs/datasets/lc.md."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the generic command, with LC's names as defaults."""
-    generic.add_arguments(parser)
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:

@@ -14,6 +14,7 @@ import numpy as np
 from nnunet_semisup.dataset_conversion.cases import CaseFacts, DatasetForm, SourceFiles
 from nnunet_semisup.dataset_conversion.checking.ct_labels import Tissue, orientation_faults
 from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
+from nnunet_semisup.dataset_conversion.offers import MSD_LUNG_SPACING, OFFERS
 from nnunet_semisup.dataset_conversion.reading.h5 import h5_variant
 from nnunet_semisup.dataset_conversion.reading.scans import read_itk
 from nnunet_semisup.dataset_conversion.reading.tree import (
@@ -24,20 +25,14 @@ from nnunet_semisup.dataset_conversion.reading.tree import (
 )
 from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
-    add_source,
-    add_spacing,
     choose_split,
     need_folder,
 )
 from nnunet_semisup.dataset_conversion.subsets import literature_split
 from nnunet_semisup.errors import UserError
 
-NAME = "MSDLung"
-TITLE = "Medical Segmentation Decathlon, Task06_Lung, NIfTI or h5"
-SOURCES = ("auto", "raw", "h5")
 TISSUE = Tissue("tumor tissue", -600, 300, tolerated=0.5)
 """Wide and tolerant: tumors have air around and in them, so only gross errors are refused."""
-_SPACING = 1.0
 _SCAN = r"(lung_\d{3})\.nii(\.gz)?"
 _H5 = r"(lung_\d{3})\.h5"
 _FURTHER = {"raw": r"(.+?)(?:_0000)?\.nii(\.gz)?", "h5": r"(.+)\.h5"}
@@ -53,18 +48,6 @@ _DERIVED = (
     "the literature's split of this data set is derived: the first 48 scans by name train and "
     "the last 15 test, a rule read from PICK's code; the list files it loads are not published"
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this data set alone."""
-    add_source(parser, SOURCES)
-    add_spacing(parser, _SPACING)
-    parser.add_argument(
-        "--use-imagesTs",
-        dest="use_images_ts",
-        action="store_true",
-        help="use the decathlon's test scans, whose labels are not public, as unlabeled cases",
-    )
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -89,7 +72,7 @@ def raw_form(ready: bool = True) -> DatasetForm:
         ready: all images are ``.nii.gz``, so nnU-Net can read them as they are.
     """
     return DatasetForm(
-        name=NAME,
+        name=OFFERS["msd_lung"].name,
         source="raw",
         channel_names={0: "CT"},
         labels=dict(_LABELS),
@@ -105,7 +88,7 @@ def raw_form(ready: bool = True) -> DatasetForm:
     )
 
 
-def h5_form(spacing: float = _SPACING) -> DatasetForm:
+def h5_form(spacing: float = MSD_LUNG_SPACING) -> DatasetForm:
     """Return the form of the literature's h5 files: no Hounsfield units, no geometry.
 
     Args:
@@ -151,7 +134,7 @@ def collect(
 
     Args:
         raw_dir: ``Task06_Lung``, or a folder that holds it.
-        source: one of :data:`SOURCES`.
+        source: one of those of ``--source``.
         use_images_ts: take the scans of ``imagesTs`` as unlabeled cases.
 
     Raises:

@@ -22,6 +22,7 @@ from nnunet_semisup.dataset_conversion.checking.ct_labels import (
 )
 from nnunet_semisup.dataset_conversion.conversion import Collected, Prepared
 from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.offers import OFFERS
 from nnunet_semisup.dataset_conversion.reading.dicom import (
     Series,
     find_series,
@@ -40,8 +41,6 @@ from nnunet_semisup.dataset_conversion.reading.tree import (
 )
 from nnunet_semisup.dataset_conversion.shared_options import (
     add_extra_unlabeled,
-    add_source,
-    add_spacing,
     choose_split,
     need_folder,
 )
@@ -49,13 +48,9 @@ from nnunet_semisup.dataset_conversion.subsets import Split, literature_split
 from nnunet_semisup.dataset_conversion.volume import Volume, oriented
 from nnunet_semisup.errors import UserError
 
-NAME = "PancreasCT"
-TITLE = "NIH Pancreas-CT, DICOM, NIfTI or h5"
-SOURCES = ("auto", "raw", "nii", "mcnet-h5", "coranet-h5")
 WITHDRAWN = ("PANCREAS_0025", "PANCREAS_0070")
 SAME_SCAN = ("PANCREAS_0002", *WITHDRAWN)
 TISSUE = Tissue("soft tissue", -100, 250, tolerated=0.1)
-_SPACING = 1.0
 _PATTERNS = {
     "nii": r"(?:PANCREAS_|image)(\d{4})\.nii(?:\.gz)?",
     "mcnet-h5": r"image(\d{4})_norm\.h5",
@@ -79,24 +74,6 @@ _USUAL_MEAN = (20, 150)
 _AIR = -200
 _MOST_IN_AIR = 0.05
 _MAIN_PART = 0.9
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this data set alone."""
-    add_source(parser, SOURCES)
-    add_spacing(parser, _SPACING)
-    parser.add_argument(
-        "--labels-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with label0001.nii.gz ... of TCIA's label archive (default: below RAW_DIR)",
-    )
-    parser.add_argument(
-        "--drop-withdrawn",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave out cases 25 and 70, which show the same scan as case 2 (default: on)",
-    )
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -145,7 +122,7 @@ def _treat_withdrawn(collected: Collected, split: Split, drop: bool) -> None:
 def ct_form(source: str) -> DatasetForm:
     """Return the form of scans in Hounsfield units, DICOM (``raw``) or NIfTI (``nii``), in LPS."""
     return DatasetForm(
-        name=NAME,
+        name=OFFERS["pancreas"].name,
         source=source,
         channel_names={0: "CT"},
         labels=dict(_LABELS),
@@ -249,7 +226,7 @@ def collect(
 
     Args:
         raw_dir: the extracted download.
-        source: one of :data:`SOURCES`.
+        source: one of those of ``--source``.
         labels_dir: where the labels are; below ``raw_dir`` by default.
 
     Raises:

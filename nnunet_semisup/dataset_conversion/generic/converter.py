@@ -17,7 +17,6 @@ from nnunet_semisup.dataset_conversion.generic.channels import (
 )
 from nnunet_semisup.dataset_conversion.generic.collect import Found, collect
 from nnunet_semisup.dataset_conversion.generic.labels import Labels, read_channels, read_labels
-from nnunet_semisup.dataset_conversion.generic.options import SPLIT_OPTION, add_arguments
 from nnunet_semisup.dataset_conversion.generic.readers import (
     LabelReader,
     needs_image,
@@ -35,11 +34,6 @@ from nnunet_semisup.dataset_conversion.subsets import Split
 from nnunet_semisup.dataset_conversion.volume import UnreadableFileError
 from nnunet_semisup.dataset_conversion.writing.target import read_json
 from nnunet_semisup.errors import UserError
-
-__all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
-
-NAME = "Generic"
-TITLE = "your own folders: nii, nrrd, mha, gipl, DICOM series, png, tif, bmp, jpg"
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:

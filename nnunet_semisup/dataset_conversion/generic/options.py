@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_semisup.dataset_conversion.generic.split import BY_LABELS
-from nnunet_semisup.dataset_conversion.generic.structure_masks import OVERLAPS
-
+BY_LABELS = "labels"
+LAST = "last"
+OVERLAPS = ("refuse", LAST)
 SPLIT_OPTION = (
     "labels|seed:N|FILE.json",
     "labels (default): cases with a label keep it, in the order of their names; seed:N: in random "

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nnunet_semisup.dataset_conversion.generic.options import BY_LABELS
 from nnunet_semisup.dataset_conversion.subsets import (
     Split,
     SplitLists,
@@ -19,8 +20,6 @@ from nnunet_semisup.dataset_conversion.subsets import (
     read_split_file,
 )
 from nnunet_semisup.errors import UserError
-
-BY_LABELS = "labels"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_semisup.dataset_conversion.generic.options import LAST, OVERLAPS
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.reading.label_names import plain
 from nnunet_semisup.dataset_conversion.volume import (
@@ -18,8 +19,6 @@ from nnunet_semisup.dataset_conversion.volume import (
 )
 from nnunet_semisup.preparation.raw import composed, is_junk
 
-LAST = "last"
-OVERLAPS = ("refuse", LAST)
 _SHOWN = 10
 
 

@@ -7,18 +7,17 @@ import sys
 
 import pytest
 
+from nnunet_semisup.dataset_conversion.offers import OFFERS
 from tests.project import pyproject
 
 HEAVY = ("torch", "SimpleITK", "nibabel", "scipy", "matplotlib")
 SCRIPTS = pyproject()["project"]["scripts"]
-SLOW = {"nnUNetv2_semisup_convert"}
-"""Whose data sets bring what they read with."""
 ASK = """
 import sys
 from importlib import import_module
 
 with_help = getattr(import_module(sys.argv[1]), "main")
-sys.argv[1:] = ["--help"]
+sys.argv[1:] = [*sys.argv[2:], "--help"]
 try:
     with_help()
 except SystemExit as ended:
@@ -28,11 +27,17 @@ assert not found, found
 """
 
 
-@pytest.mark.parametrize("command", sorted(set(SCRIPTS) - SLOW))
-def test_help_imports_nothing_heavy(command):
-    module, _, function = SCRIPTS[command].partition(":")
+CASES = [
+    *((command,) for command in sorted(SCRIPTS)),
+    *(("nnUNetv2_semisup_convert", dataset) for dataset in OFFERS),
+]
+
+
+@pytest.mark.parametrize("words", CASES, ids=" ".join)
+def test_help_imports_nothing_heavy(words):
+    module, _, function = SCRIPTS[words[0]].partition(":")
     assert function == "main"
-    program = [sys.executable, "-c", ASK.format(heavy=HEAVY), module]
+    program = [sys.executable, "-c", ASK.format(heavy=HEAVY), module, *words[1:]]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")

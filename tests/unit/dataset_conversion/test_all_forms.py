@@ -8,7 +8,8 @@ import pytest
 from nnunetv2.experiment_planning import verify_dataset_integrity as verifier
 
 from nnunet_semisup import atomic
-from nnunet_semisup.cli.convert import DATASETS, build_parser
+from nnunet_semisup.cli.convert import build_parser
+from nnunet_semisup.dataset_conversion.offers import OFFERS
 from tests.unit.dataset_conversion.forms import VARIANTS, make
 from tests.unit.dataset_conversion.trees import snapshot
 from tests.unit.dataset_conversion.trees_brats2019 import CASES
@@ -112,8 +113,8 @@ def test_unknown_split(roots, tmp_path, capsys, split, message):
 
 
 def test_every_data_set_has_a_command_with_help(capsys):
-    assert {"la", "pancreas", "brats2019", "msd_lung", "acdc"} <= set(DATASETS)
-    for dataset in DATASETS:
+    assert {"la", "pancreas", "brats2019", "msd_lung", "acdc"} <= set(OFFERS)
+    for dataset in OFFERS:
         with pytest.raises(SystemExit) as end:
             build_parser().parse_args([dataset, "--help"])
         assert end.value.code == 0
