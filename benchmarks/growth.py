@@ -1,6 +1,6 @@
 """Measure how the time of each part grows with its work, and fit the slope of both logarithms.
 
-    OMP_NUM_THREADS=1 python benchmarks/growth.py [--calls 3] [--picture growth.png]
+    OMP_NUM_THREADS=1 python benchmarks/growth.py [--calls 6] [--picture growth.png]
 
 Processor time, the least of several calls. A slope of 1 is time in proportion to the work.
 """
@@ -125,10 +125,10 @@ def batches(cases: int, calls: int) -> float:
 
 
 WORK: dict[str, tuple[Sequence[int], Callable[[int], Callable[[], Any]]]] = {
-    "swaps of codes, by tokens": ((1024, 2048, 4096, 8192), lambda n: swaps(n, 2048)),
-    "swaps of codes, by codes": ((2048, 4096, 8192, 16384), lambda n: swaps(1024, n)),
-    "nearest code, by tokens": ((1024, 2048, 4096, 8192), lambda n: nearest(n, 2048)),
-    "nearest code, by codes": ((2048, 4096, 8192, 16384), lambda n: nearest(1024, n)),
+    "swaps of codes, by tokens": ((2048, 4096, 8192, 16384), lambda n: swaps(n, 2048)),
+    "swaps of codes, by codes": ((2048, 4096, 8192, 16384), lambda n: swaps(2048, n)),
+    "nearest code, by tokens": ((2048, 4096, 8192, 16384), lambda n: nearest(n, 2048)),
+    "nearest code, by codes": ((2048, 4096, 8192, 16384), lambda n: nearest(2048, n)),
     "loss of pseudo-labels, by classes": ((2, 4, 8, 16), lambda n: loss(40, n)),
     "loss of pseudo-labels, by voxels": ((32**3, 48**3, 64**3, 96**3), lambda n: loss(_edge(n), 3)),
     "pass of networks, by members": ((1, 2, 4, 8), members),
@@ -141,7 +141,7 @@ def _edge(voxels: int) -> int:
     return round(voxels ** (1 / 3))
 
 
-def rows(calls: int = 3) -> list[Row]:
+def rows(calls: int = 6) -> list[Row]:
     """Measure all slopes, and a call of the quantized perturbation at its usual size."""
     torch.manual_seed(0)
     os.environ["nnUNet_compile"] = "false"  # noqa: SIM112
@@ -188,7 +188,7 @@ def draw(measured: Sequence[Row], path: Path) -> None:
 def main() -> None:
     """Print the table, and draw the picture if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=6)
     parser.add_argument("--picture", type=Path, help="file for the picture")
     options = parser.parse_args()
     measured = rows(options.calls)

@@ -36,6 +36,7 @@ network; Text-SemiSeg's and VCLIPSeg's texts look at each voxel's features.
 STOCK = step_cost.STOCK
 BASE = "nnUNetTrainerPseudoLabel:unlabeled_weight=0"
 SMALL = ([32, 48, 64], [16, 32, 64, 128])
+TINY = ([16, 16, 16], [8, 16, 32])
 FLAT = ([128, 128], [16, 32, 64, 128])
 LARGE = ([64, 64, 64], [32, 64, 128, 256, 320, 320])
 """The network that nnU-Net plans for 128 voxels an edge, on an eighth of such a patch."""
@@ -69,6 +70,19 @@ def base_rows(turns: int) -> list[Row]:
         Row(f"{what}: operations", counted[1], counted[0], STOCK, "GFLOP", 1.02),
         Row(f"{what}: time", times[BASE], times[STOCK], STOCK, "ms", 1.02),
     ]
+
+
+def one_pass_rows(turns: int) -> list[Row]:
+    """Compare both kinds of patches in one pass with one pass each."""
+    apart, at_once = "nnUNetTrainerDTC", "nnUNetTrainerDTC:one_pass=True"
+    rows = []
+    for size in (SMALL, TINY):
+        chosen = options(*size, turns)
+        with setting(chosen):
+            times = step_cost.time_in_turns([apart, at_once], chosen)
+        what = f"DTC at {'x'.join(map(str, chosen.patch))}, one_pass=True: time"
+        rows.append(Row(what, times[at_once], times[apart], "two passes", "ms", None))
+    return rows
 
 
 def own_share(name: str, chosen: argparse.Namespace, stock: float, decoder: float) -> float:
@@ -152,6 +166,7 @@ def rows(turns: int = 2, trainers: list[str] | None = None) -> list[Row]:
     """Measure everything about a step."""
     found = base_rows(5 * turns)
     found += [beside_rows(SMALL, turns, None), beside_rows(LARGE, 1, 0.01)]
+    found += one_pass_rows(3 * turns)
     named = trainers or [method.trainer for method in METHODS]
     solid = [name for name in named if 3 in find_method(name).dims]
     flat = [name for name in named if name not in solid]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from nnunet_semisup.networks.decode import Decoded
 from nnunet_semisup.training.batches import Terms
@@ -31,6 +32,14 @@ class Pass(NamedTuple):
         """Everything with logits: each member of a network with several, else the pass itself."""
         parts = self.parts if isinstance(self.parts, tuple) else ()
         return tuple(part for part in parts if isinstance(part, Decoded)) or (self,)
+
+    def split(self, number: int) -> tuple[Pass, Pass]:
+        """Return the pass of the first ``number`` images, with its terms, and that of the rest."""
+        first, rest = (
+            tree_map_only(Tensor, lambda tensor, part=part: tensor[part], (self.logits, self.parts))
+            for part in (slice(number), slice(number, None))
+        )
+        return Pass(first[0], first[1], self.terms, {}), Pass(rest[0], rest[1], {}, {})
 
 
 def propagate(

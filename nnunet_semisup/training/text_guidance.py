@@ -67,6 +67,11 @@ class TextGuidance(SemiSupervisedTrainer):
     def check_settings(self, settings: Settings) -> None:
         """Refuse a template without a place for the class, and prompts that cannot be learned."""
         super().check_settings(settings)
+        if settings.values.get("one_pass"):
+            raise UserError(
+                "one_pass=True passes labeled and unlabeled patches at once, and texts are aligned "
+                "with each of them alone. Leave one_pass away."
+            )
         template = settings.values["text_template"]
         if "{}" not in template:
             raise UserError(f"text_template={template} must contain {{}}, where the class goes.")
