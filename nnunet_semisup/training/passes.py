@@ -35,11 +35,15 @@ class Pass(NamedTuple):
 
     def split(self, number: int) -> tuple[Pass, Pass]:
         """Return the pass of the first ``number`` images, with its terms, and that of the rest."""
-        first, rest = (
-            tree_map_only(Tensor, lambda tensor, part=part: tensor[part], (self.logits, self.parts))
-            for part in (slice(number), slice(number, None))
-        )
-        return Pass(first[0], first[1], self.terms, {}), Pass(rest[0], rest[1], {}, {})
+        first, rest = self._part(slice(number)), self._part(slice(number, None))
+        return first._replace(terms=self.terms), rest
+
+    def _part(self, images: slice) -> Pass:
+        def part(tensor: Tensor) -> Tensor:
+            return tensor[images]
+
+        logits, parts = tree_map_only(Tensor, part, (self.logits, self.parts))
+        return Pass(logits, parts, {}, {})
 
 
 def propagate(

@@ -23,9 +23,8 @@ def step(trainer):
     """Return terms and gradients of a step in the second epoch, and the passes it makes."""
     trainer.current_epoch = 1
     passes = []
-    trainer.training_network.register_forward_hook(
-        lambda _, given, __: passes.append(len(given[0]))
-    )
+    network = trainer.training_network
+    network.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
     labeled, unlabeled = trainer.to_device(next(trainer.dataloader_train))
     torch.manual_seed(0)
     terms = {}
