@@ -172,7 +172,9 @@ def rows(turns: int = 2, trainers: list[str] | None = None) -> list[Row]:
     flat = [name for name in named if name not in solid]
     for names, size in ((solid, SMALL), (flat, FLAT)):
         if names:
-            found += method_rows(names, options(*size, turns))
+            chosen = options(*size, turns)
+            chosen.warmup = 0  # Counting was a step of each already.
+            found += method_rows(names, chosen)
     return found
 
 
