@@ -82,3 +82,38 @@ def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):
     script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
     for path, text in script.pages(ROOT).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: {script.__doc__}"
+
+
+def test_the_page_of_speed_and_memory_is_that_of_the_numbers_kept(monkeypatch):
+    script = load(ROOT / "benchmarks" / "performance.py", monkeypatch)
+    text = (ROOT / script.PAGE).read_text(encoding="utf-8")
+    assert script.page(ROOT) == text, f"{script.PAGE}: {script.__doc__}"
+
+
+def test_a_row_says_whether_its_limit_holds(monkeypatch):
+    script = load(ROOT / "benchmarks" / "rows.py", monkeypatch)
+    within, beyond = (script.Row("x", ours, 2.0, "y", "s", 1.1) for ours in (2.2, 2.3))
+    assert (within.holds, beyond.holds) == (True, False)
+    assert script.Row("x", 1.0, 2.0, "y", "s", None).holds is None
+    assert script.missing("x", "json", "json") is None
+    absent = script.missing("x", "no_such_module", "some-package")
+    assert absent.holds is None
+    assert "pip install some-package" in script.table([absent, beyond])
+    assert "**no**" in script.table([absent, beyond])
+
+
+def test_a_slope_is_the_exponent(monkeypatch):
+    script = load(ROOT / "benchmarks" / "growth.py", monkeypatch)
+    assert script.slope([(n, 3 * n**1.5) for n in (1, 2, 4, 8)]) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("name", ["MCNet", "CPS"])
+def test_a_method_is_measured_against_its_own_networks(monkeypatch, name):
+    """What the decoders of a method cost more than the plan's is not held against its steps."""
+    script = load(ROOT / "benchmarks" / "step.py", monkeypatch)
+    monkeypatch.setenv(script.step_cost.VARIABLE, "")
+    with script.setting(OPTIONS):
+        rows = script.method_rows([f"nnUNetTrainer{name}"], OPTIONS)
+    operations, time = rows
+    assert 1 <= operations.ratio < 1.1
+    assert time.ours > 0
