@@ -85,27 +85,40 @@ def one_pass_rows(turns: int) -> list[Row]:
     return rows
 
 
-def own_share(name: str, chosen: argparse.Namespace, stock: float, decoder: float) -> float:
-    """Return how dear a pass through a method's networks is, the plan's in their place being 1.
-
-    Args:
-        name: of the trainer.
-        chosen: options.
-        stock: operations of a pass through the plan's network.
-        decoder: the part of them in its decoder.
-    """
-    trainer = step_cost.build(name, chosen)
-    network, how = trainer.training_network, getattr(trainer, "how_to_pass", {})
-    further = len(network.others) if isinstance(network, Members) else 0
-    shared = further > 0 and network.shared_encoder
-    plans = (1 + further) * decoder + (1 if shared else 1 + further) * (stock - decoder)
-    image = step_cost.make_batch(trainer, chosen)["data"]
+def forward(trainer: Any, chosen: argparse.Namespace) -> tuple[int, int]:
+    """Return the operations of a pass through a trainer's networks, and those of its decoder."""
+    image, how = step_cost.make_batch(trainer, chosen)["data"], getattr(trainer, "how_to_pass", {})
     with step_cost.FlopCounterMode(display=False) as counter:
         if isinstance(trainer, SemiSupervisedTrainer):
             trainer.student_pass(image, "labeled", **how)
         else:
             trainer.network(image)
-    return counter.get_total_flops() / plans
+    decoders = (c for name, c in counter.get_flop_counts().items() if name.endswith(".decoder"))
+    return counter.get_total_flops(), sum(sum(counts.values()) for counts in decoders)
+
+
+def floor(name: str, chosen: argparse.Namespace, plan: tuple[int, int], spared: int) -> float:
+    """Return the operations that the passes of a method's equations need through its own networks.
+
+    Args:
+        name: of the trainer.
+        chosen: options.
+        plan: operations of a pass through the plan's network, and those of its decoder.
+        spared: operations of the backward pass that the image needs no gradient for.
+    """
+    trainer, method = step_cost.build(name, chosen), find_method(name)
+    network, whole = trainer.training_network, forward(trainer, chosen)[0]
+    further = len(network.others) if isinstance(network, Members) else 0
+    encoder: float = plan[0] - plan[1]
+    if further and not network.shared_encoder:
+        encoder *= whole / (1 + further) / plan[0]
+        decoder = whole / (1 + further) - encoder
+    else:
+        decoder = (whole - encoder) / (1 + further)
+    back, alone = method.forwards
+    decoders_back, decoders_alone = method.decoder_forwards or method.forwards
+    of_encoders = back * (3 * encoder - spared) + alone * encoder
+    return of_encoders + (3 * decoders_back + decoders_alone) * decoder
 
 
 def method_rows(names: list[str], chosen: argparse.Namespace) -> list[Row]:
@@ -113,13 +126,8 @@ def method_rows(names: list[str], chosen: argparse.Namespace) -> list[Row]:
     with setting(chosen):
         counted = {name: step_cost.count(name, chosen) for name in (STOCK, *names)}
         stock = counted[STOCK].operations
-        share = counted[STOCK].of_decoder / stock
-        floors = {
-            name: stock
-            * step_cost.floor(find_method(name), share)
-            * own_share(name, chosen, stock / 3, share * stock / 3)
-            for name in names
-        }
+        plan = forward(step_cost.build(STOCK, chosen), chosen)
+        floors = {name: floor(name, chosen, plan, 3 * plan[0] - stock) for name in names}
         times = step_cost.time_in_turns([STOCK, *names], chosen)
     rows = []
     for name in names:
