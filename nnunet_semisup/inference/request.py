@@ -97,7 +97,7 @@ class Request:
         return faults + self._cascade_faults()
 
     def _stored(self) -> tuple[list[Stored], list[str]]:
-        """Read the checkpoints that are there, before nnU-Net unpickles them; say which are none."""
+        """Read the checkpoints that are there, before nnU-Net unpickles any; say which are none."""
         stored, faults = [], []
         for path in filter(Path.is_file, self._checkpoints()):
             try:
