@@ -31,7 +31,8 @@ the operations, both over nnUNetTrainer's, as the median of steps in turns: it i
 the work is no convolution. Not within the limits: NSDA's box means and DKUXNet's depthwise
 convolutions, which a CPU does slowly, GaussianField's Gaussians, drawn in each voxel, and MATCH's
 host, which compares structures; GraphSeg infers structure and noise at full resolution beside its
-network; Text-SemiSeg's and VCLIPSeg's texts look at each voxel's features.
+network; Text-SemiSeg's and VCLIPSeg's texts look at each voxel's features, which their floors, of
+the plan's networks, leave out as they do the interpolation of their decoders.
 """
 STOCK = step_cost.STOCK
 BASE = "nnUNetTrainerPseudoLabel:unlabeled_weight=0"
@@ -107,6 +108,9 @@ def floor(name: str, chosen: argparse.Namespace, plan: tuple[int, int], spared: 
         spared: operations of the backward pass that the image needs no gradient for.
     """
     trainer, method = step_cost.build(name, chosen), find_method(name)
+    if method.family == "text":  # What texts add to a pass is counted in the step alone.
+        stock = 3 * plan[0] - spared
+        return stock * step_cost.floor(method, (3 * plan[1]) / stock)
     network, whole = trainer.training_network, forward(trainer, chosen)[0]
     further = len(network.others) if isinstance(network, Members) else 0
     encoder: float = plan[0] - plan[1]
