@@ -53,6 +53,14 @@ def seconds(call: Callable[[], Any], calls: int) -> float:
     return min(times)
 
 
+def in_turns(sizes: Sequence[int], make: Callable[[int], Any], calls: int) -> Points:
+    """Return sizes and the least processor time of each; calls of all sizes take turns."""
+    made = [make(size) for size in sizes]
+    turns = [[seconds(call, 1) for call in made] for _ in range(calls)]
+    least = np.min(turns, axis=0)
+    return [(float(size), float(spent)) for size, spent in zip(sizes, least, strict=True)]
+
+
 def slope(points: Points) -> float:
     """Return the exponent of the power of the work that fits the time best."""
     work, spent = np.log(np.asarray(points)).T
@@ -148,7 +156,7 @@ def rows(calls: int = 6) -> list[Row]:
     once = seconds(swaps(2048, 16384), max(5, calls))
     found = [allowed("swaps of codes, a call at 2,048 tokens and 16,384 codes", once, 0.15, "s")]
     for what, (sizes, make) in WORK.items():
-        points = [(float(size), seconds(make(size), calls)) for size in sizes]
+        points = in_turns(sizes, make, calls)
         found.append(Row(f"slope: {what}", slope(points), 1.0, "linear", "", 1.1, "", points))
     points = [(float(cases), batches(cases, calls)) for cases in (4, 16, 64)]
     what = "slope: a batch of patches, by cases"
