@@ -22,7 +22,12 @@ from torch.nn import functional as F
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.codebook_fit import reproduction_root
-from nnunet_semisup.networks.qpm import calibrate_temperature, most_entries, perturb
+from nnunet_semisup.networks.qpm import (
+    calibrate_temperature,
+    most_entries,
+    perturb,
+    replacement_logits,
+)
 
 
 class Quantized(NamedTuple):
@@ -62,10 +67,14 @@ def look_up(
         ``(B, n, D)`` codes whose gradient goes to the tokens unchanged, ``(B, n)`` int64 indices,
         and the scalar ``mean (c - sg z)^2 + commitment_weight * mean (z - sg c)^2``.
     """
-    step = max(1, most_entries(tokens.device) // (tokens.shape[0] * codebook.shape[0]))
+    step = max(1, most_entries(tokens.device) // codebook.shape[0])
     with torch.no_grad():
-        nearest = [torch.cdist(part, codebook).argmin(-1) for part in tokens.split(step, 1)]
-        indices = torch.cat(nearest, 1)
+        parts = tokens.float().flatten(0, 1).split(step)
+        # The nearest code is the one that a swap by squared distance favors most.
+        nearest = [
+            replacement_logits(part, codebook.float(), "official").argmax(1) for part in parts
+        ]
+        indices = torch.cat(nearest).view(tokens.shape[:2])
     codes = F.embedding(indices, codebook)
     loss = F.mse_loss(codes, tokens.detach())
     loss = loss + commitment_weight * F.mse_loss(tokens, codes.detach())
