@@ -185,7 +185,7 @@ def ratio(own: list[float], stock: list[float]) -> str:
 def rows() -> list[Row]:
     """Measure the sides that have a limit, at two sizes of patches."""
     found = []
-    for patch, batches in (([32, 48, 64], 20), ([128, 128, 128], 2)):
+    for patch, batches in (([32, 48, 64], 20), ([128, 128, 128], 6)):
         options = argparse.Namespace(
             patch=patch, batch=2, batches=batches, turns=4, device="cpu", features=[2, 4, 4, 4]
         )

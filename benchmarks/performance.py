@@ -43,8 +43,7 @@ INTRO = """# Speed and memory
 
 Each line is a ratio of this package's number to another one, both measured in one run; seconds are
 processor time of one thread unless said otherwise. Where a line does not hold, the text below says
-why. One command measures all of it, in {minutes} minutes of processor time on the machine named
-below:
+why. One command measures all of it, in {minutes} minutes of processor time on the machine below:
 
 ```bash
 make bench BENCH=docs/performance.json

@@ -27,12 +27,18 @@ ABOUT = """
 *Operations* are those of convolutions and matrix products, as torch counts them. The floor under
 them are the passes that a method's equations name, each through the method's own encoders and
 decoders; two thirds of a pass that is propagated back are the backward one. *Time* is compared with
-the operations, both over nnUNetTrainer's, as the median of steps in turns: it is above them where
-the work is no convolution. Not within the limits: NSDA's box means and DKUXNet's depthwise
-convolutions, which a CPU does slowly, GaussianField's Gaussians, drawn in each voxel, and MATCH's
-host, which compares structures; GraphSeg infers structure and noise at full resolution beside its
-network; Text-SemiSeg's and VCLIPSeg's texts look at each voxel's features, which their floors, of
-the plan's networks, leave out as they do the interpolation of their decoders.
+the operations, both over nnUNetTrainer's, as the median of steps in turns.
+
+Operations beyond the limit: the queries of DKUXNet attend to the features of four batches, and the
+texts of Text-SemiSeg and VCLIPSeg to those of each voxel; their floors, of the plan's networks,
+leave that out as they do the interpolation of their decoders. SSNet's adversarial noise needs the
+gradient of the image alone, so that it is below its floor.
+
+Time beyond the limit is work that is no convolution: NSDA's box means and DKUXNet's depthwise
+convolutions, which a CPU does slowly, GaussianField's Gaussians, drawn in each voxel, MATCH's host,
+which compares structures, ARCO's contrast of voxels. UniMatch and VQ-Seg pass two views in one
+batch, and a CPU takes longer for each patch of a larger one, as the lines of `one_pass` show; that
+pays where patches are small.
 """
 STOCK = step_cost.STOCK
 BASE = "nnUNetTrainerPseudoLabel:unlabeled_weight=0"
