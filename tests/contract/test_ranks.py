@@ -16,7 +16,7 @@ from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_semisup.cli._hyperparameters import hyperparameters
-from nnunet_semisup.registry import METHODS, Method, find_method
+from nnunet_semisup.registry import Method, find_method
 from nnunet_semisup.training import batches
 from nnunet_semisup.training.torchrun import processes_connected
 from tests.contract.conftest import Builder, fitting, one_of_each
