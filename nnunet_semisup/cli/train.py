@@ -20,7 +20,7 @@ one of several processes, on one machine or many, that share each step and train
 EXAMPLES = """\
 examples:
   nnUNetv2_semisup_train 501 3d_fullres 0 -tr nnUNetTrainerPseudoLabel
-  torchrun --nproc_per_node 4 --no-python nnUNetv2_semisup_train 501 3d_fullres 0
+  torchrun --nproc_per_node 4 -m nnunet_semisup.cli.train 501 3d_fullres 0
 """
 
 

@@ -23,10 +23,9 @@ def label(layout, part):
     return call("label", layout.folder, "-num_parts", 2, "-part_id", part)
 
 
-@pytest.mark.parametrize("fine_tune", [0, 4])
-def test_rounds_in_parts_are_those_at_one_go(tmp_path, monkeypatch, capfd, fine_tune):
+def test_rounds_in_parts_are_those_at_one_go(tmp_path, monkeypatch, capfd):
     folders = nnunet_folders(tmp_path, monkeypatch)
-    layout = planned(tmp_path, folders, fine_tune=fine_tune)
+    layout = planned(tmp_path, folders, folds=(1,), fine_tune=4)
     design = read_design(layout)
     with stand_in():
         for number in (1, 2):
@@ -49,7 +48,9 @@ def test_rounds_in_parts_are_those_at_one_go(tmp_path, monkeypatch, capfd, fine_
 
 
 def test_labels_wait_for_the_model_that_makes_them(tmp_path, monkeypatch, capsys):
-    layout = planned(tmp_path, nnunet_folders(tmp_path, monkeypatch), settings="seed=13")
+    layout = planned(
+        tmp_path, nnunet_folders(tmp_path, monkeypatch), folds=(0,), settings="seed=13"
+    )
     with stand_in():
         assert call("run", layout.folder) == 1  # The first training fails.
         assert label(layout, 0) == 2
@@ -59,7 +60,7 @@ def test_labels_wait_for_the_model_that_makes_them(tmp_path, monkeypatch, capsys
 
 
 def test_rounds_that_converged_have_nothing_to_label(tmp_path, monkeypatch, capfd):
-    layout = planned(tmp_path, nnunet_folders(tmp_path, monkeypatch), rounds=3, converged=1.0)
+    layout = planned(tmp_path, nnunet_folders(tmp_path, monkeypatch), folds=(0,), converged=1.0)
     with stand_in():
         run_rounds(layout)
         assert label(layout, 1) == 0
