@@ -47,7 +47,7 @@ def test_parts_of_one_division_run_beside_each_other(folder, one, other, beside)
 
 
 def test_the_whole_is_locked_as_by_others(folder):
-    refused = pytest.raises(UserError, match="Another command is writing to .*ranked")
+    refused = pytest.raises(UserError, match=r"writing to .*ranked")
     with exclusive_lock(folder), refused, lock_of_part(folder, 0, 2):
         pass
 
