@@ -1,4 +1,4 @@
-"""Checkpoints that a release wrote (``tests/recorded/checkpoints.py``) go on, predict and travel."""
+"""Checkpoints that a release wrote (``tests/recorded/checkpoints.py``) go on, predict, travel."""
 
 from __future__ import annotations
 
