@@ -65,7 +65,8 @@ def read_checkpoint_file(path: str | Path, device: Any = "cpu", mapped: bool = T
 def _refuse_later_layout(path: str | Path, content: Any) -> None:
     """Refuse a checkpoint of an unknown layout; one that names none has the first."""
     own = content.get(KEY) if isinstance(content, dict) else None
-    layout = own.get("layout", 1) if isinstance(own, dict) else 1
+    own = own if isinstance(own, dict) else {}
+    layout = own.get("layout", 1)
     if not (isinstance(layout, int) and 1 <= layout <= LAYOUT):
         raise UserError(
             f"{path}: nnunet-semisup {own.get('version')} wrote it, in layout {layout} of its "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import nbclient
 import nbformat
@@ -50,7 +49,7 @@ def output_of(notebook, command):
 
 
 def test_trainings_and_comparison_are_shown(executed):
-    notebook, root = executed
+    notebook, _ = executed
     assert output_of(notebook, "write_phantom").count("imagesUn 3\n") == 1
     assert output_of(notebook, "nnUNetv2_train").count("Training done.") == 2
     assert "nnUNetTrainerPseudoLabel" in output_of(notebook, "nnUNetv2_semisup_compare")
