@@ -36,7 +36,9 @@ def executed(tmp_path_factory):
     """The notebook after a run of all cells, and its folder."""
     root, notebook = tmp_path_factory.mktemp("notebook"), read()
     parameters(notebook).source = SMALL
-    run = nbclient.NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": root}})
+    run = nbclient.NotebookClient(
+        notebook, timeout=3 * TIMEOUT, resources={"metadata": {"path": root}}
+    )
     variables = base_environment(root / "elsewhere")
     run.execute(env={**variables, "nnUNet_n_proc_DA": "1"})
     return notebook, root
