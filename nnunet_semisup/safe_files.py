@@ -71,7 +71,7 @@ def _refuse_later_layout(path: str | Path, content: Any) -> None:
         raise UserError(
             f"{path}: nnunet-semisup {own.get('version')} wrote it, in layout {layout} of its "
             f"checkpoints; {__version__}, installed here, reads layouts 1 to {LAYOUT}. Install "
-            f"nnunet-semisup {own.get('version')} or a later release."
+            f"nnunet-semisup {own.get('version')} or a later release"
         )
 
 
