@@ -26,6 +26,7 @@ from nnunet_semisup.errors import DivergedError, exit_code_two_in_commands
 from nnunet_semisup.inference.float32 import changed_voxels_note, float32_validation
 from nnunet_semisup.networks.bfloat16 import use_bfloat16
 from nnunet_semisup.networks.memory_format import use_channels_last
+from nnunet_semisup.safe_files import LAYOUT
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.checkpoint import (
     KEY,
@@ -350,6 +351,7 @@ class CommonTrainer(nnUNetTrainer):
         """Return everything that resuming needs beyond nnU-Net's own; a method extends it."""
         return {
             "version": __version__,
+            "layout": LAYOUT,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
             "trained_on": list(self.trained_on),
