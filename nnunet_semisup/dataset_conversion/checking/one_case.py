@@ -25,6 +25,7 @@ from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     meaning_of,
     moved_names,
 )
+from nnunet_semisup.dataset_conversion.checking.values import value_counts
 from nnunet_semisup.dataset_conversion.reading.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.reading.scans import TAKE_FINITE, not_finite, source_sha256
 from nnunet_semisup.dataset_conversion.volume import (
@@ -186,7 +187,7 @@ def _check_label(
                 f"origins differ (image {facts.geometry.origin}, label {volume.geometry.origin}); "
                 "the label takes the image's"
             )
-    values, counts = np.unique(volume.array, return_counts=True)
+    values, counts = value_counts(volume.array)
     meaning = _meaning(path, values, form, facts)
     facts.faults += [f"{path}: {fault}" for fault in meaning.faults]
     if meaning.faults:
