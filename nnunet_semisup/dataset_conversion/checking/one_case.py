@@ -134,7 +134,8 @@ def _read(
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
-    record(FileFacts(path, digest, array_sha256(array), str(array.dtype), minimum, maximum, total))
+    read = array_sha256(array), str(array.dtype), minimum, maximum, total
+    record(FileFacts(path, digest, *read, repaired=bool(volume.repaired)))
     return volume
 
 

@@ -86,6 +86,18 @@ def test_links(roots, folders, link):
     assert (made(roots) / "imagesUn" / "p5_0000.nii.gz").samefile(folders.image("p5"))
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_linked_scans_keep_the_format_that_nnunet_reads(roots, tmp_path, ending):
+    tree = make_folders(tmp_path / "scans", ending)
+    assert convert(tree.root, *WHAT, "--link", "hardlink") == 0
+    assert (made(roots) / "imagesUn" / f"p5_0000{ending}").samefile(tree.image("p5"))
+    label = read(made(roots) / "labelsTr" / f"p1{ending}")
+    np.testing.assert_array_equal(label, read(tree.label("p1")))
+    verify_dataset_integrity(str(made(roots)), 1)
+    assert convert(tree.root, *WHAT, "--overwrite") == 0
+    assert (made(roots) / "imagesUn" / "p5_0000.nii.gz").is_file()
+
+
 def test_channels_by_number_and_by_suffix(roots, folders):
     for case in LABELED + UNLABELED:
         path = folders.image(case)
