@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder
 from tests.unit.dataset_conversion.trees import read, snapshot
@@ -16,6 +17,7 @@ from tests.unit.dataset_conversion.trees_generic import (
     content,
     convert,
     made,
+    make_folders,
     mask,
     names,
     scan,
