@@ -24,17 +24,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import metric_libraries
 import numpy as np
 import SimpleITK
-from made_up_atrium import SPACING, masks, scan, write
 from rows import Row, missing, table
+from volume_parts import libraries
+from volume_parts.atrium import SPACING, masks, scan, write
 
 ABOUT = """
 Metrics are Dice, Jaccard, HD95 and both surface distances of one pair of masks of 88 x 576 x 576
-voxels, or as many of them as a library has, by its fastest functions; MedPy, which takes half a minute for
-these, has 88 x 144 x 192. Memory is what the process
-has grown by, over the bytes of the two masks.
+voxels, or as many of them as a library has, by its fastest functions; MedPy, which is much slower,
+has 88 x 144 x 192. Memory is what the process has grown by, over the bytes of the two masks.
 
 A conversion cannot come near a copy: the challenge's files are compressed, so that looking at every
 voxel once takes longer than copying the files, as the second line shows. Linked images are read
@@ -70,7 +69,7 @@ def metrics_rows() -> list[Row]:
         for shape, slow in ((FULL, False), (CROPPED, True)):
             found += _compared(f"metrics, {kind} prediction", masks(shape, kind), slow)
     small = [masks(CROPPED, kind) for kind in ("good", "poor")]
-    found += metric_libraries.differences(small, (0.625, 0.7, 1.25))
+    found += libraries.differences(small, (0.625, 0.7, 1.25))
     prediction, reference = masks(FULL, "good")
     size = (prediction.nbytes + reference.nbytes) / 2**20
     found.append(Row("memory of the metrics", memory(), size, "both masks", "MiB", 1.5))
@@ -80,9 +79,9 @@ def metrics_rows() -> list[Row]:
 def _compared(what: str, pair: tuple[np.ndarray, np.ndarray], slow: bool) -> list[Row]:
     """Return a row for each library that is slow, or that is not."""
     case = (*pair, (SPACING,) * 3)
-    ours = cpu(lambda: metric_libraries.ours(*case), 5)
+    ours = cpu(lambda: libraries.ours(*case), 5)
     found = []
-    for name, library in metric_libraries.LIBRARIES.items():
+    for name, library in libraries.LIBRARIES.items():
         if library.slow != slow:
             continue
         if absent := missing(what, library.module, library.package):
