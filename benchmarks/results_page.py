@@ -5,18 +5,21 @@
     python benchmarks/results_page.py write
 
 ``keep`` copies a report's Markdown, and its numbers without the curves, into docs/results;
-``write`` makes the pages from what is kept there.
+``write`` makes the pages from what is kept there. Reports of one title, made in several folders or
+on several days, become one table where their data, steps and baseline are equal.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisup.benchmark.statistics import holm
 from nnunet_semisup.evaluation.names import with_unit
 from nnunet_semisup.evaluation.tables import format_table
 
@@ -69,13 +72,14 @@ def keep(root: Path, name: str, folder: Path, title: str, plan: str) -> None:
 
 def pages(root: Path) -> dict[Path, str]:
     """Return path and content of docs/results.md and README.md, from what is kept."""
-    kept = {
-        file.stem: json.loads(file.read_text(encoding="utf-8"))
-        for file in sorted((root / KEPT).glob("*.json"))
-    }
-    sections = [_section(name, content) for name, content in kept.items()]
+    by_title: dict[str, dict[str, Any]] = {}
+    for file in sorted((root / KEPT).glob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        by_title.setdefault(content["title"], {})[file.stem] = content
+    kept = {min(reports): merged(reports) for reports in by_title.values()}
+    sections = [_section(content) for content in kept.values()]
     readme = (root / "README.md").read_text(encoding="utf-8")
-    (first,) = (content for name, content in kept.items() if name == "left_atrium")
+    first = kept["left_atrium"]
     table = _table(_chosen(_lines(first, first["design"]["budgets"][0])), first["unit"])
     return {
         root / "docs" / "results.md": "\n".join([INTRO, *sections]),
@@ -88,10 +92,60 @@ def pages(root: Path) -> dict[Path, str]:
     }
 
 
-def _section(name: str, content: dict[str, Any]) -> str:
+def merged(reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return one content of several reports of the same comparison, p corrected for all rows.
+
+    Args:
+        reports: contents by the names of their files.
+
+    Raises:
+        ValueError: data, steps or baselines are not equal, or a row is in two reports.
+    """
+    first, *others = reports.values()
+    baseline = [line for line in first["comparison"] if not line["differences"]]
+    lines = list(first["comparison"])
+    for other in others:
+        if _conditions(other) != _conditions(first):
+            raise ValueError(f"{first['title']}: the designs are not equal")
+        if [line for line in other["comparison"] if not line["differences"]] != baseline:
+            raise ValueError(f"{first['title']}: the baselines are not equal")
+        lines += [line for line in other["comparison"] if line["differences"]]
+    _correct(lines)
+    return {
+        **first,
+        "names": list(reports),
+        "plans": list(dict.fromkeys(report["plan"] for report in reports.values())),
+        "finished": sum(r["finished"] for r in reports.values()) - len(others) * len(baseline),
+        "runs": sum(r["runs"] for r in reports.values()) - len(others) * len(baseline),
+        "comparison": lines,
+    }
+
+
+def _conditions(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what two reports must share to be one table: all of the design but its rows."""
+    return {key: value for key, value in content["design"].items() if key != "rows"}
+
+
+def _correct(lines: list[dict[str, Any]]) -> None:
+    """Correct each metric's p values by Holm, among the lines of a budget and class."""
+    keys = [(line["labels"], line["class"]) for line in lines]
+    if len(set(zip(keys, (line["row"] for line in lines), strict=True))) < len(lines):
+        raise ValueError("a row is in two reports")
+    for key in set(keys):
+        changes = [line["differences"] for line, k in zip(lines, keys, strict=True) if k == key]
+        changes = [change for change in changes if change]
+        for metric in changes[0] if changes else ():
+            found = (change[metric]["p_value"] for change in changes)
+            values = holm([math.nan if p is None else p for p in found])
+            for change, value in zip(changes, values, strict=True):
+                change[metric]["corrected_p_value"] = value
+
+
+def _section(content: dict[str, Any]) -> str:
     design = content["design"]
-    command = f"nnUNetv2_semisup_benchmark plan FOLDER {content['plan']}"
-    parts = [f"## {content['title']}\n", f"```bash\n{command}\n```\n"]
+    commands = [f"nnUNetv2_semisup_benchmark plan FOLDER {plan}" for plan in content["plans"]]
+    parts = [f"## {content['title']}\n", "```bash", *commands, "```\n"]
+    pages = [f"[Cost, commands, versions](results/{name}.md)" for name in content["names"]]
     parts.append(
         f"{design['steps']:,} steps, seeds {', '.join(map(str, design['seeds']))}, "
         f"{len(design['evaluation'])} cases that measure"
@@ -99,7 +153,8 @@ def _section(name: str, content: dict[str, Any]) -> str:
         + (f", features {'-'.join(map(str, design['features']))}" if design["features"] else "")
         + (", bfloat16 on a CPU" if design["bfloat16"] else "")
         + f". {content['finished']} of {content['runs']} runs have finished. "
-        f"[Cost, commands, versions](results/{name}.md)\n"
+        + ", ".join(pages)
+        + "\n"
     )
     for budget in design["budgets"]:
         lines = _lines(content, budget)

@@ -97,13 +97,13 @@ class Request:
         return faults + self._cascade_faults()
 
     def _stored(self) -> tuple[list[Stored], list[str]]:
-        """Read the checkpoints that are there; say of which nnU-Net, unpickling, would run code."""
+        """Read the checkpoints that are there, before nnU-Net unpickles any; say which are none."""
         stored, faults = [], []
         for path in filter(Path.is_file, self._checkpoints()):
             try:
                 stored.append(Stored.read(path))
             except UserError as error:
-                faults.append(f"{error}; nnU-Net would run what is in it, so take no such file")
+                faults.append(f"{error}: choose another with -f and -chk")
         return stored, faults
 
     def _cascade_faults(self) -> list[str]:

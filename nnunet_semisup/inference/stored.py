@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.decode import decode, encode
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
@@ -18,6 +19,8 @@ from nnunet_semisup.training.checkpoint import KEY
 State = dict[str, Tensor]
 Weights = Literal["default", "student", "teacher"]
 
+NEEDED_KEYS = ("network_weights", "trainer_name", "current_epoch")
+"""What each checkpoint of nnU-Net 2 has, as far as predicting takes it."""
 _PREFIXES = ("inner.predictor.", "predictor.", "inner.", "")
 """Where the predicting network can lie in one in training; texts are around everything else."""
 _TEACHER = "module."
@@ -46,9 +49,13 @@ class Stored:
         """Read a checkpoint of nnU-Net or of this package.
 
         Raises:
-            UserError: it cannot be read, or holds code.
+            UserError: it cannot be read, holds code, or is no checkpoint of nnU-Net.
         """
         content = read_checkpoint_file(path)
+        keys = list(content) if isinstance(content, dict) else [type(content).__name__]
+        if lacking := [key for key in NEEDED_KEYS if key not in keys]:
+            there = ", ".join(map(str, keys))[:200]
+            raise UserError(f"{path}: no checkpoint of nnU-Net: no {', '.join(lacking)} ({there})")
         state = content.get(KEY, {})
         return cls(
             state.get("trainer", content["trainer_name"]),

@@ -44,6 +44,10 @@ class PseudoLabel(NamedTuple):
         """Return the same labels with weight 0 where ``mask``, bool and broadcastable, is false."""
         return PseudoLabel(self.target, self.weight * mask)
 
+    def weighted(self, factor: float) -> PseudoLabel:
+        """Return the same labels with as many times their weight."""
+        return PseudoLabel(self.target, self.weight * factor)
+
     def resized(self, spatial: Sequence[int]) -> PseudoLabel:
         """Return the labels at another resolution: the voxels that nnU-Net 2.8.1 takes itself.
 

@@ -10,7 +10,7 @@ The default of this package, of parts that other methods have:
 
 Per step, with B a random box or all but it, and y^ the last labels of the scans by the teacher:
     first      L_sup(S(x_l), y)
-    then       x = strong(x_u) in B, x_l outside;  L(S(x); y^ in B, y outside)
+    then       x = strong(x_u) in B, x_l outside;  L(S(x); y^ in B with weight w, y outside)
 A step then passes one image for each labeled patch, as nnUNetTrainer does, and costs as much.
 """
 
@@ -28,7 +28,7 @@ from nnunet_semisup.losses.targets import PseudoLabel, repeated
 from nnunet_semisup.mixing.exchange import exchange
 from nnunet_semisup.mixing.masks import sample_boxes
 from nnunet_semisup.training.batches import Labeled, Terms, Unlabeled
-from nnunet_semisup.training.ranges import Fraction
+from nnunet_semisup.training.ranges import Fraction, Weight
 from nnunet_semisup.training.scan_labels import ScanLabelTrainer
 
 
@@ -37,6 +37,10 @@ class nnUNetTrainerSemiSup(ScanLabelTrainer):
 
     box_volume: ClassVar[tuple[float, float]] = (0.1, 0.5)
 
+    unlabeled_weight: Weight = 0.5
+    """Weight of a voxel of an unlabeled patch, one that is annotated having 1 (BCP's alpha)."""
+    rampup_length: Fraction = 0.0
+    """Fraction of training over which that weight rises."""
     strong_probability: Fraction = 0.8
     """Probability of each kind of intensity perturbation of unlabeled patches."""
 
@@ -51,7 +55,8 @@ class nnUNetTrainerSemiSup(ScanLabelTrainer):
         image, known = repeated(labeled.image, number), known.repeated(number)
         other = repeated(unlabeled.strong_view(self.strong_probability), number)
         mask = self.boxes(image)
-        mixed, target = exchange(image, known, other, guessed.repeated(number), mask)
+        weighted = guessed.weighted(self.current_unlabeled_weight).repeated(number)
+        mixed, target = exchange(image, known, other, weighted, mask)
         seen = self.student_pass(mixed, "mixed", target.used)
         loss = self.loss_of_annotations(self.region_loss, seen.logits, target)
         yield {"mixed": loss, "_sure": guessed.weight.mean(), **seen.terms}

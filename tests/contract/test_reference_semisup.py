@@ -50,7 +50,8 @@ def test_terms(build, kind):
         annotated = torch.stack([known.target[:, 0] == c for c in range(number)], 1).double()
     sure = ((given >= 0) & (given != DOUBTFUL)).double()
     wanted = torch.where(inside, guess, annotated)
-    used = torch.where(inside, sure.expand_as(known.weight), known.weight.double())
+    assert trainer.unlabeled_weight == 0.5
+    used = torch.where(inside, 0.5 * sure.expand_as(known.weight), known.weight.double())
     outputs = trainer.network(image)
     expected = 0.0
     for output, share in zip(outputs, trainer.deep_supervision_weights, strict=True):

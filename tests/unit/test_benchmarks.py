@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
@@ -79,3 +81,30 @@ def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):
     script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
     for path, text in script.pages(ROOT).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: {script.__doc__}"
+
+
+def test_reports_of_one_comparison_become_one_table(monkeypatch):
+    """Two halves of a report give the whole, with p corrected for all rows."""
+    script = load(ROOT / "benchmarks" / "results_page.py", monkeypatch)
+    file = ROOT / script.KEPT / "left_atrium.json"
+    whole, first, second = (json.loads(file.read_text(encoding="utf-8")) for _ in range(3))
+    lines = whole["comparison"]
+    assert len(lines) > 3
+    baseline = [line for line in lines if not line["differences"]]
+    rest = [line for line in lines if line["differences"]]
+    first["comparison"] = baseline + rest[:1]
+    second["comparison"] = copy.deepcopy(baseline) + rest[1:]
+    second["design"]["rows"] = []
+    found = script.merged({"a": copy.deepcopy(first), "b": copy.deepcopy(second)})
+    by_row = {line["row"]: line for line in found["comparison"]}
+    assert by_row == {line["row"]: line for line in lines}
+    assert found["names"] == ["a", "b"]
+
+    with pytest.raises(ValueError, match="a row is in two reports"):
+        script.merged({"a": whole, "b": copy.deepcopy(first)})
+    second["comparison"][0]["metrics"]["Dice"]["mean"] += 1e-9
+    with pytest.raises(ValueError, match="the baselines are not equal"):
+        script.merged({"a": first, "b": second})
+    second["design"]["steps"] += 1
+    with pytest.raises(ValueError, match="the designs are not equal"):
+        script.merged({"a": first, "b": second})

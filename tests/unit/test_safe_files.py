@@ -124,6 +124,13 @@ def test_a_checkpoint_that_holds_code_is_not_given_to_nnunet(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"network_weights": {}}, [1]])
+def test_a_file_that_is_no_checkpoint_is_not_predicted_with(tmp_path, content):
+    torch.save(content, tmp_path / "checkpoint_final.pth")
+    with pytest.raises(UserError, match=r"checkpoint_final\.pth: no checkpoint of nnU-Net: no "):
+        Stored.read(tmp_path / "checkpoint_final.pth")
+
+
 def test_there_is_one_place_that_loads():
     package = Path(nnunet_semisup.__file__).parent
     loading = {

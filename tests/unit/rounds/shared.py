@@ -18,6 +18,7 @@ from tests.helpers import Labels, make_raw_dataset
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 FOLDS = 2
+CHECKPOINT = {"network_weights": {}, "trainer_name": "nnUNetTrainer", "current_epoch": 1}
 
 
 def make_design(root: Path, folders: Any, labels: Labels | None = None, **changes: Any) -> Design:
@@ -38,7 +39,7 @@ def make_design(root: Path, folders: Any, labels: Labels | None = None, **change
     model = folders.results / dataset.name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     for fold in range(FOLDS):
         (model / f"fold_{fold}" / "validation").mkdir(parents=True)
-        torch.save({"first": 1}, model / f"fold_{fold}" / "checkpoint_final.pth")
+        torch.save(CHECKPOINT, model / f"fold_{fold}" / "checkpoint_final.pth")
     (model / "dataset.json").write_text((dataset.folder / "dataset.json").read_text())
     (model / "plans.json").write_text(
         json.dumps({"image_reader_writer": "SimpleITKIO", "configurations": {"3d_fullres": {}}})
