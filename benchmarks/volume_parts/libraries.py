@@ -109,7 +109,7 @@ LIBRARIES = {
         "surface_distance", "surface-distance-based-measures", by_surface_distance, 1 / 5
     ),
     "MONAI": Library("monai", "monai", by_monai, 1 / 5, 2),
-    "panoptica": Library("panoptica", "panoptica", by_panoptica, 1 / 5, 1),
+    "panoptica": Library("panoptica", "panoptica", by_panoptica, 1 / 5, 1, slow=True),
     "MedPy": Library("medpy", "medpy", by_medpy, 1 / 30, 1, slow=True),
 }
 
