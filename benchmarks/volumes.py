@@ -32,8 +32,9 @@ from volume_parts.atrium import SPACING, masks, scan, write
 
 ABOUT = """
 Metrics are Dice, Jaccard, HD95 and both surface distances of one pair of masks of 88 x 576 x 576
-voxels, or as many of them as a library has, by its fastest functions; MedPy and panoptica, which are much slower,
-has 88 x 144 x 192. Memory is what the process has grown by, over the bytes of the two masks.
+voxels, or as many of them as a library has, by its fastest functions; MedPy and panoptica, which
+are much slower, get 88 x 144 x 192. Memory is what the process has grown by, over the bytes of the
+two masks.
 
 A conversion cannot come near a copy: the challenge's files are compressed, so that looking at every
 voxel once takes longer than copying the files, as the second line shows. Linked images are read
