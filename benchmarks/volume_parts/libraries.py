@@ -71,7 +71,7 @@ def by_surface_distance(prediction: np.ndarray, reference: np.ndarray, spacing: 
 
 
 def by_panoptica(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Values:
-    """Return panoptica's of matched masks; its ASSD, the mean of two means, is left out afterwards."""
+    """Return panoptica's of matched masks; its ASSD, a mean of two means, is left out later."""
     from panoptica.metrics import Metric
 
     arrays = {"reference_arr": reference, "prediction_arr": prediction}
