@@ -33,8 +33,8 @@ from volume_parts.atrium import SPACING, masks, scan, write
 ABOUT = """
 Metrics are Dice, Jaccard, HD95 and both surface distances of one pair of masks, or as many of them
 as a library has, by its fastest functions; MedPy and panoptica, which do not look for the box of a
-mask, are measured on the smaller masks only. Memory is what the process has grown by, over the bytes of the
-two masks.
+mask, are measured on the smaller masks only. Memory is what the process has grown by, over the
+bytes of the two masks.
 
 A conversion cannot come near a copy: the challenge's files are compressed, so that looking at every
 voxel once takes longer than copying the files, as the second line shows. Linked images are read
