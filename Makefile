@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.nnunet-semisup-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-all test-fast demo docs clean
+.PHONY: help install lint test test-all test-fast test-matrix demo docs dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -40,11 +40,20 @@ test-all: $(STAMP) ## all tests, on every method and kind of data set
 test-fast: $(STAMP) ## test without the slow ones, which train and predict by nnU-Net's commands
 	$(PYTEST) -m "not slow"
 
+test-matrix: $(STAMP) ## the wheel beside the lowest and the newest dependencies; 12 GB, Pythons 3.10 and 3.13
+	$(BIN)/python -m tests.matrix
+
 demo: $(STAMP) ## train, predict, evaluate and compare on a phantom; a report in demo_output
 	$(BIN)/python -m nnunet_semisup.demo --output $(DEMO) $(DEMO_ARGS)
 
 docs: $(STAMP) ## the documentation as a site: site/index.html, to be opened from the disk or served
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+dist: $(STAMP) ## source archive and wheel in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m check_wheel_contents dist/*.whl
 
 clean: ## remove caches and build products; environment and demo stay
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisup import __version__
 from nnunet_semisup.errors import UserError
+
+KEY = "nnunet_semisup"
+"""The one extra key of a checkpoint."""
+LAYOUT = 1
+"""Number of the layout of what is under it; a change that an earlier release misreads raises it."""
 
 NUMBERS = "?bBhHiIlLqQefd"
 """Kinds of numpy's numbers that a checkpoint may hold."""
@@ -36,7 +42,8 @@ def read_checkpoint_file(path: str | Path, device: Any = "cpu", mapped: bool = T
         mapped: leave tensors on the disk until they are used, where the format allows it.
 
     Raises:
-        UserError: there is no such file, it is no checkpoint, or it holds code.
+        UserError: there is no such file, it is no checkpoint, it holds code, or a later release
+            of this package wrote it in a layout that this one does not know.
     """
     if not isfile(path):
         raise UserError(f"{path}: there is no such file")
@@ -45,12 +52,27 @@ def read_checkpoint_file(path: str | Path, device: Any = "cpu", mapped: bool = T
     mmap = mapped and zipfile.is_zipfile(path)
     try:
         with torch.serialization.safe_globals(_globals_of_numpy()):
-            return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+            content = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     # Of other files, torch lets through whatever its unpickler meets.
     except Exception as error:
         raise UserError(f"{path}: cannot be read as a checkpoint ({_reason(error)})") from error
+    _refuse_later_layout(path, content)
+    return content
+
+
+def _refuse_later_layout(path: str | Path, content: Any) -> None:
+    """Refuse a checkpoint of an unknown layout; one that names none has the first."""
+    own = content.get(KEY) if isinstance(content, dict) else None
+    own = own if isinstance(own, dict) else {}
+    layout = own.get("layout", 1)
+    if not (isinstance(layout, int) and 1 <= layout <= LAYOUT):
+        raise UserError(
+            f"{path}: nnunet-semisup {own.get('version')} wrote it, in layout {layout} of its "
+            f"checkpoints; {__version__}, installed here, reads layouts 1 to {LAYOUT}. Install "
+            f"nnunet-semisup {own.get('version')} or a later release"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from nnunet_semisup.cli._pages import page_of  # noqa: E402
 from nnunet_semisup.registry import FAMILIES, METHODS  # noqa: E402
 from website.command_reference import command_reference  # noqa: E402
-from website.outside import PAGES, page_text, relinked, with_sections  # noqa: E402
+from website.outside import FILES, PAGES, page_text, relinked, with_sections  # noqa: E402
 
 DRAWING = re.compile(r'<img alt="([^"]*)" src="([^"]+\.svg)" ?/?>')
 SEARCHED = {"glossary.md": 2, "datasets/faults.md": 0.2}
@@ -54,9 +54,11 @@ def pages_by_family() -> list[dict[str, list[dict[str, str]]]]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not in ``docs``."""
+    """Add the pages and files that are not in ``docs``."""
     for page in PAGES:
         files.append(File.generated(config, page, content=page_text(page)))
+    for file in FILES:
+        files.append(File.generated(config, file, abs_src_path=str(ROOT / file)))
     files.append(File.generated(config, "command_reference.md", content=command_reference()))
     return files
 

@@ -18,6 +18,9 @@ PAGES = {
 }
 """Pages of the site that are files, or sections of files, outside of ``docs``."""
 
+FILES = ("notebooks/demo.ipynb",)
+"""Files outside of ``docs`` that the site has as they are."""
+
 INCLUDED = re.compile(r"^\[[^\]\n]*\]\(\.\./(README\.md#[\w-]+)\)$", re.MULTILINE)
 """A line of a page that is nothing but a link to a section: the site has the section there."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -75,7 +78,8 @@ def places() -> dict[str, str]:
     """Return where on the site each file or section is that lies outside of ``docs``."""
     front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     included = dict.fromkeys(INCLUDED.findall(front), "index.md")
-    return {"README.md": "index.md"} | included | {where: page for page, where in PAGES.items()}
+    kept = {file: file for file in FILES}
+    return {"README.md": "index.md"} | kept | included | {at: page for page, at in PAGES.items()}
 
 
 def relinked(markdown: str, source: str, page: str) -> str:

@@ -52,8 +52,7 @@ def can_look_ahead(spatial: SpatialTransform) -> bool:
         and {spatial.padding_mode_image, spatial.border_mode_seg} <= outside
         and spatial.padding_value_image == 0
         and (spatial.mode_image, spatial.mode_seg) == ("bilinear", "bilinear")
-        # Releases before batchgeneratorsv2 0.3.6, which do not have it, take labels otherwise.
-        and getattr(spatial, "seg_tiebreak", "") == "nearest"
+        and spatial.seg_tiebreak == "nearest"
         and not spatial.align_corners
     )
 

@@ -14,12 +14,9 @@ from torch import nn
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.safe_files import read_checkpoint_file
+from nnunet_semisup.safe_files import KEY, read_checkpoint_file
 from nnunet_semisup.training.archive import Log, archive
 from nnunet_semisup.training.validation import archive_validation
-
-KEY = "nnunet_semisup"
-"""The one extra key of a checkpoint."""
 
 
 def stock_content(trainer: Any, predictor: nn.Module, next_epoch: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from nnunet_semisup.errors import DivergedError, exit_code_two_in_commands
 from nnunet_semisup.inference.float32 import changed_voxels_note, float32_validation
 from nnunet_semisup.networks.bfloat16 import use_bfloat16
 from nnunet_semisup.networks.memory_format import use_channels_last
+from nnunet_semisup.safe_files import LAYOUT
 from nnunet_semisup.training.batches import unwrap
 from nnunet_semisup.training.checkpoint import (
     KEY,
@@ -44,7 +45,7 @@ from nnunet_semisup.training.mlflow_logger import follow
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
 from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
-from nnunet_semisup.training.ranks import Ranks
+from nnunet_semisup.training.ranks import Ranks, use_device_of_process
 from nnunet_semisup.training.run_record import OVERSAMPLING, notes_of_run
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
 from nnunet_semisup.training.start_weights import hear_of_start_weights
@@ -95,6 +96,8 @@ class CommonTrainer(nnUNetTrainer):
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            use_device_of_process(self, device)
         hear_of_start_weights()
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)
@@ -348,6 +351,7 @@ class CommonTrainer(nnUNetTrainer):
         """Return everything that resuming needs beyond nnU-Net's own; a method extends it."""
         return {
             "version": __version__,
+            "layout": LAYOUT,
             "trainer": type(self).__name__,
             "configuration": self.hyperparameters(),
             "trained_on": list(self.trained_on),

@@ -90,25 +90,59 @@ class Environment:
         }
 
 
-def built(kind: str, folder: Path) -> Path:
-    """The working tree's ``wheel`` or ``sdist``, built without a network."""
+def built(source: Path, folder: Path) -> dict[str, Path]:
+    """The source archive of a folder and the wheel made from it, without a network, by suffix."""
     pytest.importorskip("hatchling", reason="builds without a network")
-    options = (f"--{kind}", "--no-isolation", "--outdir", folder)
-    Workspace(dict(os.environ)).call(sys.executable, "-m", "build", *options, ROOT).succeeded()
-    return next(folder.iterdir())
+    options = ("--no-isolation", "--outdir", folder)
+    Workspace(dict(os.environ)).call(sys.executable, "-m", "build", *options, source).succeeded()
+    return {path.suffix: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both archives of the working tree."""
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(archives: dict[str, Path]) -> Path:
     """The wheel of the working tree."""
-    return built("wheel", tmp_path_factory.mktemp("dist"))
+    return archives[".whl"]
 
 
-def test_content_of_the_source_archive(tmp_path: Path) -> None:
-    with tarfile.open(built("sdist", tmp_path)) as archive:
+def test_archives_built_from_the_source_archive_are_the_same_bytes(
+    archives: dict[str, Path], tmp_path: Path
+) -> None:
+    """At another time, in another folder, from files with other times and permissions."""
+    with tarfile.open(archives[".gz"]) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    for path in source.rglob("*.py"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    again = built(source, tmp_path / "dist")
+    assert {k: p.name for k, p in again.items()} == {k: p.name for k, p in archives.items()}
+    different = [k for k, path in again.items() if path.read_bytes() != archives[k].read_bytes()]
+    assert different == []
+
+
+def test_tools_of_the_index_find_nothing(archives: dict[str, Path]) -> None:
+    """Such as a long description that cannot be shown, or files in the wrong place."""
+    shell = Workspace(dict(os.environ))
+    twine = (sys.executable, "-m", "twine", "--no-color", "check", "--strict")
+    checked = shell.call(*twine, *archives.values()).succeeded()
+    assert checked.output.count(": PASSED") == len(archives) == 2
+    wheel = archives[".whl"]
+    contents = shell.call(sys.executable, "-m", "check_wheel_contents", wheel).succeeded()
+    assert contents.output == f"{wheel}: OK\n"
+
+
+def test_content_of_the_source_archive(archives: dict[str, Path]) -> None:
+    with tarfile.open(archives[".gz"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     top = [f.name for f in ROOT.iterdir() if f.suffix in {".md", ".toml", ".cff", ".pth"}]
     site = {"mkdocs.yml", "website/hooks.py", "findings/README.md", "docs/images/step.svg"}
+    site |= {"containers/Dockerfile", "containers/apptainer.def", "notebooks/demo.ipynb"}
     assert {*top, *site, "LICENSE", "Makefile", ".ci/run", "nnunet_semisup/py.typed"} <= names
     tested = {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("*.py")}
     assert tested <= names

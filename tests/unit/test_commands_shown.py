@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from importlib.metadata import entry_points
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from nnunet_semisup.cli._hyperparameters import hyperparameters
 from nnunet_semisup.registry import METHODS, find_method
@@ -18,7 +19,8 @@ from tests.project import ROOT, pyproject
 PAGES = sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "findings/README.md"))
 SCRIPTS = {script.name: script for script in entry_points(group="console_scripts")}
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-SHELL = {"cd", "export", "for", "done"}
+CONTAINERS = {"docker": {"build", "run"}, "apptainer": {"build", "test", "run"}}
+SHELL = {"cd", "export", "for", "done", "sbatch"}
 COMMAND = re.compile(r"^(?:\w+=\S+ )*(?:nnUNetv2_\w+|python|pip|make) ", flags=re.MULTILINE)
 
 
@@ -32,7 +34,7 @@ def commands(text):
     """Yield the commands of a block as words, those of a loop with a number for its variable."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.shlex(
-            re.sub(r"\$(?:seed|fold)\b", "0", line), posix=True, punctuation_chars=";"
+            re.sub(r"\$(?:seed|fold|SLURM_\w+)\b", "0", line), posix=True, punctuation_chars=";"
         )
         words.whitespace_split = True
         command = []
@@ -40,11 +42,20 @@ def commands(text):
             if word != ";":
                 command.append(word)
                 continue
-            if command[:1] == ["do"]:
+            if command[:1] in (["do"], ["srun"]):
                 del command[0]
+            if command[:1] == ["torchrun"]:
+                command = started_by_torchrun(command)
             if command:
                 yield command
             command = []
+
+
+def started_by_torchrun(words):
+    """Return the command that torchrun starts, once torchrun takes its own arguments."""
+    given = get_args_parser().parse_args(words[1:])
+    assert given.module
+    return ["python", "-m", given.training_script, *given.training_script_args]
 
 
 def split_settings(words):
@@ -93,10 +104,17 @@ def start(words):
 
 @pytest.mark.parametrize("words", STARTED.values(), ids=STARTED)
 def test_commands_take_the_arguments_shown(words, monkeypatch):
+    check(words, monkeypatch)
+
+
+def check(words, monkeypatch):
+    """Start a command as far as its arguments."""
     if words[0] == "make":
         check_make(words[1:])
     elif words[0] == "pip":
         check_pip(words[1:])
+    elif words[0] in CONTAINERS:
+        check_container(words, monkeypatch)
     elif words[0] not in SHELL:
         assert words[0] in SCRIPTS or words[0] == "python"
         if words[0] == "python":
@@ -114,6 +132,18 @@ def check_make(words):
     variables = re.findall(r"^(\w+) \?=", MAKEFILE, flags=re.MULTILINE)
     assert {word for word in words if "=" not in word} <= set(targets)
     assert {word.partition("=")[0] for word in words if "=" in word} <= set(variables)
+
+
+def check_container(words, monkeypatch):
+    """Check recipes and the name of what is built, and the command that runs inside."""
+    assert words[1] in CONTAINERS[words[0]]
+    images = [word for word in words if re.fullmatch(r"nnunet-semisup(\.sif)?", word)]
+    assert images == ["nnunet-semisup" + (".sif" if words[0] == "apptainer" else "")]
+    recipes = [word for word in words if word.startswith("containers/")]
+    assert len(recipes) == (words[1] == "build")
+    assert all((ROOT / recipe).is_file() for recipe in recipes)
+    if words[1] == "run":
+        check(words[words.index(images[0]) + 1 :], monkeypatch)
 
 
 def check_pip(words):

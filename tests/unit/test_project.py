@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
+import yaml
 
 import nnunet_semisup
 from tests.project import ROOT, pyproject
@@ -103,6 +104,18 @@ def test_citation_has_the_version_of_the_package():
     assert PROJECT["dynamic"] == ["version"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [nnunet_semisup.__version__]
+
+
+def test_citation_has_what_its_format_asks_for():
+    """Of the schema of the Citation File Format 1.2.0."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["type"] == "software"
+    assert citation["license"] == PROJECT["license"]
+    for reference in (citation, *citation["references"]):
+        for author in reference["authors"]:
+            assert set(author) in ({"name"}, {"family-names", "given-names"})
 
 
 def test_changelog_lists_the_version_of_the_package():
