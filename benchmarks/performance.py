@@ -35,6 +35,7 @@ PARTS = {
     "step": "A training step",
     "memory": "Memory of a training step",
     "loader": "Loading",
+    "volumes": "Whole volumes",
     "growth": "Growth with the work",
 }
 """Scripts with a function ``rows`` and what each is about."""
