@@ -61,6 +61,20 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--disable_progress_bar", action="store_true", help="for jobs that are not interactive")
 
 
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a work that several commands share, as nnU-Net's."""
+    add = parser.add_argument
+    add("-num_parts", type=int, default=1, help="commands that share the cases [%(default)s]")
+    add("-part_id", type=int, default=0, help="which one this is, from 0 [%(default)s]")
+
+
+def part_faults(arguments: argparse.Namespace) -> list[str]:
+    """Return what is wrong with the part."""
+    if 0 <= arguments.part_id < arguments.num_parts:
+        return []
+    return [f"-part_id {arguments.part_id}: give 0 to num_parts - 1"]
+
+
 def run_faults(arguments: argparse.Namespace) -> list[str]:
     """Return what is wrong with folds, step size and numbers of processes."""
     problems = fold_faults(arguments)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from nnunet_semisup.cli._model import (
     add_model_arguments,
+    add_part_arguments,
     add_run_arguments,
     folds_of,
     model_folder,
     name_faults,
+    part_faults,
     require_device,
     run_faults,
     use_threads_of_nnunet,
@@ -52,8 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep cases of which every file asked for is there",
     )
     add("-prev_stage_predictions", metavar="DIR", help="for a cascade's second stage")
-    add("-num_parts", type=int, default=1, help="commands that share the cases [%(default)s]")
-    add("-part_id", type=int, default=0, help="which one this is, from 0 [%(default)s]")
+    add_part_arguments(parser)
     add("--not_on_device", action="store_true", help="less GPU memory, slower")
     _add_own_arguments(parser)
     return parser
@@ -129,9 +130,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> tuple[int | str, ...]:
     """Return the folds, once the arguments fit each other."""
-    problems = name_faults(arguments) + run_faults(arguments)
-    if not 0 <= arguments.part_id < arguments.num_parts:
-        problems.append(f"-part_id {arguments.part_id}: give 0 to num_parts - 1")
+    problems = name_faults(arguments) + run_faults(arguments) + part_faults(arguments)
     if problems:
         raise UserError("; ".join(problems))
     return folds_of(arguments)

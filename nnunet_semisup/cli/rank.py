@@ -10,9 +10,11 @@ from pathlib import Path
 from nnunet_semisup.cli._accepted import add_accepted
 from nnunet_semisup.cli._model import (
     add_model_arguments,
+    add_part_arguments,
     add_run_arguments,
     folds_of,
     model_folder,
+    part_faults,
     require_device,
     run_faults,
     use_threads_of_nnunet,
@@ -23,7 +25,8 @@ from nnunet_semisup.errors import UserError
 DESCRIPTION = """\
 Predict the scans of imagesUn by the mean of folds and mirrored images, score how unsure that is,
 and list them in the order in which to annotate them: a table, ranking.csv, predictions, maps of
-uncertainty and pictures. A command that was killed goes on where it was.
+uncertainty and pictures. A command that was killed goes on where it was. With -num_parts, each
+command predicts and scores its part; the same command without it then writes the table.
 """
 
 EXAMPLES = """\
@@ -48,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-o", type=Path, metavar="DIR", help="folder of the ranking")
     add_model_arguments(parser)
     add_run_arguments(parser)
+    add_part_arguments(parser)
     add(
         "--by",
         choices=ORDERS,
@@ -121,13 +125,19 @@ def rank(arguments: argparse.Namespace) -> None:
         continues=True,
         preprocessing=arguments.npp,
         exporting=arguments.nps,
+        num_parts=arguments.num_parts,
+        part=arguments.part_id,
         progress_bar=not arguments.disable_progress_bar,
     )
-    print(f"\n{table(rank_scans(ranking, run))}\n\n{arguments.o / TABLE} has all scores")
+    scores = rank_scans(ranking, run)
+    if run.num_parts > 1:
+        print(f"\nPart {run.part} of {run.num_parts} is there. The table: without -num_parts")
+    else:
+        print(f"\n{table(scores)}\n\n{arguments.o / TABLE} has all scores")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    problems = run_faults(arguments)
+    problems = run_faults(arguments) + part_faults(arguments)
     if arguments.o is None:
         problems.append("-o: give the folder of the ranking")
     if arguments.m is None and arguments.c is None:

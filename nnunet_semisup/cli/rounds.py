@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nnunet_semisup.cli._model import add_part_arguments, part_faults
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
 
@@ -37,11 +38,17 @@ def build_parser() -> argparse.ArgumentParser:
     for name, told in (
         ("plan", "check everything, and write down what the rounds are made of"),
         ("run", "make the rounds, from where they stand"),
+        ("label", "predict a part of the scans of the next round, before run; on several machines"),
         ("status", "say where they stand"),
         ("report", "write FOLDER/report.html: curves, kept and dropped scans with pictures"),
     ):
         one = commands.add_parser(name, help=told, description=told)
         one.add_argument("folder", type=Path, metavar="FOLDER", help="of the rounds")
+        if name == "run":
+            told = "end with the round that is made, to label the next one in parts"
+            one.add_argument("--one-round", action="store_true", help=told)
+        if name == "label":
+            add_part_arguments(one)
         if name == "plan":
             _add_model(one)
             _add_training(one)
@@ -198,7 +205,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from nnunet_semisup.rounds.design import Layout
 
     try:
-        model = run_rounds(Layout(arguments.folder))
+        model = run_rounds(Layout(arguments.folder), arguments.one_round)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
@@ -208,6 +215,15 @@ def _run(arguments: argparse.Namespace) -> int:
     folds = " ".join(map(str, model.folds))
     print(f"The last model: nnUNetv2_semisup_predict -m {model.folder} -f {folds} -i IN -o OUT")
     return 0
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from nnunet_semisup.rounds.design import Layout
+    from nnunet_semisup.rounds.parts import label_part
+
+    if problems := part_faults(arguments):
+        raise UserError("; ".join(problems))
+    return label_part(Layout(arguments.folder), arguments.part_id, arguments.num_parts)
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -229,6 +245,7 @@ def _report(arguments: argparse.Namespace) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "plan": _plan,
     "run": _run,
+    "label": _label,
     "status": _status,
     "report": _report,
 }

@@ -97,6 +97,7 @@ def ready_predictor(
         allow_tqdm=run.progress_bar,
     )
     predictor.choice = choice
+    predictor.part = run.part, run.num_parts
     predictor.initialize_from_trained_model_folder(
         str(request.model), request.folds, request.checkpoint
     )

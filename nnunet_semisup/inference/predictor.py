@@ -77,10 +77,12 @@ class SemisupPredictor(nnUNetPredictor):
     Attributes:
         choice: what predicts; set before the model is read.
         is_done: tells of a case's truncated output path whether nothing of it is missing.
+        part: number of the part of the cases to predict, from 0, and how many parts there are.
     """
 
     choice = Choice()
     is_done: Callable[[str], bool] | None = None
+    part: tuple[int, int] = 0, 1
     use_mirroring: bool
     _stored: list[Stored]
 
@@ -120,14 +122,23 @@ class SemisupPredictor(nnUNetPredictor):
         return MemberBuilder(cls, plan, labels.has_regions)
 
     def _manage_input_and_output_lists(
-        self, source: Any, output: Any, previous: Any = None, overwrite: bool = True, *rest: Any
+        self,
+        source: Any,
+        output: Any,
+        previous: Any = None,
+        overwrite: bool = True,
+        part: int = 0,
+        parts: int = 1,
+        *rest: Any,
     ) -> Any:
-        """Return nnU-Net's lists; of a continued prediction, without cases that are whole."""
+        """Return nnU-Net's lists; of a continued prediction, without cases that are whole.
+
+        Without processes (``-npp 0 -nps 0``) nnU-Net 2.8 predicts all parts.
+        """
+        cases = super()._manage_input_and_output_lists
         if overwrite or self.is_done is None:
-            return super()._manage_input_and_output_lists(
-                source, output, previous, overwrite, *rest
-            )
-        lists = super()._manage_input_and_output_lists(source, output, previous, True, *rest)
+            return cases(source, output, previous, overwrite, *self.part, *rest)
+        lists = cases(source, output, previous, True, *self.part, *rest)
         todo = [i for i, truncated in enumerate(lists[1]) if not self.is_done(truncated)]
         print(f"{len(lists[1]) - len(todo)} cases are done, {len(todo)} are left")
         return tuple([one[i] for i in todo] for one in lists)

@@ -1,4 +1,8 @@
-"""Losses between what a network predicts and what it is asked to; computed in float32."""
+"""Losses between what a network predicts and what it is asked to; computed in float32.
+
+Sums run over the patches of all processes of a distributed training, so that each of them has the
+loss of one process with all patches.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from torch.nn import functional as F
 
 from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.precision import float32
+from nnunet_semisup.losses.processes import over_processes
 from nnunet_semisup.losses.targets import PseudoLabel, one_hot
 
 
@@ -32,7 +37,7 @@ def weighted_cross_entropy(
     else:
         loss = F.cross_entropy(logits, label.target[:, 0], reduction="none")[:, None]
     counted = label.weight if among is None else among.expand_as(label.weight)
-    return (loss * label.weight).sum() / counted.sum().clamp_min(1)
+    return quotient((loss * label.weight).sum(), counted.sum())
 
 
 @float32
@@ -63,6 +68,8 @@ def weighted_soft_dice(
     axes = list(range(2, probs.ndim)) if per_image else [0, *range(2, probs.ndim)]
     overlap = (probs * target * label.weight).sum(axes)
     total = ((probs + target) * label.weight).sum(axes)
+    if not per_image:
+        overlap, total = over_processes(torch.stack([overlap, total]))
     smooth = 1e-5
     return (1.0 - (2.0 * overlap + smooth) / (total + smooth)).mean()
 
@@ -97,7 +104,18 @@ def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
         values = values.mean(1, keepdim=True)
     if valid is None:
         return values.mean()
-    return (values * valid).sum() / valid.sum().clamp_min(1)
+    return quotient((values * valid).sum(), valid.sum())
+
+
+def quotient(total: Tensor, count: Tensor) -> Tensor:
+    """Return a sum over a count, each over the patches of all processes; 0 where it counts none.
+
+    Args:
+        total: 0-d, of this process, like ``count``.
+        count: voxels, or their weights.
+    """
+    total, count = over_processes(torch.stack([total, count.to(total.dtype)]))
+    return total / count.clamp_min(1)
 
 
 @float32
@@ -131,7 +149,8 @@ def dice_distance(one: Tensor, other: Tensor, valid: Tensor | None = None) -> Te
     if valid is not None:
         one, other = one * valid, other * valid
     axes = [0, *range(2, one.ndim)]
-    overlap, total = (one * other).sum(axes), (one.square() + other.square()).sum(axes)
+    sums = (one * other).sum(axes), (one.square() + other.square()).sum(axes)
+    overlap, total = over_processes(torch.stack(sums))
     smooth = 1e-5
     return (1.0 - (2.0 * overlap + smooth) / (total + smooth)).mean()
 

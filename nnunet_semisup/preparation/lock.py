@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nnunet_semisup.errors import UserError
+
+WAIT = 60.0
+"""Seconds that a part waits for others to start, each of which holds the folder's lock for that."""
 
 
 @contextmanager
@@ -20,8 +24,52 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds the lock, or it cannot be written.
     """
-    path = folder.with_name(f"{folder.name}.lock")
-    lock = FileLock(path, timeout=0)
+    with _held(folder.with_name(f"{folder.name}.lock"), folder):
+        yield
+
+
+@contextmanager
+def lock_of_part(folder: Path, part: int, parts: int) -> Iterator[None]:
+    """Hold the lock of one of several parts of a work; of one part, as :func:`exclusive_lock`.
+
+    Parts of one division run beside each other. Another division, or the whole, waits for its turn.
+
+    Args:
+        folder: where the parts are written.
+        part: its number, from 0.
+        parts: how many there are.
+
+    Raises:
+        UserError: what cannot run beside it does, the same part included.
+    """
+    ending = f"_of_{parts}.lock"
+    with ExitStack() as own, ExitStack() as whole:
+        path = folder.with_name(f"{folder.name}.lock")
+        whole.enter_context(_held(path, folder, 0 if parts == 1 else WAIT, keep=parts > 1))
+        for other in folder.parent.glob(f"{escape(folder.name)}.part_*_of_*.lock"):
+            if parts == 1 or not other.name.endswith(ending):
+                with _held(other, folder):
+                    pass
+        if parts > 1:
+            own.enter_context(_held(folder.with_name(f"{folder.name}.part_{part}{ending}"), folder))
+            whole.close()
+        yield
+
+
+@contextmanager
+def _held(path: Path, folder: Path, wait: float = 0, keep: bool = False) -> Iterator[None]:
+    """Hold a lock of a folder.
+
+    Args:
+        path: of the lock.
+        folder: which it is of.
+        wait: seconds in which another process may release it.
+        keep: leave the file, for processes that wait for it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    lock = FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except Timeout:
@@ -42,5 +90,6 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     finally:
         # Windows removes no open file; there, releasing the lock does.
         with suppress(PermissionError):
-            path.unlink(missing_ok=True)
+            if not keep:
+                path.unlink(missing_ok=True)
         lock.release()

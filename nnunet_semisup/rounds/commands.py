@@ -136,6 +136,21 @@ class Steps:
             raise StepFailedError(f"{shlex.join(words)} ended with code {code} ({path}):\n{end}")
 
 
+def call_attached(words: Sequence[str], variables: Mapping[str, str]) -> int:
+    """Run a command that speaks where this one does, pass signals on, and return its exit code.
+
+    Args:
+        words: of the command.
+        variables: of its environment, beside this process's.
+    """
+    with Interruption() as stop:
+        process = subprocess.Popen(
+            [find_command(words[0]), *words[1:]], env={**os.environ, **variables}
+        )
+        code, _ = wait_for(process, stop)
+    return code
+
+
 def read_record(folder: Path, name: str) -> Record:
     """Return what is known of a step; nothing, where it was never begun."""
     path = folder / f"{name}.json"

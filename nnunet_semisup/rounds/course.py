@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_semisup.preparation.layout import SPLITS_FILE
 from nnunet_semisup.rounds.choice import Choice, choose, read_choice
-from nnunet_semisup.rounds.commands import Steps, alone
+from nnunet_semisup.rounds.commands import Steps, alone, read_record
 from nnunet_semisup.rounds.dataset import prepare_folder, write_dataset
 from nnunet_semisup.rounds.design import SUPERVISED, Design, Layout, RoundFolder, read_design
 from nnunet_semisup.rounds.plan import method_of_trainer, settings_of
@@ -52,8 +52,12 @@ def model_of(design: Design, round_: RoundFolder, splits: int) -> Model:
     return Model(folder, folds, "checkpoint_final.pth", round_.roots["nnUNet_preprocessed"])
 
 
-def run_rounds(layout: Layout) -> Model:
+def run_rounds(layout: Layout, only_one: bool = False) -> Model:
     """Make all rounds, from where they stand, and return the last model.
+
+    Args:
+        layout: of the rounds.
+        only_one: end with the round that is made.
 
     Raises:
         UserError: no scan is left to train on, or the folder has no design.
@@ -66,26 +70,33 @@ def run_rounds(layout: Layout) -> Model:
         for number in range(1, design.rounds + 1):
             round_ = layout.round(design, number)
             steps = Steps(round_.folder / "steps", stop, lock)
+            was_made = is_made(design, round_)
             choice = _label(layout, design, number, model, steps)
             if choice.converged:
                 print(f"{round_.folder.name}: the labels changed by {choice.changed:.4f}: the end")
                 break
             _make_data(design, round_, choice, model, steps)
             model = _train(design, round_, steps)
+            if only_one and not was_made:
+                break
         return model
+
+
+def is_made(design: Design, round_: RoundFolder) -> bool:
+    """Tell whether all trainings of a round are finished."""
+    if not round_.raw.is_dir():
+        return False
+    trained = [*design.folds]
+    if design.fine_tune:
+        trained += model_of(design, round_, number_of_splits(round_)).folds
+    folder = round_.folder / "steps"
+    return all(read_record(folder, f"train_{fold}").finished for fold in trained)
 
 
 def _label(layout: Layout, design: Design, number: int, model: Model, steps: Steps) -> Choice:
     """Predict and score all unlabeled scans, and choose."""
     round_ = layout.round(design, number)
-    command = ["nnUNetv2_semisup_rank", "-d", design.number, "-m", str(model.folder.absolute())]
-    command += ["-f", *map(str, model.folds), "-chk", model.checkpoint, "-device", design.device]
-    command += ["-o", str(round_.labels.absolute()), "--disable_progress_bar"]
-    command += ["-npp", str(design.processes), "-nps", str(design.processes)]
-    if number > 1:
-        command += ["--before", str(layout.round(design, number - 1).labels.absolute())]
-    variables = {"nnUNet_raw": design.raw, "nnUNet_preprocessed": model.preprocessed}
-    steps.command("label", command, variables)
+    steps.command("label", *label_command(layout, design, number, model))
 
     def decide() -> None:
         earlier: dict[str, float | None] = {}
@@ -96,6 +107,27 @@ def _label(layout: Layout, design: Design, number: int, model: Model, steps: Ste
 
     steps.do("choose", decide)
     return read_choice(round_.choice)
+
+
+def label_command(
+    layout: Layout, design: Design, number: int, model: Model
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that labels all scans of a round, and variables of its environment.
+
+    Args:
+        layout: of the rounds.
+        design: of them.
+        number: of the round.
+        model: that labels.
+    """
+    round_ = layout.round(design, number)
+    command = ["nnUNetv2_semisup_rank", "-d", design.number, "-m", str(model.folder.absolute())]
+    command += ["-f", *map(str, model.folds), "-chk", model.checkpoint, "-device", design.device]
+    command += ["-o", str(round_.labels.absolute()), "--disable_progress_bar"]
+    command += ["-npp", str(design.processes), "-nps", str(design.processes)]
+    if number > 1:
+        command += ["--before", str(layout.round(design, number - 1).labels.absolute())]
+    return command, {"nnUNet_raw": design.raw, "nnUNet_preprocessed": model.preprocessed}
 
 
 def _make_data(

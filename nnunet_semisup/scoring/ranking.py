@@ -17,7 +17,7 @@ from nnunet_semisup.inference.predict import Run
 from nnunet_semisup.inference.request import Request
 from nnunet_semisup.preparation.folds import read_splits
 from nnunet_semisup.preparation.layout import IMAGES_UNLABELED, SPLITS_FILE
-from nnunet_semisup.preparation.lock import exclusive_lock
+from nnunet_semisup.preparation.lock import lock_of_part
 from nnunet_semisup.preparation.raw import (
     DatasetFolders,
     is_junk,
@@ -88,6 +88,9 @@ def labels_to_compare(folders: DatasetFolders, folds: Sequence[int | str]) -> li
 def rank(ranking: Ranking, run: Run) -> list[CaseScores]:
     """Predict and score ``imagesUn``, write table and pictures, and return the scores in order.
 
+    One of several parts only predicts and scores its cases, and returns nothing: the whole, which
+    keeps what they made, writes the table.
+
     Raises:
         UserError: the data set, the model or the output folder do not fit; nothing was written.
     """
@@ -110,9 +113,11 @@ def rank(ranking: Ranking, run: Run) -> list[CaseScores]:
     basis = _basis(ranking)
     _check_basis(ranking.output, basis)
     ranking.output.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(ranking.output.absolute()):
+    with lock_of_part(ranking.output.absolute(), run.part, run.num_parts):
         write_json(ranking.output / BASIS, basis)
         predictor = predict_votes(request, run)
+        if run.num_parts > 1:
+            return []
         dataset_json = predictor.dataset_json
         reader = predictor.plans_manager.image_reader_writer_class
         shapes = labeled_shapes(labels, dataset_json, reader, run.exporting)

@@ -45,7 +45,7 @@ from nnunet_semisup.training.mlflow_logger import follow
 from nnunet_semisup.training.moving_average import NO_FOREGROUND, leave_out_epochs_without_dice
 from nnunet_semisup.training.partial_labels import partial_labels_of
 from nnunet_semisup.training.ranges import Count
-from nnunet_semisup.training.ranks import Ranks
+from nnunet_semisup.training.ranks import Ranks, use_device_of_process
 from nnunet_semisup.training.run_record import OVERSAMPLING, notes_of_run
 from nnunet_semisup.training.settings import CONFIG_NAME, Seed, Settings
 from nnunet_semisup.training.start_weights import hear_of_start_weights
@@ -96,6 +96,8 @@ class CommonTrainer(nnUNetTrainer):
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            use_device_of_process(self, device)
         hear_of_start_weights()
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)

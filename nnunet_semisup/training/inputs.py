@@ -16,6 +16,7 @@ from nnunet_semisup.preparation.fold_checks import check_fold
 from nnunet_semisup.registry import method_of
 from nnunet_semisup.training.mlflow_logger import is_enabled
 from nnunet_semisup.training.partial_labels import check_partial_labels
+from nnunet_semisup.training.ranks import refuse_unfit_processes
 from nnunet_semisup.training.settings import Settings, read_recorded
 
 
@@ -154,9 +155,11 @@ class Inputs:
 
         Raises:
             UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`; also a
-                tracker that cannot be had.
+                tracker that cannot be had, and processes that cannot share the training.
         """
         is_enabled()
+        batch_size = self.configuration_manager.batch_size
+        refuse_unfit_processes(self.configuration, batch_size)
         if self.validates_only:
             return
         check_partial_labels(

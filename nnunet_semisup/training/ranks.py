@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from nnunet_semisup.errors import UserError
 
 T = TypeVar("T")
 
@@ -76,3 +79,45 @@ class Ranks:
         """Wait for the other processes."""
         if self._distributed:
             dist.barrier()
+
+
+def use_device_of_process(trainer: Any, given: torch.device) -> None:
+    """Put a trainer of a distributed run on the device of its process.
+
+    nnU-Net 2.8 takes the rank among all processes for the number of the GPU, as it is on one
+    machine; torchrun tells the one among those of each machine.
+
+    Args:
+        trainer: before it has a network.
+        given: device that all processes were given.
+    """
+    if given.type != "cuda":
+        trainer.device, trainer.grad_scaler = given, None
+        return
+    number = int(os.environ.get("LOCAL_RANK", trainer.local_rank))
+    trainer.device = torch.device("cuda", number)
+
+
+def refuse_unfit_processes(configuration: str, batch_size: int) -> None:
+    """Refuse processes that do not know of each other, and more of them than labeled patches.
+
+    Args:
+        configuration: name of what is trained.
+        batch_size: its labeled patches a step.
+
+    Raises:
+        UserError: it is so.
+    """
+    if dist.is_available() and dist.is_initialized():
+        processes = dist.get_world_size()
+        if batch_size < processes:
+            raise UserError(
+                f"{processes} processes cannot share {batch_size} labeled patches, the batch_size "
+                f"of {configuration} in the plans: start at most {batch_size}, or copy the plans "
+                "and raise it there."
+            )
+    elif "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun started several processes of nnUNetv2_train, each of which would train alone "
+            "in the same folder. Start nnUNetv2_semisup_train, with the same arguments."
+        )

@@ -247,7 +247,7 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
         finally:
             del self.__dict__["build_network_architecture"]
         if self.is_ddp:
-            devices = [self.local_rank] if self.device.type == "cuda" else None
+            devices = [self.device.index] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(
                 self.network.module, device_ids=devices, find_unused_parameters=True
             )

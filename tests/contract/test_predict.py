@@ -45,6 +45,18 @@ def test_files_are_those_of_nnunet(model, tmp_path, method, kind):
     assert {name.split(".")[-1] for name in expected} >= {"npz", "pkl", "json"}
 
 
+def test_parts_divide_the_cases(model, tmp_path):
+    """Without processes, too, where nnU-Net's own command predicts every case in each part."""
+    folder, images = model("nnUNetTrainerPseudoLabel", "labels2d")
+    output = tmp_path / "out"
+    for part in (0, 1):
+        run(folder, images, output, "-num_parts", "2", "-part_id", str(part))
+        assert len(list(output.glob("unl_*.png"))) == part + 1
+    assert contents(output) == contents(run(folder, images, tmp_path / "whole")) | {
+        name: value for name, value in contents(output).items() if name.endswith("args.json")
+    }
+
+
 def logits_of(folder, choice, image, mirroring=False):
     """Predict one patch of random voxels."""
     predictor = SemisupPredictor(

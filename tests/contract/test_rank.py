@@ -16,6 +16,7 @@ from nnunetv2.paths import nnUNet_raw
 from nnunet_semisup.cli.rank import build_parser, main, rank
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.scoring import ranking
+from nnunet_semisup.scoring.voting import VotingPredictor
 from tests.contract.conftest import KINDS
 from tests.contract.predicting import SEQUENTIAL, contents
 
@@ -164,8 +165,33 @@ def test_predictions_of_another_model_are_refused_and_kept(two_folds, tmp_path):
 
 
 def test_what_does_not_fit_is_told_at_once(capsys):
+    wrong = ["-step_size", "3", "--overlays", "-1", "--before", "nowhere", "-part_id", "1"]
     with pytest.raises(SystemExit) as error:
-        main(["-d", "801", "-step_size", "3", "--overlays", "-1", "--before", "nowhere"])
+        main(["-d", "801", *wrong])
     assert error.value.code == 2
     told = capsys.readouterr().err
-    assert all(word in told for word in ("-step_size 3", "-o:", "-c:", "--before", "--overlays -1"))
+    faults = ("-step_size 3", "-o:", "-c:", "--before", "--overlays -1", "-part_id 1")
+    assert all(fault in told for fault in faults)
+
+
+def contents_of(output):
+    """Return the files without nnU-Net's record, which names the folder."""
+    found = contents(output)
+    del found["predict_from_raw_data_args.json"]
+    return found
+
+
+def test_parts_make_what_the_whole_keeps(two_folds, monkeypatch, tmp_path):
+    folder, number = two_folds("labels3d")
+    expected = contents_of(run(number, folder, tmp_path / "whole"))
+    output = tmp_path / "parts"
+    for part, cases in enumerate((SCANS[::2], SCANS[1::2])):
+        run(number, folder, output, "-num_parts", "2", "-part_id", str(part))
+        there = {path.stem for path in (output / "scores").iterdir()}
+        assert there == {*SCANS[::2], *cases}
+        assert not (output / "ranking.csv").exists()
+    monkeypatch.setattr(
+        VotingPredictor, "predict_logits_from_preprocessed_data", lambda *_: pytest.fail("again")
+    )
+    assert contents_of(run(number, folder, output)) == expected
+    assert [path.name for path in tmp_path.glob("*.lock")] == []

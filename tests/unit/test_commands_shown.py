@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from importlib.metadata import entry_points
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from nnunet_semisup.cli._hyperparameters import hyperparameters
 from nnunet_semisup.registry import METHODS, find_method
@@ -19,7 +20,7 @@ PAGES = sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "find
 SCRIPTS = {script.name: script for script in entry_points(group="console_scripts")}
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 CONTAINERS = {"docker": {"build", "run"}, "apptainer": {"build", "test", "run"}}
-SHELL = {"cd", "export", "for", "done"}
+SHELL = {"cd", "export", "for", "done", "sbatch"}
 COMMAND = re.compile(r"^(?:\w+=\S+ )*(?:nnUNetv2_\w+|python|pip|make) ", flags=re.MULTILINE)
 
 
@@ -33,7 +34,7 @@ def commands(text):
     """Yield the commands of a block as words, those of a loop with a number for its variable."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.shlex(
-            re.sub(r"\$(?:seed|fold)\b", "0", line), posix=True, punctuation_chars=";"
+            re.sub(r"\$(?:seed|fold|SLURM_\w+)\b", "0", line), posix=True, punctuation_chars=";"
         )
         words.whitespace_split = True
         command = []
@@ -41,11 +42,20 @@ def commands(text):
             if word != ";":
                 command.append(word)
                 continue
-            if command[:1] == ["do"]:
+            if command[:1] in (["do"], ["srun"]):
                 del command[0]
+            if command[:1] == ["torchrun"]:
+                command = started_by_torchrun(command)
             if command:
                 yield command
             command = []
+
+
+def started_by_torchrun(words):
+    """Return the command that torchrun starts, once torchrun takes its own arguments."""
+    given = get_args_parser().parse_args(words[1:])
+    assert given.module
+    return ["python", "-m", given.training_script, *given.training_script_args]
 
 
 def split_settings(words):

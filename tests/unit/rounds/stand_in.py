@@ -46,8 +46,9 @@ def rank(given: dict[str, str], words: list[str]) -> None:
     checkpoint = text_of(next(model.glob("fold_*/checkpoint_final.pth")))
     raw = next(Path(os.environ[RAW]).glob(f"Dataset{given['-d']}_*"))
     cases = sorted(p.name.removesuffix("_0000.nii.gz") for p in (raw / "imagesUn").iterdir())
+    parts, part = int(given.get("-num_parts", 1)), int(given.get("-part_id", 0))
     scores = []
-    for case in cases:
+    for case in cases[part::parts]:
         time.sleep(PAUSE)
         draw = np.random.default_rng(list(hashlib.sha256(f"{checkpoint}{case}".encode()).digest()))
         label, unsure = np.zeros(SHAPE, np.uint8), draw.random(SHAPE).astype(np.float32)
@@ -59,6 +60,8 @@ def rank(given: dict[str, str], words: list[str]) -> None:
         score |= {"missing": [], "factor": 1.0, "fragments": 0.0, "reasons": []}
         score |= {name: {"blob": 1.0} for name in ("disagreement_of", "entropy_of", "volume_of")}
         scores.append(score)
+    if parts > 1:
+        return
     partial = output / "ranking.tmp"
     partial.write_text(json.dumps(scores), encoding="utf-8")
     partial.rename(output / "ranking.json")
