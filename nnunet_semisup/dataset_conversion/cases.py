@@ -66,7 +66,10 @@ class SourceFiles:
 
 @dataclass
 class FileFacts:
-    """Describe a source file: its path, the hash of its bytes and, once read, of its voxels."""
+    """Describe a source file: its path, the hash of its bytes and, once read, of its voxels.
+
+    ``repaired``: nnU-Net would read it otherwise, so that it must be written anew.
+    """
 
     path: Path
     sha256: str
@@ -75,6 +78,7 @@ class FileFacts:
     minimum: float
     maximum: float
     total: float
+    repaired: bool = False
 
     @property
     def varies(self) -> bool:

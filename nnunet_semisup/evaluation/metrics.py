@@ -28,15 +28,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy.ndimage import binary_erosion, generate_binary_structure
-from scipy.spatial import cKDTree
 
 from nnunet_semisup.evaluation.cldice import cldice
 from nnunet_semisup.evaluation.names import CLDICE, METRICS
-
-Mask = npt.NDArray[np.bool_]
-Distances = npt.NDArray[np.float64]
+from nnunet_semisup.evaluation.surfaces import (
+    Distances,
+    Mask,
+    bounding_box,
+    distances,
+    enclosing,
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def compute_metrics(
             or a value that is not positive and finite.
     """
     _check(prediction, reference, spacing)
-    counts = int(reference.sum()), int(prediction.sum())
-    overlap = int(np.count_nonzero(prediction & reference))
+    pair = _Pair.cropped(prediction, reference)
+    counts, overlap = pair.counts, pair.overlap
     total, union = sum(counts), sum(counts) - overlap
     if not union:
         values = dict.fromkeys(METRICS, math.nan)
@@ -86,7 +87,7 @@ def compute_metrics(
         values = dict.fromkeys(METRICS, image_diagonal(reference.shape, spacing))
         values |= {"Dice": 0.0, "Jaccard": 0.0}
     else:
-        to_reference, to_prediction = surface_distances(prediction, reference, spacing)
+        to_reference, to_prediction = pair.surface_distances(spacing)
         pooled = np.concatenate((to_reference, to_prediction))
         values = {
             "Dice": 2 * overlap / total,
@@ -103,15 +104,17 @@ def compute_metrics(
 def dice(prediction: Mask, reference: Mask) -> float:
     """Return the Dice of two boolean masks of one shape; 0 if one is empty, NaN if both are."""
     _check(prediction, reference, (1.0,) * prediction.ndim)
-    total = int(prediction.sum()) + int(reference.sum())
-    return 2 * int(np.count_nonzero(prediction & reference)) / total if total else math.nan
+    pair = _Pair.cropped(prediction, reference)
+    total = sum(pair.counts)
+    return 2 * pair.overlap / total if total else math.nan
 
 
 def jaccard(prediction: Mask, reference: Mask) -> float:
     """Return the Jaccard index of boolean masks of one shape; 0 if one is empty, NaN if both."""
     _check(prediction, reference, (1.0,) * prediction.ndim)
-    union = int(np.count_nonzero(prediction | reference))
-    return int(np.count_nonzero(prediction & reference)) / union if union else math.nan
+    pair = _Pair.cropped(prediction, reference)
+    union = sum(pair.counts) - pair.overlap
+    return pair.overlap / union if union else math.nan
 
 
 def hd95(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
@@ -148,38 +151,49 @@ def surface_distances(
         ValueError: one mask is empty, or as in :func:`compute_metrics`.
     """
     _check(prediction, reference, spacing)
-    if not (prediction.any() and reference.any()):
+    pair = _Pair.cropped(prediction, reference)
+    if not all(pair.counts):
         raise ValueError("surface distances need two non-empty masks")
-    axes = _axes(reference.shape)
-    box = _bounding_box(prediction | reference)
-    scale = np.array([spacing[axis] for axis in axes], dtype=np.float64)
-    dropped = tuple(axis for axis in range(reference.ndim) if axis not in axes)
-    points = [
-        np.argwhere(_surface(np.squeeze(mask[box], axis=dropped))) * scale
-        for mask in (prediction, reference)
-    ]
-    trees = [cKDTree(p, balanced_tree=False, compact_nodes=False) for p in points]
-    return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
+    return pair.surface_distances(spacing)
 
 
-def _surface(mask: Mask) -> Mask:
-    eroded = binary_erosion(mask, generate_binary_structure(mask.ndim, 1), border_value=0)
-    return mask & ~eroded
+@dataclass(frozen=True)
+class _Pair:
+    """Hold two masks, cut to the box around both, in which every metric is the same.
+
+    ``counts`` are the voxels of the reference and of the prediction; ``axes`` are those of more
+    than one voxel before the cut.
+    """
+
+    prediction: Mask
+    reference: Mask
+    counts: tuple[int, int]
+    axes: list[int]
+
+    @classmethod
+    def cropped(cls, prediction: Mask, reference: Mask) -> _Pair:
+        """Cut two masks of one shape ``(*spatial)``; nothing is copied."""
+        boxes = [box for mask in (prediction, reference) if (box := bounding_box(mask))]
+        box = (slice(0),) * prediction.ndim if not boxes else enclosing(boxes[0], boxes[-1])
+        one, other = prediction[box], reference[box]
+        counts = int(np.count_nonzero(other)), int(np.count_nonzero(one))
+        return cls(one, other, counts, _axes(prediction.shape))
+
+    @property
+    def overlap(self) -> int:
+        """Return the number of voxels that the two have in common."""
+        return int(np.count_nonzero(self.prediction & self.reference))
+
+    def surface_distances(self, spacing: Sequence[float]) -> tuple[Distances, Distances]:
+        """Return what :func:`surface_distances` does, of masks that are not empty."""
+        dropped = tuple(axis for axis in range(self.reference.ndim) if axis not in self.axes)
+        one, other = (np.squeeze(m, axis=dropped) for m in (self.prediction, self.reference))
+        return distances(one, other, [float(spacing[axis]) for axis in self.axes])
 
 
 def _axes(shape: Sequence[int]) -> list[int]:
     """Return the axes of more than one voxel, or the last one where there is none."""
     return [axis for axis, size in enumerate(shape) if size > 1] or [len(shape) - 1]
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Return a non-empty mask's smallest box, in which surfaces and distances are the same."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        hits = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1))
-    return tuple(box)
 
 
 def _check(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> None:

@@ -137,7 +137,7 @@ def check_before_preprocessing(
             folders,
             plans_manager,
             _checked_before(plans_manager, stamps),
-            max(processes[name] for name in chosen),
+            _checking(max(processes[name] for name in chosen)),
             show_progress,
             allow_constant_channels,
         )
@@ -179,6 +179,11 @@ def _processes(configurations: Sequence[str], num_processes: Sequence[int]) -> d
         )
     counts = list(num_processes) * (len(configurations) if len(num_processes) == 1 else 1)
     return dict(zip(configurations, counts, strict=True))
+
+
+def _checking(processes: int) -> int:
+    """Return how many processes to start for checking: it takes less time than to start one."""
+    return 0 if processes == 1 else processes
 
 
 def warn(checked: CheckedDataset) -> None:
@@ -272,8 +277,10 @@ class _Job:
 
     def make_case(self, case: UnlabeledCase) -> None:
         """Preprocess one case in a folder of its own, then move it into place."""
+        from nnunet_semisup.preparation.images_only import preprocessor_of
+
         own = Path(tempfile.mkdtemp(prefix=f"{case.identifier}.", dir=self.partial))
-        preprocessor = self.configuration.preprocessor_class(verbose=self.verbose)
+        preprocessor = preprocessor_of(self.configuration)(verbose=self.verbose)
         preprocessor.run_case_save(
             str(own / case.identifier),
             [str(path) for path in case.images],

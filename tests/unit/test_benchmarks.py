@@ -12,7 +12,7 @@ import pytest
 
 from tests.project import ROOT
 
-SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+SCRIPTS = sorted(set((ROOT / "benchmarks").glob("*.py")) - {ROOT / "benchmarks" / "rows.py"})
 
 
 def load(path, monkeypatch):
@@ -66,6 +66,15 @@ def test_the_sides_of_the_loader_draw_the_same_labeled_patches(monkeypatch):
         for number in range(3):
             keys = [list(worker.make(number)["keys"]) for worker in workers]
             assert keys == keys[:1] * len(keys)
+
+
+def test_lines_of_whole_volumes_have_both_sides(monkeypatch):
+    script = load(ROOT / "benchmarks" / "volumes.py", monkeypatch)
+    for name, small in (("FULL", (70, 140, 160)), ("CONVERTED", (88, 140, 160)), ("CASES", 3)):
+        monkeypatch.setattr(script, name, small)
+    found = script.rows(parts=("convert", "preprocess"))
+    assert len(found) == 6
+    assert all(row.ours > 0 and row.reference > 0 for row in found)
 
 
 def test_the_pages_of_results_are_those_of_the_reports_kept(monkeypatch):

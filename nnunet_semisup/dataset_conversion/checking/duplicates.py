@@ -54,9 +54,12 @@ def thumbnail(array: np.ndarray, factor: int = FACTOR) -> np.ndarray:
     ``max(1, n // factor - 1)`` windows.
     """
     steps = [min(factor, size) for size in array.shape]
-    whole = array[tuple(slice((n // s) * s) for n, s in zip(array.shape, steps, strict=True))]
-    blocks = [part for n, s in zip(whole.shape, steps, strict=True) for part in (n // s, s)]
-    small = whole.reshape(blocks).mean(axis=tuple(range(1, len(blocks), 2)), dtype=np.float32)
+    small = array[tuple(slice((n // s) * s) for n, s in zip(array.shape, steps, strict=True))]
+    # One axis after the other, of which the first shrinks the most: several times faster than all.
+    for axis, step in enumerate(steps):
+        blocks = (*small.shape[:axis], -1, step, *small.shape[axis + 1 :])
+        small = small.reshape(blocks).sum(axis=axis + 1, dtype=np.float32)
+    small /= np.float32(math.prod(steps))
     for axis, size in enumerate(small.shape):
         if size > 1:
             small = (small.take(range(size - 1), axis) + small.take(range(1, size), axis)) / 2

@@ -14,6 +14,8 @@ from statistics import NormalDist, median
 
 import numpy as np
 
+from nnunet_semisup.dataset_conversion.checking.values import counts_fast, value_counts
+
 LEVELS = np.linspace(0, 1, 21)
 """Of the quantiles that are kept; the first and the last are the lowest and the highest value."""
 SHOWN_LEVELS = LEVELS[1:-1]
@@ -35,11 +37,26 @@ class Summary:
     deviation: float
 
     @classmethod
-    def of(cls, values: np.ndarray, extremes: Sequence[float]) -> Summary:
-        """Summarise a sample of voxels; ``extremes`` are the lowest and the highest of all."""
-        quantiles = np.quantile(values, LEVELS)
+    def of(cls, values: np.ndarray, counts: np.ndarray, extremes: Sequence[float]) -> Summary:
+        """Summarise voxels; ``extremes`` are the lowest and the highest of all.
+
+        Args:
+            values: sorted, each once, as floating point.
+            counts: how many voxels have each of them; at least one voxel has any.
+            extremes: values that ``values`` may lack if they are those of a sample.
+        """
+        last = np.cumsum(counts)
+        number = int(last[-1])
+        place = LEVELS * (number - 1)
+        below = place.astype(np.int64)
+        low, high = (
+            values[np.searchsorted(last, np.minimum(below + step, number - 1), side="right")]
+            for step in (0, 1)
+        )
+        quantiles = low + (high - low) * (place - below)
         quantiles[[0, -1]] = extremes
-        return cls(quantiles, float(values.mean()), float(values.std()))
+        mean = float(values @ counts) / number
+        return cls(quantiles, mean, float(np.sqrt((values - mean) ** 2 @ counts / number)))
 
 
 @dataclass(frozen=True)
@@ -110,11 +127,12 @@ class Display:
 def intensities_of(channel: np.ndarray) -> Intensities:
     """Look at the voxels ``(*spatial)`` of one channel, of which none is NaN or infinite."""
     shown = channel[_box(channel)]
-    values = _sample(shown).astype(np.float64)
+    found, counts = value_counts(shown if counts_fast(shown.dtype) else _sample(shown))
+    values = found.astype(np.float64)
     extremes = float(shown.min()), float(shown.max())
-    nonzero = values[values != 0]
-    whole = Summary.of(values, extremes)
-    masked = Summary.of(nonzero, (nonzero.min(), nonzero.max())) if nonzero.size else whole
+    whole = Summary.of(values, counts, extremes)
+    inner, counts = values[values != 0], counts[values != 0]
+    masked = Summary.of(inner, counts, (inner[0], inner[-1])) if inner.size else whole
     return Intensities(shown.size / channel.size, whole, masked)
 
 

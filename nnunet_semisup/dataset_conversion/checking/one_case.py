@@ -25,6 +25,7 @@ from nnunet_semisup.dataset_conversion.checking.label_meaning import (
     meaning_of,
     moved_names,
 )
+from nnunet_semisup.dataset_conversion.checking.values import value_counts
 from nnunet_semisup.dataset_conversion.reading.label_names import layer_names, listed, named_values
 from nnunet_semisup.dataset_conversion.reading.scans import TAKE_FINITE, not_finite, source_sha256
 from nnunet_semisup.dataset_conversion.volume import (
@@ -133,7 +134,8 @@ def _read(
         return None
     minimum, maximum = float(array.min()), float(array.max())
     total = float(array.sum(dtype=np.float64))
-    record(FileFacts(path, digest, array_sha256(array), str(array.dtype), minimum, maximum, total))
+    read = array_sha256(array), str(array.dtype), minimum, maximum, total
+    record(FileFacts(path, digest, *read, repaired=bool(volume.repaired)))
     return volume
 
 
@@ -186,7 +188,7 @@ def _check_label(
                 f"origins differ (image {facts.geometry.origin}, label {volume.geometry.origin}); "
                 "the label takes the image's"
             )
-    values, counts = np.unique(volume.array, return_counts=True)
+    values, counts = value_counts(volume.array)
     meaning = _meaning(path, values, form, facts)
     facts.faults += [f"{path}: {fault}" for fault in meaning.faults]
     if meaning.faults:

@@ -58,7 +58,9 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
         arguments.extra_unlabeled,
         lambda folder: collect(folder, source, with_test_set=True)[0],
     )
-    return Prepared(collected, split, h5_form(arguments.spacing) if source == "h5" else raw_form())
+    linked = arguments.link != "copy"
+    form = h5_form(arguments.spacing) if source == "h5" else raw_form(linked)
+    return Prepared(collected, split, form)
 
 
 def _check_slices(facts: CaseFacts) -> list[str]:
@@ -78,8 +80,13 @@ def _check_raw(facts: CaseFacts) -> list[str]:
     return _check_slices(facts)
 
 
-def raw_form() -> DatasetForm:
-    """Return the form of the challenge's nrrd files: labels 0 and 255, geometry of the header."""
+def raw_form(linked: bool = False) -> DatasetForm:
+    """Return the form of the challenge's nrrd files: labels 0 and 255, geometry of the header.
+
+    Args:
+        linked: images stay the nrrd files they are, which nnU-Net reads, and labels become nrrd
+            files; otherwise both become NIfTI.
+    """
     return DatasetForm(
         name=NAME,
         source="raw",
@@ -92,6 +99,8 @@ def raw_form() -> DatasetForm:
         reference=_REFERENCE,
         licence=_TERMS,
         check=_check_raw,
+        images_ready=linked,
+        file_ending=".nrrd" if linked else ".nii.gz",
     )
 
 

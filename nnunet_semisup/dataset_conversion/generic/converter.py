@@ -40,6 +40,8 @@ __all__ = ["NAME", "SPLIT_OPTION", "TITLE", "add_arguments", "prepare"]
 
 NAME = "Generic"
 TITLE = "your own folders: nii, nrrd, mha, gipl, DICOM series, png, tif, bmp, jpg"
+_LINKED_SCANS = (".nrrd", ".mha")
+"""Formats beside ``.nii.gz`` that nnU-Net reads and SimpleITK writes compressed."""
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -87,7 +89,8 @@ def make_form(
         _split_channels(arguments, content, collected, first)
         dimensions, components = 3, 1
     images = [f.images for f in (*collected.cases.values(), *collected.unlabeled.values())]
-    source, ending, ready = _kind([path for files in images for path in files])
+    linked = arguments.link != "copy" and (dimensions, components) == (3, 1)
+    source, ending, ready = _kind([path for files in images for path in files], linked)
     used = [case for case, subset in split.subset_of().items() if subset.needs_label]
     files = [found.collected.cases[case].label for case in used if case in found.collected.cases]
     channels, labels = _meaning(
@@ -210,8 +213,10 @@ def _check_number(facts: Any, expected: int) -> list[str]:
     return [] if number == expected else [f"has {number} image files; others have {expected}"]
 
 
-def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
+def _kind(paths: Sequence[Path], linked: bool) -> tuple[str, str, bool]:
     """Return the form's name, the ending that is written, and whether images stay as they are.
+
+    With ``linked``, scans of any one format that nnU-Net reads do; otherwise they become NIfTI.
 
     Raises:
         UserError: pictures and volumes are mixed.
@@ -230,7 +235,11 @@ def _kind(paths: Sequence[Path]) -> tuple[str, str, bool]:
             f"pictures (2D) and scans (3D) are mixed, such as {listed}; convert them separately."
         )
     if not pictures:
-        return source, ".nii.gz", endings.keys() == {".nii.gz"} and not is_split
+        ending = next(iter(endings))
+        stay = len(endings) == 1 and not is_split
+        if linked and stay and ending in _LINKED_SCANS:
+            return source, ending, True
+        return source, ".nii.gz", stay and ending == ".nii.gz"
     if len(endings) == 1 and next(iter(endings)) in NNUNET_ENDINGS:
         return source, next(iter(endings)), True
     return source, ".tif" if endings.keys() & {".tif", ".tiff"} else ".png", False

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_semisup.dataset_conversion.cases import Case, CaseFacts, DatasetForm, Subset
+from nnunet_semisup.dataset_conversion.reading.scans import source_sha256
 from nnunet_semisup.dataset_conversion.subsets import Split
 from nnunet_semisup.dataset_conversion.volume import Volume, array_sha256, oriented
 from nnunet_semisup.dataset_conversion.writing.volume_files import (
-    holds_copy,
     holds_written,
     write_text,
     write_volume,
@@ -51,7 +51,8 @@ def map_labels(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
 def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "copy") -> None:
     """Write one verified case below ``folder``; files that are complete already are kept.
 
-    Every file is read back and compared with its source before it counts as written.
+    Every file is read back and compared with its source before it counts as written: by its bytes
+    where it is the source itself or a copy, else by its voxels.
 
     Args:
         facts: the case, as verified.
@@ -66,11 +67,12 @@ def write_case(facts: CaseFacts, form: DatasetForm, folder: Path, link: str = "c
     image_names, label_name = output_paths(case, form.file_ending)
     assert facts.geometry is not None
     for path, name, file in zip(case.images, image_names, facts.images, strict=True):
+        if form.images_ready and not file.repaired and not facts.turned_to:
+            _place_and_compare(path, folder / name, file.sha256, link)
+            continue
         volume = form.read_image(path)
         _check_unchanged(path, volume.array, file.voxels_sha256)
-        kept = form.images_ready and not volume.repaired and not facts.turned_to
-        ready = path if kept else None
-        _write_and_read_back(_turned(volume, facts), folder / name, ready, link)
+        _write_and_read_back(_turned(volume, facts), folder / name)
     if label_name is not None and facts.label is not None and facts.meaning is not None:
         label = form.read_label(facts.label.path)
         _check_unchanged(facts.label.path, label.array, facts.label.voxels_sha256)
@@ -85,25 +87,36 @@ def _turned(volume: Volume, facts: CaseFacts) -> Volume:
 
 def _check_unchanged(path: Path, array: np.ndarray, expected: str) -> None:
     if array_sha256(array) != expected:
-        raise UserError(f"{path} changed while it was converted; run the same command again.")
+        raise _changed(path)
 
 
-def _write_and_read_back(
-    volume: Volume, path: Path, ready: Path | None = None, link: str = "copy"
-) -> None:
-    """Leave ``path`` with exactly ``volume``, writing only if it is not there already.
+def _changed(path: Path) -> UserError:
+    return UserError(f"{path} changed while it was converted; run the same command again.")
 
-    ``ready`` is a file that holds ``volume`` as it is wanted; it is copied or linked.
-    """
-    holds = holds_written if ready is None else holds_copy
-    if path.exists() and holds(path, volume):
+
+def _not_as_written(path: Path) -> UserError:
+    return UserError(f"{path} does not read back as it was written; check the disk.")
+
+
+def _write_and_read_back(volume: Volume, path: Path) -> None:
+    """Leave ``path`` with exactly ``volume``, writing only if it is not there already."""
+    if path.exists() and holds_written(path, volume):
         return
-    if ready is None:
-        write_volume(volume, path)
-    else:
-        _place(ready, path, link)
-    if not holds(path, volume):
-        raise UserError(f"{path} does not read back as it was written; check the disk.")
+    write_volume(volume, path)
+    if not holds_written(path, volume):
+        raise _not_as_written(path)
+
+
+def _place_and_compare(source: Path, path: Path, digest: str, link: str) -> None:
+    """Leave ``path`` as a copy of or a link to ``source``, whose bytes were verified.
+
+    Equal bytes are equal voxels, so nothing is decompressed a second time.
+    """
+    if path.exists() and source_sha256(path) == digest:
+        return
+    _place(source, path, link)
+    if source_sha256(path) != digest:
+        raise _not_as_written(path) if source_sha256(source) == digest else _changed(source)
 
 
 def _place(source: Path, path: Path, link: str) -> None:

@@ -15,53 +15,42 @@ from nnunet_semisup.dataset_conversion.reading.pictures import read_picture
 from nnunet_semisup.dataset_conversion.reading.scans import load_nifti, quiet_itk, read_itk
 from nnunet_semisup.dataset_conversion.volume import Geometry, UnreadableFileError, Volume
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.headers.nifti import is_nifti
 from nnunet_semisup.preparation.image_files import itk_header
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files begin, which a conversion that goes on removes."""
 
 
-def holds_copy(path: Path, volume: Volume) -> bool:
-    """Return whether ``path``, a copy of or a link to a source, is read as ``volume``."""
-    try:
-        found = read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
-    except UnreadableFileError:
-        return False
-    return _is_same(found, volume)
-
-
 def holds_written(path: Path, volume: Volume) -> bool:
     """Return whether ``path``, a file of :func:`write_volume`, holds ``volume``."""
     try:
-        if ending_of(path) in VOLUME_ENDINGS:
+        if is_nifti(path):
             return nifti_holds(path, volume)
-        return _is_same(read_picture(path), volume)
+        found = read_itk(path) if ending_of(path) in VOLUME_ENDINGS else read_picture(path)
     except UnreadableFileError:
         return False
-
-
-def _is_same(found: Volume, wanted: Volume) -> bool:
     return (
-        wanted.geometry.equals(found.geometry)
-        and found.array.dtype == wanted.array.dtype
-        and np.array_equal(found.array, wanted.array)
+        volume.geometry.equals(found.geometry)
+        and found.array.dtype == volume.array.dtype
+        and np.array_equal(found.array, volume.array)
     )
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write ``path`` atomically, as a picture or as NIfTI by its ending.
+    """Write ``path`` atomically, as a picture or as a scan by its ending.
 
     Raises:
         UserError: the disk refuses.
     """
     if ending_of(path) in VOLUME_ENDINGS:
-        write_nifti(volume, path)
+        write_scan(volume, path)
     else:
         write_picture(volume, path)
 
 
 def nifti_holds(path: Path, volume: Volume) -> bool:
-    """Return whether a file of :func:`write_nifti` holds ``volume``; decompress it once.
+    """Return whether a file of :func:`write_scan` holds ``volume``; decompress it once.
 
     Raises:
         UnreadableFileError: the file is damaged.
@@ -76,16 +65,16 @@ def nifti_holds(path: Path, volume: Volume) -> bool:
     )
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
-    """Write ``path`` (``.nii.gz``) atomically; equal volumes give equal bytes.
+def write_scan(volume: Volume, path: Path) -> None:
+    """Write ``path`` (``.nii.gz``, ``.nrrd`` or ``.mha``) atomically and compressed.
 
-    The gzip header ITK writes holds neither a time nor a name.
+    Equal volumes give equal bytes: the headers ITK writes hold neither a time nor a name.
 
     Raises:
         UserError: the disk refuses.
     """
     try:
-        with atomic_path(path, TEMPORARY, ".nii.gz") as temporary:
+        with atomic_path(path, TEMPORARY, ending_of(path) or "") as temporary:
             sitk.WriteImage(volume.to_itk(), str(temporary), useCompression=True)
     except (RuntimeError, OSError) as error:
         raise _unwritable(path, error) from error

@@ -210,10 +210,15 @@ def test_both_forms_need_a_choice(roots, download, h5_download, capsys):
     assert convert(download, "--source", "raw") == 0
 
 
+def test_h5_files_cannot_be_linked(roots, h5_download, capsys):
+    assert convert(h5_download, "--link", "symlink") == 2
+    assert "must be rewritten as .nii.gz. Leave --link out" in capsys.readouterr().err
+    assert snapshot(roots["raw"]) == {}
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (("--link", "symlink"), "must be rewritten as .nii.gz. Leave --link out"),
         (("-np", "0"), "-np 0 is not possible"),
         (("--report", "no/such/folder/r.json"), "does not exist; create it first"),
         (("--name", "a/b"), "use letters, digits, '-' and '_'"),

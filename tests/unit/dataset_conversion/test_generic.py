@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_semisup.dataset_conversion.reading.dicom import read_dicom_folder
 from tests.unit.dataset_conversion.trees import read, snapshot
@@ -16,6 +17,7 @@ from tests.unit.dataset_conversion.trees_generic import (
     content,
     convert,
     made,
+    make_folders,
     mask,
     names,
     scan,
@@ -84,6 +86,18 @@ def test_user_s_split(roots, folders, tmp_path):
 def test_links(roots, folders, link):
     assert convert(folders.root, *WHAT, "--link", link) == 0
     assert (made(roots) / "imagesUn" / "p5_0000.nii.gz").samefile(folders.image("p5"))
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_linked_scans_keep_the_format_that_nnunet_reads(roots, tmp_path, ending):
+    tree = make_folders(tmp_path / "scans", ending)
+    assert convert(tree.root, *WHAT, "--link", "hardlink") == 0
+    assert (made(roots) / "imagesUn" / f"p5_0000{ending}").samefile(tree.image("p5"))
+    label = read(made(roots) / "labelsTr" / f"p1{ending}")
+    np.testing.assert_array_equal(label, read(tree.label("p1")))
+    verify_dataset_integrity(str(made(roots)), 1)
+    assert convert(tree.root, *WHAT, "--overwrite") == 0
+    assert (made(roots) / "imagesUn" / "p5_0000.nii.gz").is_file()
 
 
 def test_channels_by_number_and_by_suffix(roots, folders):

@@ -75,6 +75,28 @@ def test_voxels_geometry_and_type_are_the_source_s(roots, download):
             assert report[case]["label_voxels"]["1"] == ball(seed, 1).sum()
 
 
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_linked_images_stay_nrrd(roots, download, link):
+    assert convert(download, "--link", link) == 0
+    made = roots["raw"] / "Dataset501_LA2018"
+    assert names(made / "imagesUn") == ["CCCC_0000.nrrd", "DDDD_0000.nrrd"]
+    for seed, case in enumerate(IDS):
+        image = made / ("imagesUn" if case in UNLABELED else "imagesTr") / f"{case}_0000.nrrd"
+        assert image.samefile(download.image(case))
+        assert image.is_symlink() == (link == "symlink")
+        if case not in UNLABELED:
+            label = SimpleITK.ReadImage(str(made / "labelsTr" / f"{case}.nrrd"))
+            np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(label), ball(seed, 1))
+            np.testing.assert_allclose(label.GetSpacing(), SPACING)
+            np.testing.assert_allclose(label.GetOrigin(), ORIGIN)
+    content = json.loads((made / "dataset.json").read_text(encoding="utf-8"))
+    assert content["file_ending"] == ".nrrd"
+    verify_dataset_integrity(str(made), 1)
+    before = snapshot(made)
+    assert convert(download, "--link", link, "--overwrite") == 0
+    assert snapshot(made) == before
+
+
 @pytest.mark.parametrize("form", ["raw", "h5"])
 def test_nnunet_accepts_the_result(roots, download, h5_download, form):
     assert convert(download if form == "raw" else h5_download) == 0
@@ -194,6 +216,24 @@ def test_source_that_changes_meanwhile_is_noticed(roots, download, capsys, monke
         "nnunet_semisup.dataset_conversion.conversion.write_cases", change_and_write
     )
     assert convert(download) == 2
+    assert "BBBB" in (error := capsys.readouterr().err)
+    assert "changed while it was converted" in error
+    assert names(roots["raw"]) == [".Dataset501_LA2018.unfinished"]
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_source_that_changes_before_it_is_linked_is_noticed(
+    roots, download, capsys, monkeypatch, link
+):
+    write_cases = dataset_writer.write_cases
+
+    def change_and_write(*arguments, **keywords):
+        write_nrrd(texture(77), download.image("BBBB"))
+        write_cases(*arguments, **keywords)
+
+    place = "nnunet_semisup.dataset_conversion.conversion.write_cases"
+    monkeypatch.setattr(place, change_and_write)
+    assert convert(download, "--link", link) == 2
     assert "BBBB" in (error := capsys.readouterr().err)
     assert "changed while it was converted" in error
     assert names(roots["raw"]) == [".Dataset501_LA2018.unfinished"]

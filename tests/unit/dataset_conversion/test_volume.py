@@ -19,7 +19,7 @@ from nnunet_semisup.dataset_conversion.volume import (
 from nnunet_semisup.dataset_conversion.writing.dataset_writer import write_cases
 from nnunet_semisup.dataset_conversion.writing.volume_files import (
     holds_written,
-    write_nifti,
+    write_scan,
     write_text,
 )
 from nnunet_semisup.errors import UserError
@@ -31,7 +31,7 @@ GEOMETRY = Geometry((24, 20, 88), (0.5, 0.75, 2.0), (1.0, -2.0, 3.0), (0, 1, 0, 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_written_volume_reads_back(tmp_path, dtype):
     volume = Volume(texture(0).astype(dtype), GEOMETRY)
-    write_nifti(volume, tmp_path / "a.nii.gz")
+    write_scan(volume, tmp_path / "a.nii.gz")
     found = read_itk(tmp_path / "a.nii.gz")
     assert found.array.dtype == dtype
     assert array_sha256(found.array) == array_sha256(volume.array)
@@ -44,7 +44,7 @@ def test_origin_far_from_small_voxels_reads_back(tmp_path, step):
     """NIfTI keeps 32 bits of an origin, which may be less than a thousandth of such a voxel."""
     far = Geometry((24, 20, 88), (step,) * 3, (1e4 / 3, -7.0, -1234.567), GEOMETRY.direction)
     volume = Volume(texture(0), far)
-    write_nifti(volume, tmp_path / "a.nii.gz")
+    write_scan(volume, tmp_path / "a.nii.gz")
     assert holds_written(tmp_path / "a.nii.gz", volume)
     moved = replace(far, origin=(far.origin[0], -7.0, far.origin[2] + 0.1))
     assert holds_written(tmp_path / "a.nii.gz", Volume(texture(0), moved)) is False
@@ -52,9 +52,9 @@ def test_origin_far_from_small_voxels_reads_back(tmp_path, step):
 
 def test_bytes_depend_on_the_content_alone(tmp_path):
     volume = Volume(texture(0), GEOMETRY)
-    write_nifti(volume, tmp_path / "a.nii.gz")
+    write_scan(volume, tmp_path / "a.nii.gz")
     time.sleep(1.1)
-    write_nifti(volume, tmp_path / "another_name.nii.gz")
+    write_scan(volume, tmp_path / "another_name.nii.gz")
     content = (tmp_path / "a.nii.gz").read_bytes()
     assert content == (tmp_path / "another_name.nii.gz").read_bytes()
     assert content[3:8] == bytes(5), "no flags and no time in the gzip header"
@@ -65,7 +65,7 @@ def test_failed_write_leaves_nothing(tmp_path):
     folder = tmp_path / "a.nii.gz"
     folder.mkdir()
     with pytest.raises(UserError, match="cannot be written"):
-        write_nifti(Volume(texture(0), bad), folder)
+        write_scan(Volume(texture(0), bad), folder)
     assert os.listdir(tmp_path) == ["a.nii.gz"]
 
 
@@ -110,7 +110,7 @@ def test_text_is_replaced_at_once(tmp_path):
 def test_ready_images_are_linked(tmp_path, link):
     source, folder = tmp_path / "source.nii.gz", tmp_path / "out"
     folder.mkdir()
-    write_nifti(Volume(texture(0), GEOMETRY), source)
+    write_scan(Volume(texture(0), GEOMETRY), source)
     form = DatasetForm(
         "X", "raw", {0: "a"}, {"background": 0}, {0: 0}, read_itk, read_itk, "", "", "",
         images_ready=True,

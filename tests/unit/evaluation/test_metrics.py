@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from nnunet_semisup.evaluation import metrics
 from nnunet_semisup.evaluation.metrics import compute_metrics
@@ -47,6 +48,36 @@ def brute_force_distances(prediction, reference, spacing):
     second = brute_force_surface(reference, spacing)
     table = [[math.dist(p, q) for q in second] for p in first]
     return [min(row) for row in table], [min(column) for column in zip(*table, strict=True)]
+
+
+def distances_by_transform(prediction, reference, spacing):
+    """Distances by scipy's erosion and distance transform of whole volumes."""
+    surfaces = [mask & ~binary_erosion(mask, border_value=0) for mask in (prediction, reference)]
+    maps = [distance_transform_edt(~surface, spacing) for surface in surfaces]
+    return maps[1][surfaces[0]], maps[0][surfaces[1]]
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.625, 0.7, 1.25), (5.0, 0.4, 0.4)])
+def test_near_and_far_parts_agree_with_a_distance_transform(spacing):
+    noise = [gaussian_filter(np.random.default_rng(n).normal(size=(24, 40, 44)), 3) for n in (0, 1)]
+    reference = noise[0] > 0.03
+    prediction = reference & (noise[1] > -0.02)
+    prediction[:, 25:] = False
+    reference[:, :3] = False
+    found = metrics.surface_distances(prediction, reference, spacing)
+    expected = distances_by_transform(prediction, reference, spacing)
+    assert max(map(np.max, expected)) > 10 * min(spacing)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_masks_are_not_written_to_and_may_lie_in_any_order(order):
+    masks = np.random.default_rng(0).random((2, 7, 8, 9)) < 0.4
+    one, other = (np.asarray(mask, order=order) for mask in masks)
+    one.setflags(write=False)
+    expected = compute_metrics(*masks, (1.0, 2.0, 3.0))
+    assert compute_metrics(one, other[::1], (1.0, 2.0, 3.0)) == expected
 
 
 def percentile(values, fraction):

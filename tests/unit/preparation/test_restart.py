@@ -132,7 +132,7 @@ def test_failing_case_is_named_and_finished_cases_are_kept(planned, monkeypatch,
 
 def test_preprocessor_that_writes_no_case_is_refused(planned, monkeypatch):
     monkeypatch.setattr(DefaultPreprocessor, "run_case_save", lambda *_: None)
-    with pytest.raises(RuntimeError, match=r"DefaultPreprocessor wrote \[\]"):
+    with pytest.raises(RuntimeError, match=r"ImagesOnly wrote \[\]"):
         run()
 
 
