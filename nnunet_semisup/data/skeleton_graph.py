@@ -67,8 +67,7 @@ def skeleton_graph(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(voxels) == 0:
         return np.zeros((0, 2), int), np.zeros((0, 2), int)
     nodes = _one_of_each_cell(voxels)
-    # scipy before 1.15 searches graphs with indices of 32 bits only.
-    near = cKDTree(voxels).query_pairs(1.5, output_type="ndarray").astype(np.int32)
+    near = cKDTree(voxels).query_pairs(1.5, output_type="ndarray")
     lengths = np.linalg.norm(voxels[near[:, 0]] - voxels[near[:, 1]], axis=1)
     steps = coo_array((lengths, (near[:, 0], near[:, 1])), shape=(len(voxels),) * 2).tocsr()
     *_, owners = dijkstra(

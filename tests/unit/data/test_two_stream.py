@@ -102,7 +102,7 @@ def test_workers_of_a_process_with_threads_give_batches(tmp_path):
     script.write_text(AFTER_THREADS)
     environment = {"OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.stdout.strip() == "True", done.stderr
 
