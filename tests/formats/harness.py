@@ -53,7 +53,7 @@ def convert(row: Row, folder: Path) -> Outcome:
     """Read, check and write one unlabeled image, and read by the standard what was written."""
     source, target = folder / f"p1{row.ending}", folder / "converted"
     row.write(source, row.image())
-    _, ending, ready = _kind([source])
+    _, ending, ready = _kind([source], linked=False)
     readers = (read_any_image, read_label)
     if row.trust_affine:
         readers = (TrustingAffine(read_any_image), TrustingAffine(read_label))
