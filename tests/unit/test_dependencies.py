@@ -80,3 +80,15 @@ def test_table_has_a_column_for_each_row():
     assert lines[0] == "|  | lowest |"
     assert lines[2] == "| Python | 3.10 |"
     assert lines[-1] == "| tests | 5 passed |"
+
+
+def test_the_page_shows_a_table_of_the_command():
+    page = (matrix.ROOT / "docs" / "install.md").read_text("utf-8")
+    shown = page.split("<!-- matrix -->\n")[1].split("<!-- /matrix -->")[0].splitlines()
+    drawn = table([["lowest", *["1"] * (len(shown) - 2)]]).splitlines()
+    assert [line.split("|")[1] for line in shown] == [line.split("|")[1] for line in drawn]
+    rows = dict(line.strip("|").split("|", 1) for line in shown)
+    for name, requirement in ((one.name, one) for _, one in ALL if one.name in matrix.SHOWN):
+        below, above = (cell.strip() for cell in rows[f" {name} "].split("|"))
+        assert requirement.specifier.contains(above)
+        assert below == lowest(requirement) or below.startswith(f"{lowest(requirement)}.")
