@@ -30,7 +30,8 @@ BEST = 5
 INTRO = """# Results
 
 What `nnUNetv2_semisup_benchmark` measured, from the final weights, on cases that no training has
-seen and nothing was chosen on. Difference: to the labeled cases alone with equal steps, case by
+seen and no checkpoint was chosen on. One default was chosen on the left atrium's cases:
+`unlabeled_weight` of SemiSup. Difference: to the labeled cases alone with equal steps, case by
 case, in points of Dice (0.01), with a 95 % bootstrap interval; p: Wilcoxon's signed-rank test,
 corrected by Holm for the rows of the table. Rows stand in the order of their Dice; the best of many
 rows is the best by chance, too. The pages linked below have the cost, every command, versions and
