@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_semisup.benchmark.cases import check_budgets, choose_cases
 from nnunet_semisup.benchmark.design import SUPERVISED, Design, Layout, Row, read_row
 from nnunet_semisup.benchmark.estimate import Estimate
+from nnunet_semisup.benchmark.execute import Place
 from nnunet_semisup.benchmark.record import read_record
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.tables import format_table
@@ -97,13 +98,14 @@ def longer_rows(rows: Sequence[Row], factors: Sequence[float]) -> list[Row]:
     return [Row(SUPERVISED, steps_factor=factor) for factor in factors if factor > 1]
 
 
-def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
+def describe(layout: Layout, design: Design, found: Estimate, place: Place) -> dict[str, Any]:
     """Return runs, time and disk, as values and as text.
 
     Args:
         layout: of the benchmark.
         design: what is compared.
         found: its estimate.
+        place: what it is of, for the command that runs.
     """
     runs: list[dict[str, Any]] = [
         {
@@ -124,7 +126,7 @@ def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
         f"{table}\n{len(left)} of {len(runs)} runs are left: {hours:.1f} hours in one lane "
         f"({basis}), {gib:.1f} GiB of disk in all.\n"
         f"Labeled cases: {design.order}. Evaluation: {len(design.evaluation)} cases.\n"
-        f"run:    nnUNetv2_semisup_benchmark run {shlex.quote(str(layout.folder))}"
+        f"run:    {_run_command(layout, place)}"
     )
     return {
         "runs": runs,
@@ -135,6 +137,15 @@ def describe(layout: Layout, design: Design, found: Estimate) -> dict[str, Any]:
         "evaluation": list(design.evaluation),
         "text": text,
     }
+
+
+def _run_command(layout: Layout, place: Place) -> str:
+    command = ["nnUNetv2_semisup_benchmark", "run", str(layout.folder)]
+    if place.device != Place.device:
+        command += ["-device", place.device]
+    if place.threads is not None:
+        command += ["--threads", str(place.threads)]
+    return shlex.join(command)
 
 
 def _others(folders: DatasetFolders, left_out: list[str]) -> int:

@@ -187,7 +187,7 @@ def _plan(args: argparse.Namespace) -> None:
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
     found = estimate(layout, design, place)
-    content = describe(layout, design, found)
+    content = describe(layout, design, found, place)
     print(json.dumps(content, indent=1) if args.json else content["text"])
 
 

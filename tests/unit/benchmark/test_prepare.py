@@ -58,10 +58,12 @@ def test_plans_see_the_labels_of_the_budget_alone(dataset, tmp_path):
     assert len(list((preprocessed / "nnUNetPlans_3d_fullres_unlabeled").glob("*.pkl"))) == 3
     assert not found.measured
     assert found.seconds_per_step > 0
-    content = describe(layout, design, found)
+    content = describe(layout, design, found, Place("cpu", threads=1))
     assert len(content["runs"]) == 2
     assert content["labeled"] == {"2": ["lab_000", "lab_001"]}
     assert "2 of 2 runs are left" in content["text"]
+    assert content["text"].endswith(f" run {layout.folder} -device cpu --threads 1")
+    assert describe(layout, design, found, Place())["text"].endswith(f" run {layout.folder}")
 
 
 def test_images_are_linked_and_the_data_set_stays_as_it_is(dataset, tmp_path):
