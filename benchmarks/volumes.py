@@ -212,9 +212,7 @@ def convert(source: Path, split: Path, *extra: str) -> tuple[float, float]:
     command += [str(source), "-d", "508", "--split", str(split), "-np", "1", "--overwrite", *extra]
     labeled = len(json.loads(split.read_text(encoding="utf-8"))["labeled"])
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [*command, "--labeled", str(labeled)], check=True, capture_output=True, text=True
-    )
+    subprocess.run([*command, "--labeled", str(labeled)], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - start, used

@@ -147,6 +147,7 @@ def _sample(
     before = (cumulative - shares).gather(1, block)
     within = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(1)
     chosen = (BLOCK * block + _first_above(within, target - before))[:, 0]
+    chosen = chosen.clamp_max(codebook.shape[0] - 1)
     beyond = (indices == codebook.shape[0] - 1) & (chosen == indices)
     return torch.where(chosen == indices, torch.where(beyond, indices - 1, indices + 1), chosen)
 
@@ -154,9 +155,11 @@ def _sample(
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
     """Return ``(N, 1)``, where ``(N, K)`` sums first exceed ``(N, 1)`` targets.
 
-    A target that rounding lifts above all of them is given the last one that has a weight.
+    A target that rounding lifts above all of them is given the last one that has a weight; sums
+    that are not numbers, as of a training that has diverged, give the last one.
     """
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    last = last.clamp_max(cumulative.shape[1] - 1)
     return torch.minimum(torch.searchsorted(cumulative, target, right=True), last)
 
 

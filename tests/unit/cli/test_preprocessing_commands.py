@@ -72,7 +72,8 @@ def actions(parser):
 def test_arguments_are_those_of_nnunet(monkeypatch):
     own = actions(plan_and_preprocess.build_parser())
     expected = stock_actions(stock.plan_and_preprocess_entry, monkeypatch)
-    for option in ("--allow-constant-channels", "--allow-empty", "--ignore-aware-fingerprint"):
+    added = ("--allow-constant-channels", "--allow-empty", "--ignore-aware-fingerprint", "--fit")
+    for option in added:
         del own[option,]
     assert own == expected
 

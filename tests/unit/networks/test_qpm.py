@@ -292,3 +292,13 @@ class TestCalibration:
         logits.fill_diagonal_(-torch.inf)
         entropy = torch.special.entr(torch.softmax(logits, 1)).sum(1)
         return entropy.mean().exp().item()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_codes_that_are_no_numbers_give_codes_that_exist(mode):
+    """A training that has diverged is ended by its loss, not by an index on the device."""
+    indices = torch.arange(70)
+    codebook = torch.full((70, 3), torch.nan)
+    found = perturb(indices, codebook, 1.0, mode, torch.tensor(1.0))
+    assert found.min() >= 0
+    assert found.max() < 70
