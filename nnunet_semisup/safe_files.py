@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,17 @@ def read_checkpoint_file(path: str | Path, device: Any = "cpu", mapped: bool = T
         raise UserError(f"{path}: cannot be read as a checkpoint ({_reason(error)})") from error
     _refuse_later_layout(path, content)
     return content
+
+
+def lacking_keys(content: Any, needed: Sequence[str]) -> list[str]:
+    """Return the keys that what was read has not; all of them where it is no checkpoint.
+
+    Args:
+        content: as :func:`read_checkpoint_file` returns it.
+        needed: keys.
+    """
+    there = content if isinstance(content, dict) else {}
+    return [key for key in needed if key not in there]
 
 
 def _refuse_later_layout(path: str | Path, content: Any) -> None:

@@ -128,9 +128,9 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Build source archive and wheel; return the wheel, and the sources without the package."""
     command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", ROOT)
     subprocess.run(command, check=True, stdout=sys.stderr)
-    shutil.unpack_archive(
-        next((folder / "dist").glob("*.tar.gz")), folder / "sources", filter="data"
-    )
+    (folder / "sources").mkdir(exist_ok=True)
+    archive = next((folder / "dist").glob("*.tar.gz"))
+    subprocess.run(("tar", "-xzf", archive, "-C", folder / "sources"), check=True)
     tree = next((folder / "sources").iterdir())
     shutil.rmtree(tree / PROJECT["name"].replace("-", "_"))
     return next((folder / "dist").glob("*.whl")), tree

@@ -13,7 +13,7 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.decode import decode, encode
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
-from nnunet_semisup.safe_files import read_checkpoint_file
+from nnunet_semisup.safe_files import lacking_keys, read_checkpoint_file
 from nnunet_semisup.training.checkpoint import KEY
 
 State = dict[str, Tensor]
@@ -52,8 +52,8 @@ class Stored:
             UserError: it cannot be read, holds code, or is no checkpoint of nnU-Net.
         """
         content = read_checkpoint_file(path)
-        keys = list(content) if isinstance(content, dict) else [type(content).__name__]
-        if lacking := [key for key in NEEDED_KEYS if key not in keys]:
+        if lacking := lacking_keys(content, NEEDED_KEYS):
+            keys = list(content) if isinstance(content, dict) else [type(content).__name__]
             there = ", ".join(map(str, keys))[:200]
             raise UserError(f"{path}: no checkpoint of nnU-Net: no {', '.join(lacking)} ({there})")
         state = content.get(KEY, {})

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.planned import PlannedNetwork
-from nnunet_semisup.safe_files import read_checkpoint_file
+from nnunet_semisup.safe_files import lacking_keys, read_checkpoint_file
 from nnunet_semisup.training.checkpoint import KEY
 from nnunet_semisup.training.definitions import defining_classes
 
@@ -181,8 +181,7 @@ def _content_faults(contents: dict[Any, Any]) -> list[str]:
     """Return what is wrong with checkpoints that could be read, each alone and all together."""
     faults = []
     for fold, content in contents.items():
-        keys = content if isinstance(content, dict) else ()
-        if lacking := [key for key in NEEDED_KEYS if key not in keys]:
+        if lacking := lacking_keys(content, NEEDED_KEYS):
             faults.append(f"the checkpoint of fold {fold} has no {', '.join(lacking)}")
     if faults or not contents:
         return faults

@@ -96,8 +96,7 @@ class CommonTrainer(nnUNetTrainer):
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.is_ddp:
-            use_device_of_process(self, device)
+        use_device_of_process(self, device)
         hear_of_start_weights()
         self.continues = inputs.continues
         self.ranks = Ranks(self.is_ddp)

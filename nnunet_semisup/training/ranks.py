@@ -85,12 +85,14 @@ def use_device_of_process(trainer: Any, given: torch.device) -> None:
     """Put a trainer of a distributed run on the device of its process.
 
     nnU-Net 2.8 takes the rank among all processes for the number of the GPU, as it is on one
-    machine; torchrun tells the one among those of each machine.
+    machine; torchrun tells the one among those of each machine. A process alone stays as it is.
 
     Args:
         trainer: before it has a network.
         given: device that all processes were given.
     """
+    if not trainer.is_ddp:
+        return
     if given.type != "cuda":
         trainer.device, trainer.grad_scaler = given, None
         return

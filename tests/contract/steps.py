@@ -5,11 +5,15 @@ A batch with padding, and probabilities in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from nnunet_semisup.training.batches import Labeled, Unlabeled
 
@@ -26,6 +30,19 @@ def ready(
     labeled, unlabeled = trainer.to_device(next(trainer.dataloader_train))
     unlabeled.valid[0, :, :5] = False
     return trainer, labeled, unlabeled
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Let trainers compile as on a GPU; the backend runs what Dynamo traced as it is."""
+    compile_for_gpu = torch.compile
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="eager"))
+        patched.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
+        torch._dynamo.reset()
+        counters.clear()
+        yield
+    torch._dynamo.reset()
 
 
 def terms_of(trainer: Any, labeled: Labeled, unlabeled: Unlabeled) -> dict[str, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo.utils import counters
 
 from tests.contract.conftest import SEMI_SUPERVISED, each_method
+from tests.contract.steps import compiled
 
 STEPS = ((0, 0), (1, 1), (1, 2))
 """Epoch and number: in the first epoch ramps are near zero, in the second every term counts."""
@@ -27,19 +27,12 @@ def losses_and_graphs(trainer):
 
 
 @each_method(SEMI_SUPERVISED)
-def test_steps_under_torch_compile(build, method, monkeypatch):
+def test_steps_under_torch_compile(build, method):
     """Whether graphs break and are kept is Dynamo's, which is the same with every backend."""
     run = {"num_epochs": 3, "num_iterations_per_epoch": len(STEPS)}
     expected, _ = losses_and_graphs(build(method, "labels2d", **run))
-    compile_for_gpu = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="eager"))
-    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
-    torch._dynamo.reset()
-    counters.clear()
-    try:
+    with compiled():
         losses, graphs = losses_and_graphs(build(method, "labels2d", **run))
-    finally:
-        torch._dynamo.reset()
     assert losses == pytest.approx(expected, rel=1e-3)
     assert sum(counters["graph_break"].values()) == 0
     assert graphs[0] > 0

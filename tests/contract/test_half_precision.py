@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_semisup.registry import find_method
 from tests.contract.conftest import SEMI_SUPERVISED, each_method
+from tests.contract.steps import compiled
 
 
 def losses_of_two_steps(trainer):
@@ -31,16 +33,13 @@ def test_a_step_in_float16(build, method, monkeypatch):
     assert trainer.grad_scaler.get_scale() == scale, "no step was skipped for an overflow"
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_a_step_in_bfloat16_on_the_cpu(build, compiled, monkeypatch):
+@pytest.mark.parametrize("context", [nullcontext, compiled], ids=["eager", "compiled"])
+def test_a_step_in_bfloat16_on_the_cpu(build, context):
     method = find_method("nnUNetTrainerMeanTeacher")
     expected = losses_of_two_steps(build(method, "labels2d"))
-    if compiled:
-        compile_for_gpu = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda m: compile_for_gpu(m, backend="eager"))
-        monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
-    trainer = build(method, "labels2d", cpu_bfloat16=True)
-    losses = losses_of_two_steps(trainer)
+    with context():
+        trainer = build(method, "labels2d", cpu_bfloat16=True)
+        losses = losses_of_two_steps(trainer)
     assert losses == pytest.approx(expected, rel=0.02)
     assert losses != pytest.approx(expected, rel=1e-6)
     assert all(p.dtype == torch.float32 for p in trainer.network.parameters())

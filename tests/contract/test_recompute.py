@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo.utils import counters
 
 from nnunet_semisup.networks.recomputed import recompute_stages
 from nnunet_semisup.registry import find_method
 from tests.contract.conftest import EVERYTHING, SEMI_SUPERVISED, each_method
+from tests.contract.steps import compiled
 
 NAMES = ("nnUNetTrainerPseudoLabel", "nnUNetTrainerBCP", "nnUNetTrainerMCNet", "nnUNetTrainerUAMT")
 CHOSEN = [m for m in SEMI_SUPERVISED if EVERYTHING or m.trainer in NAMES]
@@ -56,16 +56,10 @@ def test_less_is_kept(build):
     assert bytes_kept(trainer, image) < 0.7 * usual
 
 
-def test_under_torch_compile(build, monkeypatch):
+def test_under_torch_compile(build):
     expected = losses(build(WITH_DECODERS, "labels2d"))
-    compile_for_gpu = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compile_for_gpu(model, backend="eager"))
-    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda _: True)
-    torch._dynamo.reset()
-    counters.clear()
-    try:
+    with compiled():
         found = losses(build(WITH_DECODERS, "labels2d", recompute_activations=True))
-    finally:
-        torch._dynamo.reset()
+        assert counters["stats"]["unique_graphs"] > 0
     assert found == pytest.approx(expected, rel=1e-3)
     assert sum(counters["graph_break"].values()) == 0

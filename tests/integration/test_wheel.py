@@ -114,9 +114,8 @@ def test_archives_built_from_the_source_archive_are_the_same_bytes(
     archives: dict[str, Path], tmp_path: Path
 ) -> None:
     """At another time, in another folder, from files with other times and permissions."""
-    with tarfile.open(archives[".gz"]) as archive:
-        archive.extractall(tmp_path / "source", filter="data")
-    (source,) = (tmp_path / "source").iterdir()
+    subprocess.run(("tar", "-xzf", archives[".gz"], "-C", tmp_path), check=True)
+    (source,) = tmp_path.iterdir()
     for path in source.rglob("*.py"):
         os.utime(path, (1, 1))
         path.chmod(0o600)

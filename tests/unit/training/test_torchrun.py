@@ -47,11 +47,17 @@ def test_a_trainer_goes_to_the_device_of_its_process(monkeypatch, local, number)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if local is not None:
         monkeypatch.setenv("LOCAL_RANK", local)
-    trainer = SimpleNamespace(local_rank=5, device=None, grad_scaler="scaler")
+    trainer = SimpleNamespace(is_ddp=True, local_rank=5, device=None, grad_scaler="scaler")
     use_device_of_process(trainer, torch.device("cuda"))
     assert (trainer.device, trainer.grad_scaler) == (torch.device("cuda", number), "scaler")
     use_device_of_process(trainer, torch.device("cpu"))
     assert (trainer.device, trainer.grad_scaler) == (torch.device("cpu"), None)
+
+
+def test_a_trainer_alone_stays_on_its_device():
+    trainer = SimpleNamespace(is_ddp=False, device="given", grad_scaler="scaler")
+    use_device_of_process(trainer, torch.device("cpu"))
+    assert (trainer.device, trainer.grad_scaler) == ("given", "scaler")
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
