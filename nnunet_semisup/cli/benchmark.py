@@ -17,6 +17,7 @@ from nnunet_semisup.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_semisup.benchmark.design import Layout
+    from nnunet_semisup.benchmark.execute import Place
 
 DEFAULT_TRAINERS = ("nnUNetTrainerPseudoLabel",)
 
@@ -165,6 +166,7 @@ def _plan(args: argparse.Namespace) -> None:
 
     place = Place(args.device, threads=args.threads)
     check_places([place])
+    _warn_of_slow_bfloat16(args.bfloat16, place)
     folders = find_dataset(int(args.d) if args.d.isdigit() else args.d)
     layout, design = _layout(args.folder), design_of(args, folders)
     refuse_cascade([args.c])
@@ -210,6 +212,7 @@ def _run(args: argparse.Namespace) -> int:
         executor = executor_of(layout, args.cluster, _parameters(args.job))
     else:
         check_places(places)
+        _warn_of_slow_bfloat16(design.bfloat16, places[0])
     with exclusive_lock(layout.folder):
         runs = to_do(layout, design.runs(), args.retry)
         faults = {}
@@ -229,6 +232,13 @@ def _run(args: argparse.Namespace) -> int:
         print(f"page: {write_report(layout.folder)}")
     left = to_do(layout, design.runs(), retry=True)
     return 0 if whole and not left else 1
+
+
+def _warn_of_slow_bfloat16(bfloat16: bool, place: Place) -> None:
+    from nnunet_semisup.networks.bfloat16 import slow_bfloat16_note
+
+    if bfloat16 and place.device == "cpu" and (note := slow_bfloat16_note()):
+        print(note, file=sys.stderr)
 
 
 def _layout(folder: Path) -> Layout:

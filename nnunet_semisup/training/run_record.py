@@ -5,6 +5,7 @@ from __future__ import annotations
 from os.path import join
 from typing import Any
 
+from nnunet_semisup.networks.bfloat16 import slow_bfloat16_note
 from nnunet_semisup.preparation.folds import hidden_by_other_folds
 from nnunet_semisup.preparation.layout import SPLITS_FILE, UNLABELED_KEY
 from nnunet_semisup.training.settings import forced_patches
@@ -13,14 +14,16 @@ OVERSAMPLING = "oversample_foreground_percent"
 
 
 def notes_of_run(trainer: Any) -> list[str]:
-    """Return what the log says at the start of a training, about labels that it uses and draws."""
+    """Return what the log says at the start of a training, about labels and the processor."""
     hidden = hidden_labels_note(trainer.preprocessed_dataset_folder_base, trainer.fold)
     drawn = oversampling_note(
         trainer.configuration_manager.batch_size,
         trainer.hyperparameters()[OVERSAMPLING],
         trainer.probabilistic_oversampling,
     )
-    return [hidden, drawn] if hidden else [drawn]
+    mixed = trainer.cpu_bfloat16 and trainer.device.type == "cpu"
+    slow = slow_bfloat16_note() if mixed else None
+    return [note for note in (hidden, slow, drawn) if note]
 
 
 def oversampling_note(batch_size: int, fraction: float, probabilistic: bool) -> str:

@@ -13,6 +13,7 @@ from nnunet_semisup.benchmark.prepare import plan
 from nnunet_semisup.benchmark.row_checks import rows_that_train
 from nnunet_semisup.cli.benchmark import main
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.networks import bfloat16
 from tests.helpers import nnunet_folders
 from tests.unit.benchmark.shared import commands_in_process, make_dataset, make_design
 
@@ -78,6 +79,16 @@ def test_a_file_is_no_folder_of_a_benchmark(dataset, tmp_path, capsys, part):
     with pytest.raises(SystemExit) as ended:
         main([part, str(tmp_path / "file"), *(["-d", "950", *SHORT] if part == "plan" else [])])
     assert ended.value.code == 2
+
+
+def test_a_processor_without_bfloat16_is_told_before_the_plan(
+    dataset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda: False)
+    (tmp_path / "file").touch()
+    for arguments, told in (((), 0), (("--bfloat16",), 1)):
+        assert plan_command(tmp_path / "file", *arguments) == 2
+        assert capsys.readouterr().err.count("no instructions for bfloat16") == told
 
 
 def test_a_folder_that_cannot_be_locked_is_named(dataset, tmp_path, capsys, monkeypatch):

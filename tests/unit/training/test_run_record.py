@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunet_semisup.cli.info import main
-from nnunet_semisup.training.run_record import oversampling_note
+from nnunet_semisup.networks import bfloat16
+from nnunet_semisup.training.run_record import notes_of_run, oversampling_note
 from nnunet_semisup.training.settings import forced_patches
 
 
@@ -41,6 +43,23 @@ def test_the_log_says_how_many_are_forced(settings, expected):
     note = oversampling_note(*settings)
     assert expected in note
     assert ("WARNING" in note) == (settings in {(2, 0.25, False), (1, 0.33, False)})
+
+
+@pytest.mark.parametrize("has", [False, True])
+@pytest.mark.parametrize(("mixed", "device"), [(True, "cpu"), (True, "cuda"), (False, "cpu")])
+def test_a_processor_without_bfloat16_is_told(tmp_path, monkeypatch, has, mixed, device):
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda: has)
+    trainer = SimpleNamespace(
+        cpu_bfloat16=mixed,
+        device=torch.device(device),
+        preprocessed_dataset_folder_base=str(tmp_path),
+        fold=0,
+        configuration_manager=SimpleNamespace(batch_size=2),
+        hyperparameters=lambda: {"oversample_foreground_percent": 0.33},
+        probabilistic_oversampling=False,
+    )
+    told = any("no instructions for bfloat16" in note for note in notes_of_run(trainer))
+    assert told == (mixed and device == "cpu" and not has)
 
 
 def test_info_says_how_many_are_forced(capsys):
