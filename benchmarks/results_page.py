@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,9 @@ def _correct(lines: list[dict[str, Any]]) -> None:
 
 def _section(content: dict[str, Any]) -> str:
     design = content["design"]
-    commands = [f"nnUNetv2_semisup_benchmark plan FOLDER {plan}" for plan in content["plans"]]
+    commands = [_wrapped(f"nnUNetv2_semisup_benchmark plan FOLDER {p}") for p in content["plans"]]
     parts = [f"## {content['title']}\n", "```bash", *commands, "```\n"]
-    pages = [f"[Cost, commands, versions](results/{name}.md)" for name in content["names"]]
+    pages = [f"[{name.replace('_', ' ')}](results/{name}.md)" for name in content["names"]]
     parts.append(
         f"{design['steps']:,} steps, seeds {', '.join(map(str, design['seeds']))}, "
         f"{len(design['evaluation'])} cases that measure"
@@ -154,14 +155,18 @@ def _section(content: dict[str, Any]) -> str:
         + (f", features {'-'.join(map(str, design['features']))}" if design["features"] else "")
         + (", bfloat16 on a CPU" if design["bfloat16"] else "")
         + f". {content['finished']} of {content['runs']} runs have finished. "
-        + ", ".join(pages)
-        + "\n"
+        + f"Cost, commands, versions: {', '.join(pages)}\n"
     )
     for budget in design["budgets"]:
         lines = _lines(content, budget)
         if lines:
             parts += [f"### {budget} labeled cases\n", _table(lines, content["unit"]), ""]
     return "\n".join(parts)
+
+
+def _wrapped(command: str) -> str:
+    lines = textwrap.wrap(command, 100, break_long_words=False, break_on_hyphens=False)
+    return " \\\n    ".join(lines)
 
 
 def _lines(content: dict[str, Any], budget: int) -> list[dict[str, Any]]:

@@ -23,37 +23,47 @@ class ComplementaryDropout(TrainingNetwork):
         predictor: the network that predicts, with an encoder and a decoder.
     """
 
-    def forward(self, x: Tensor, share: float = 0.0) -> Outputs:
-        """Return the predictor's logits.
+    def forward(
+        self, x: Tensor, share: float = 0.0, first: Sequence[Tensor] | None = None
+    ) -> Outputs:
+        """Return the predictor's logits and, as its parts, the factors of the channels.
 
         Args:
-            x: ``(B, C, *spatial)``, or with a ``share`` the ``(2 B, C, *spatial)`` first views and
-                then second ones.
-            share: of the pairs of views, whose channels are dropped.
+            x: ``(B, C, *spatial)``.
+            share: of the images whose channels are dropped, where they are first views.
+            first: the factors of the first views, where these are the second ones.
         """
         features = encode(self.predictor, x)
-        if share > 0:
-            features = drop_complementary(features, share)
-        return Outputs(self.predictor.decoder(features))
+        factors = None
+        if first is not None:
+            factors = [2 - factor for factor in first]
+        elif share > 0:
+            factors = channel_factors(features, share)
+        if factors is not None:
+            pairs = zip(features, factors, strict=True)
+            features = [stage * factor.to(stage.dtype) for stage, factor in pairs]
+        return Outputs(self.predictor.decoder(features), factors)
 
 
-def drop_complementary(features: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Drop channels of first views, and of second ones those that the first keep; double the rest.
+def channel_factors(features: Sequence[Tensor], share: float) -> list[Tensor]:
+    """Return what the channels of first views are multiplied by: 0 or 2, or 1 in whole images.
 
-    Each channel is in one view or in the other with the same probability, drawn for each pair and
-    stage. ([0] has the same width and mask at all stages.) Nothing waits for the device.
+    The channels of second views get 2 less that, so that each is in one view or in the other with
+    the same probability, drawn for each image and stage. ([0] has the same width and mask at all
+    stages.) Nothing waits for the device.
 
     Args:
-        features: of the stages, each ``(2 B, C, *spatial)``, first views before second ones.
-        share: of the pairs; the number of the others, which stay as they are, is rounded down.
+        features: of the stages, each ``(B, C, *spatial)``.
+        share: of the images; the number of the others, which stay whole, is rounded down.
+
+    Returns:
+        Of each stage ``(B, C, 1, ...)``.
     """
-    pairs, device = features[0].shape[0] // 2, features[0].device
-    kept = int(pairs * (1 - share))
-    whole = (torch.rand(pairs, 1, device=device).argsort(0) < kept).repeat(2, 1)
-    dropped = []
+    images, device = features[0].shape[0], features[0].device
+    whole = torch.rand(images, 1, device=device).argsort(0) < int(images * (1 - share))
+    factors = []
     for stage in features:
-        first = torch.rand(pairs, stage.shape[1], device=device) < 0.5
-        factor = torch.where(whole, 1.0, 2.0 * torch.cat([first, ~first]))
-        shape = (*factor.shape, *[1] * (stage.ndim - 2))
-        dropped.append(stage * factor.view(shape).to(stage.dtype))
-    return dropped
+        kept = torch.rand(images, stage.shape[1], device=device) < 0.5
+        factor = torch.where(whole, 1.0, 2.0 * kept)
+        factors.append(factor.view(*factor.shape, *[1] * (stage.ndim - 2)))
+    return factors

@@ -84,7 +84,6 @@ ONE_NETWORK: tuple[Method, ...] = (
     ),
     Method(
         trainer="nnUNetTrainerUniMatch",
-        unlabeled_at_once=2,
         module="unimatch",
         family="pseudo-labels",
         title="EMA teacher, two CutMixed strong views, complementary channel dropout",

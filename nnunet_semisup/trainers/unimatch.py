@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from nnunet_semisup.networks.complementary import ComplementaryDropout
@@ -32,7 +31,7 @@ from nnunet_semisup.training.ranges import Fraction, Weight
 
 
 class nnUNetTrainerUniMatch(nnUNetTrainerPseudoLabel):
-    """Two strong views in one pass with complementary channel dropout ([0])."""
+    """Two strong views with complementary channel dropout, a pass each ([0])."""
 
     cutmix_volume: ClassVar[tuple[float, float]] = (0.02, 0.4)
 
@@ -58,16 +57,11 @@ class nnUNetTrainerUniMatch(nnUNetTrainerPseudoLabel):
         if weight == 0:
             return
         label = self.teacher_label(unlabeled)
-        views = [self.strong_pair(unlabeled, label) for _ in range(2)]
-        images, labels, valid = zip(*views, strict=True)
-        seen = self.student_pass(
-            torch.cat(images), "unlabeled", torch.cat(valid), share=self.dropout_share
-        )
-        logits = self.full_resolution(seen.logits).chunk(2)
-        losses = [self.pseudo_label_loss(*each) for each in zip(logits, labels, valid, strict=True)]
-        yield {
-            "consistency_1": 0.5 * weight * losses[0],
-            "consistency_2": 0.5 * weight * losses[1],
-            "_confident": label.weight.mean(),
-            **seen.terms,
-        }
+        confident = {"_confident": label.weight.mean()}
+        how: dict[str, Any] = {"share": self.dropout_share}
+        for name in ("consistency_1", "consistency_2"):
+            image, mixed, valid = self.strong_pair(unlabeled, label)
+            seen = self.student_pass(image, "unlabeled", valid, **how)
+            loss = self.pseudo_label_loss(self.full_resolution(seen.logits), mixed, valid)
+            yield {name: 0.5 * weight * loss, **confident, **seen.terms}
+            how = {"first": seen.parts}

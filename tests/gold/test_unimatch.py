@@ -12,7 +12,7 @@ from nnunet_semisup.losses.activation import probabilities
 from nnunet_semisup.losses.consistency import weighted_cross_entropy
 from nnunet_semisup.losses.targets import PseudoLabel, pseudo_label
 from nnunet_semisup.mixing.exchange import exchange
-from nnunet_semisup.networks.complementary import drop_complementary
+from nnunet_semisup.networks.complementary import channel_factors
 from nnunet_semisup.trainers import nnUNetTrainerUniMatch
 from tests.gold.numbers import close, labels, tensor
 
@@ -68,8 +68,9 @@ def test_channels_are_dropped_as_released(case):
     """The same numbers of whole pairs, zeros and twos; which ones they are is drawn."""
     released = tensor(case["compdrop_masks_first"])
     share = nnUNetTrainerUniMatch.dropout_share
-    ours = drop_complementary([torch.ones_like(released)[..., None, None]], share)[0][..., 0, 0]
-    for mask in (released, ours):
+    maps = torch.ones_like(released).chunk(2)[0][..., None, None]
+    ours = channel_factors([maps], share)[0][..., 0, 0]
+    for mask in (released, torch.cat([ours, 2 - ours])):
         first, second = mask.chunk(2)
         assert torch.equal(first + second, torch.full_like(first, 2.0))
         whole = (first == 1).all(1)
