@@ -26,6 +26,8 @@ from typing import Any
 import growth
 from rows import Row, table
 
+from nnunet_semisup.benchmark.machine import processor
+
 ROOT = Path(__file__).parents[1]
 KEPT = Path("docs", "performance.json")
 PAGE = Path("docs", "performance.md")
@@ -57,14 +59,8 @@ python benchmarks/performance.py write
 
 def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
-    processor = platform.processor() or platform.machine()
-    told = Path("/proc/cpuinfo")
-    if told.is_file():
-        lines = told.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-        processor = names[0] if names else processor
     return {
-        "processor": processor,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

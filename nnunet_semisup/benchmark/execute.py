@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.benchmark.design import Design, Layout, Run
+from nnunet_semisup.benchmark.machine import processor
 from nnunet_semisup.benchmark.prepare import environment, last_lines
 from nnunet_semisup.benchmark.record import Record, read_record, write_record
 from nnunet_semisup.demo.stages import find_command
@@ -214,11 +215,4 @@ def _machine(place: Place) -> str:
         import torch
 
         return torch.cuda.get_device_name(0 if place.gpu is None else place.gpu)
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line for line in info.read_text(encoding="utf-8").splitlines() if "model name" in line
-        ]
-        cpu = names[0].partition(": ")[2] if names else cpu
-    return f"{cpu}, {place.threads or os.cpu_count()} thread(s)"
+    return f"{processor()}, {place.threads or os.cpu_count()} thread(s)"

@@ -25,9 +25,10 @@ def use_bfloat16(network: nn.Module) -> None:
     network.forward = mixed
 
 
-def has_instructions() -> bool:
-    """Tell whether PyTorch finds instructions for bfloat16 in this processor."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def lacks_instructions() -> bool:
+    """Tell whether PyTorch's oneDNN finds no instructions for bfloat16 in this processor."""
+    there = torch.backends.mkldnn.is_available()
+    return there and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def slow_bfloat16_note() -> str | None:
@@ -36,7 +37,7 @@ def slow_bfloat16_note() -> str | None:
     oneDNN (in PyTorch 2.14) then has no fast convolution: one of 3D took 9 times as long as in
     float32 on a processor with AVX2, and a step of nnU-Net's network more.
     """
-    if has_instructions():
+    if not lacks_instructions():
         return None
     return (
         "WARNING: this processor has no instructions for bfloat16, and PyTorch is many times "

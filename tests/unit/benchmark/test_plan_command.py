@@ -84,7 +84,7 @@ def test_a_file_is_no_folder_of_a_benchmark(dataset, tmp_path, capsys, part):
 def test_a_processor_without_bfloat16_is_told_before_the_plan(
     dataset, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(bfloat16, "has_instructions", lambda: False)
+    monkeypatch.setattr(bfloat16, "lacks_instructions", lambda: True)
     (tmp_path / "file").touch()
     for arguments, told in (((), 0), (("--bfloat16",), 1)):
         assert plan_command(tmp_path / "file", *arguments) == 2

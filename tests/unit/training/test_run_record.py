@@ -45,10 +45,10 @@ def test_the_log_says_how_many_are_forced(settings, expected):
     assert ("WARNING" in note) == (settings in {(2, 0.25, False), (1, 0.33, False)})
 
 
-@pytest.mark.parametrize("has", [False, True])
+@pytest.mark.parametrize("lacks", [False, True])
 @pytest.mark.parametrize(("mixed", "device"), [(True, "cpu"), (True, "cuda"), (False, "cpu")])
-def test_a_processor_without_bfloat16_is_told(tmp_path, monkeypatch, has, mixed, device):
-    monkeypatch.setattr(bfloat16, "has_instructions", lambda: has)
+def test_a_processor_without_bfloat16_is_told(tmp_path, monkeypatch, lacks, mixed, device):
+    monkeypatch.setattr(bfloat16, "lacks_instructions", lambda: lacks)
     trainer = SimpleNamespace(
         cpu_bfloat16=mixed,
         device=torch.device(device),
@@ -59,7 +59,7 @@ def test_a_processor_without_bfloat16_is_told(tmp_path, monkeypatch, has, mixed,
         probabilistic_oversampling=False,
     )
     told = any("no instructions for bfloat16" in note for note in notes_of_run(trainer))
-    assert told == (mixed and device == "cpu" and not has)
+    assert told == (mixed and device == "cpu" and lacks)
 
 
 def test_info_says_how_many_are_forced(capsys):
