@@ -36,9 +36,7 @@ gradient of the image alone, so that it is below its floor.
 
 Time beyond the limit is work that is no convolution: NSDA's box means and DKUXNet's depthwise
 convolutions, which a CPU does slowly, GaussianField's Gaussians, drawn in each voxel, MATCH's host,
-which compares structures, ARCO's contrast of voxels. UniMatch and VQ-Seg pass two views in one
-batch, and a CPU takes longer for each patch of a larger one, as the lines of `one_pass` show; that
-pays where patches are small.
+which compares structures, ARCO's contrast of voxels.
 """
 STOCK = step_cost.STOCK
 BASE = "nnUNetTrainerPseudoLabel:unlabeled_weight=0"

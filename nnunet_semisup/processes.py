@@ -6,6 +6,7 @@ of starting another beside it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.training.interruption import Interruption
 
 POLL = 0.5
@@ -35,6 +37,9 @@ def inheritable_lock(
         folder: gets a file ``lock``.
         stop: tells of an interruption.
         waiting: called once where another process holds it.
+
+    Raises:
+        UserError: it cannot be locked.
     """
     import fcntl
 
@@ -50,6 +55,12 @@ def inheritable_lock(
                 told = True
                 time.sleep(POLL)
                 continue
+            except OSError as error:  # A file system without locks gives none.
+                if error.errno not in (errno.ENOSYS, errno.ENOTSUP):
+                    raise UserError(
+                        f"{folder / 'lock'} cannot be locked ({error.strerror}); name a folder on "
+                        "another disk."
+                    ) from error
             yield descriptor
             return
         yield None

@@ -97,6 +97,7 @@ def drawn_label(segmentation: Tensor, regions: Sequence[Sequence[int]] | None) -
     weight = ((segmentation > OUTSIDE) & (segmentation != DOUBTFUL)).float()
     if regions is None:
         return PseudoLabel(torch.where(weight > 0, segmentation.long(), 0), weight)
-    values = [torch.tensor(region, device=segmentation.device) for region in regions]
-    target = torch.cat([torch.isin(segmentation, region) for region in values], 1).long()
+    # Numbers of the host, not tensors: a copy of those to the device would wait for it.
+    inside = [torch.stack([segmentation == value for value in region]).any(0) for region in regions]
+    target = torch.cat(inside, 1).long()
     return PseudoLabel(target, weight.expand_as(target))

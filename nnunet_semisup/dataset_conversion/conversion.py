@@ -37,6 +37,7 @@ from nnunet_semisup.dataset_conversion.writing.volume_files import write_text
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers.nifti import contradicting_headers
 from nnunet_semisup.parallel import map_cases
+from nnunet_semisup.preparation.lock import exclusive_lock
 from nnunet_semisup.preparation.orientation import common_axes, turned_scans, turned_warning
 from nnunet_semisup.preparation.rules import Accepted
 
@@ -330,15 +331,20 @@ def _write(
     options: Options,
     report: dict[str, Any],
 ) -> None:
-    """Write the data set to the unfinished folder and put it in place."""
-    if target.open(fingerprint):
-        print(f"continuing the unfinished conversion in {target.staging}")
-    write_cases(facts, form, target.staging, options.num_processes, options.link)
-    write_dataset_json(target.staging, form, split, facts)
-    own = {STATE, REPORT}
-    report["files"] = [name for name in list_files(target.staging) if name not in own]
-    write_text(_dump(report), target.staging / REPORT)
-    target.close()
+    """Write the data set to the unfinished folder and put it in place, if it is still free."""
+    target.staging.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(target.staging):
+        title = f"{target.folder} cannot be written:"
+        Findings(target.faults(options.overwrite)).raise_faults(title)
+        target.check_unfinished(fingerprint, options.overwrite)
+        if target.open(fingerprint):
+            print(f"continuing the unfinished conversion in {target.staging}")
+        write_cases(facts, form, target.staging, options.num_processes, options.link)
+        write_dataset_json(target.staging, form, split, facts)
+        own = {STATE, REPORT}
+        report["files"] = [name for name in list_files(target.staging) if name not in own]
+        write_text(_dump(report), target.staging / REPORT)
+        target.close()
 
 
 def _dump(report: Mapping[str, Any]) -> str:

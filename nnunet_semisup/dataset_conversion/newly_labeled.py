@@ -6,6 +6,7 @@ at its next start: each is done, or is still to be done.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -152,7 +153,16 @@ def _link_all(files: Sequence[Path], folder: Path) -> None:
 
 
 def _write_journal(raw: Path, annotated: dict[str, _Annotated], new: dict[str, Any]) -> None:
-    """Copy the masks under hidden names, then write down what is to be done."""
+    """Copy the masks under hidden names, then write down what is to be done.
+
+    Raises:
+        UserError: a folder cannot be written to.
+    """
+    for name in ("imagesTr", "labelsTr"):
+        (raw / name).mkdir(exist_ok=True)
+    folders = (raw, raw / IMAGES_UNLABELED, raw / "imagesTr", raw / "labelsTr")
+    if closed := [str(folder) for folder in folders if not os.access(folder, os.W_OK)]:
+        raise UserError(f"{', '.join(closed)} cannot be written to; nothing was moved.")
     moves = []
     for files in annotated.values():
         for mask in files.masks:
@@ -165,12 +175,24 @@ def _write_journal(raw: Path, annotated: dict[str, _Annotated], new: dict[str, A
         temporary.write_text(json.dumps(journal, indent=1), encoding="utf-8")
 
 
+def _move(source: Path, target: Path) -> None:
+    """Move a file; to another disk as a copy, which is whole before the source goes."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
+        source.unlink()
+
+
 def _carry_out(raw: Path) -> tuple[str, ...]:
     """Do what the journal says and is not done yet, and remove it."""
     journal = json.loads((raw / JOURNAL).read_text(encoding="utf-8"))
     for source, target in journal["moves"]:
         if (raw / source).exists():
-            os.replace(raw / source, raw / target)
+            _move(raw / source, raw / target)
     with atomic_path(raw / "dataset.json") as temporary:
         text = json.dumps(journal["dataset.json"], indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")

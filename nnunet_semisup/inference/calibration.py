@@ -23,12 +23,14 @@ from nnunet_semisup.atomic import atomic_path
 from nnunet_semisup.inference.predictor import SemisupPredictor
 from nnunet_semisup.inference.request import Request
 from nnunet_semisup.preparation.folds import read_splits
-from nnunet_semisup.preparation.layout import SPLITS_FILE
+from nnunet_semisup.preparation.layout import SPLITS_FILE, is_whole
 
 FILE = "semisup_calibration.json"
 """In a fold's folder: fitted temperatures, and what they were fitted on."""
 VOXELS = 100_000
 """Voxels of a case that take part, drawn without replacement."""
+NUMBERS = 250_000_000
+"""Logits of all cases together, at most: 1 GB."""
 BINS = 15
 """Of the calibration error, as [1]."""
 RANGE = (0.05, 20.0)
@@ -84,7 +86,11 @@ def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def voxels_of(
-    logits: Tensor, segmentation: Tensor, label_manager: Any, generator: torch.Generator
+    logits: Tensor,
+    segmentation: Tensor,
+    label_manager: Any,
+    generator: torch.Generator,
+    voxels: int = VOXELS,
 ) -> tuple[Tensor, Tensor]:
     """Return logits and labels of drawn voxels, of regions one binary row a voxel and region.
 
@@ -94,13 +100,14 @@ def voxels_of(
             out.
         label_manager: nnU-Net's, of the data set.
         generator: draws.
+        voxels: drawn, at most.
     """
     label = segmentation.flatten().long().clamp_min(0)
     kept = torch.ones_like(label, dtype=torch.bool)
     if label_manager.has_ignore_label:
         kept = label != label_manager.ignore_label
     index = kept.nonzero().flatten()
-    index = index[torch.randperm(len(index), generator=generator)[:VOXELS]]
+    index = index[torch.randperm(len(index), generator=generator)[:voxels]]
     rows, label = logits.flatten(1).T[index].float(), label[index]
     if not label_manager.has_regions:
         return rows, label
@@ -186,7 +193,7 @@ def held_out_cases(
         return [], f"'{splits}' has no fold {fold}"
     folder = dataset / predictor.configuration_manager.data_identifier
     names = [str(name) for name in listed[int(fold)]["val"]]
-    there = [n for n in names if any(folder.glob(f"{n}.*"))] if folder.is_dir() else []
+    there = [name for name in names if is_whole(folder, name)]
     if not there:
         return [], f"'{folder}' has none of the fold's validation cases"
     return [(folder, name) for name in there], ""
@@ -195,8 +202,10 @@ def held_out_cases(
 def fit_on_cases(predictor: SemisupPredictor, cases: list[tuple[Path, str]]) -> Calibration:
     """Return the temperature of the mean of a predictor's predictions for preprocessed cases."""
     generator = torch.Generator().manual_seed(0)
+    labels_of = predictor.label_manager
+    voxels = max(1000, min(VOXELS, NUMBERS // (len(cases) * labels_of.num_segmentation_heads)))
     drawn = [
-        voxels_of(predictor.mean_logits(image), label, predictor.label_manager, generator)
+        voxels_of(predictor.mean_logits(image), label, labels_of, generator, voxels)
         for image, label in _preprocessed(cases)
     ]
     logits, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))

@@ -138,10 +138,19 @@ class Request:
         cases = sorted({name[:-cut] for name in files})
         if not cases:
             return [], [f"'{self.images}' has no images CASE_0000{ending}, as the model takes them"]
-        wanted = [f"_{channel:04d}{ending}" for channel in range(len(names))]
+        number = self._files_a_case(min(files), ending, len(names))
+        wanted = [f"_{channel:04d}{ending}" for channel in range(number)]
         faults = []
+        if hidden := sorted(name for name in files if name.startswith(".")):
+            faults.append(
+                f"'{self.images}' has hidden files, which nnU-Net takes for images: "
+                f"{', '.join(hidden[:5])}; delete them (macOS: dot_clean -m FOLDER)"
+            )
+        of_case: dict[str, set[str]] = {}
+        for name in files:
+            of_case.setdefault(name[:-cut], set()).add(name)
         for case in cases:
-            own = {name for name in files if name[:-cut] == case}
+            own = of_case[case]
             expected = {case + end for end in wanted}
             if lacking := sorted(expected - own):
                 faults.append(f"{case}: there is no {', '.join(lacking)} ({len(names)} channels)")
@@ -152,6 +161,17 @@ class Request:
             if absent:
                 faults.append(f"-prev_stage_predictions lacks {', '.join(absent)}")
         return cases, faults
+
+    def _files_a_case(self, example: str, ending: str, channels: int) -> int:
+        """Return how many files a case has: the colours of a picture are channels of one file."""
+        from nnunet_semisup.dataset_conversion.reading.formats import is_tif_stack
+        from nnunet_semisup.dataset_conversion.reading.pictures import picture_components
+
+        path = Path(self.images, example)
+        if channels < 3 or ending not in (".png", ".bmp", ".tif") or is_tif_stack(path):
+            return channels
+        values = picture_components(path)
+        return channels if channels % values else channels // values
 
     # What predicts.
 

@@ -51,8 +51,9 @@ class ScanLabeler:
         """
         training = self.predictor.network.training
         logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
+        logits = logits.cpu()  # nnU-Net makes labels of probabilities on the host alone.
         self.predictor.network.train(training)
         probs = self.labels.apply_inference_nonlin(logits.float())
         classes = self.labels.convert_probabilities_to_segmentation(probs)
         sure = confidence(probs[None], self.labels.has_regions)[0].amin(0) >= self.least
-        return torch.where(sure, torch.as_tensor(classes), DOUBTFUL).cpu().numpy().astype(np.uint8)
+        return torch.where(sure, torch.as_tensor(classes), DOUBTFUL).numpy().astype(np.uint8)

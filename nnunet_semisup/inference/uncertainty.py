@@ -149,6 +149,8 @@ def write_map(
         nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), image.affine), target)
     else:
         geometry = SimpleITK.ReadImage(str(like))
+        if reader.__name__.endswith("Reorient"):
+            geometry = SimpleITK.DICOMOrient(geometry, "RAS")
         image = SimpleITK.GetImageFromArray(values.reshape(geometry.GetSize()[::-1]))
         image.CopyInformation(geometry)
         SimpleITK.WriteImage(image, str(target), useCompression=True)

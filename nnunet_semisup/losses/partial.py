@@ -35,6 +35,10 @@ class Gaps(NamedTuple):
     unknown: Any
     regions: bool
 
+    def at(self, level: int) -> Gaps:
+        """Return what is not known at the resolution of one of a decoder's outputs."""
+        return self._replace(unknown=self.unknown[level])
+
     def known_logits(self, output: Any) -> Any:
         """Return logits by which a loss of nnU-Net's target is one of what is known.
 

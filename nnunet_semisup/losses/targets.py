@@ -144,8 +144,11 @@ def joint_label(
         regions: sigmoid channels instead of softmax.
         valid: ``(B, 1, *spatial)`` bool, false in padding.
     """
-    probs = torch.stack([probabilities(one, regions) for one in outputs])
-    target = hard_labels(torch.einsum("m,m...->...", shares, probs), regions)
+    # Not by einsum, which autocast computes in half precision.
+    weighted = [
+        share * probabilities(one, regions) for share, one in zip(shares, outputs, strict=True)
+    ]
+    target = hard_labels(torch.stack(weighted).sum(0), regions)
     weight = torch.ones_like(target, dtype=torch.float32)
     return PseudoLabel(target, weight if valid is None else weight * valid)
 

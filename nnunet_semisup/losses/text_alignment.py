@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunet_semisup.losses.activation import hard_labels, probabilities
+from nnunet_semisup.losses.consistency import quotient
 from nnunet_semisup.losses.precision import float32
 from nnunet_semisup.losses.targets import PseudoLabel, one_hot
 
@@ -53,7 +54,7 @@ def semantic_alignment(
     prototypes = F.normalize(prototypes, dim=-1, eps=EPSILON)
     distance = (prototypes - F.normalize(text, dim=-1, eps=EPSILON)).square().sum(-1)
     shown = counted.flatten(2).any(-1).to(distance.dtype)
-    return (distance * shown).sum() / shown.sum().clamp_min(1.0)
+    return quotient((distance * shown).sum(), shown.sum())
 
 
 def _pooled(masks: Tensor, grid: Sequence[int]) -> Tensor:

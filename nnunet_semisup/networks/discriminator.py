@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_semisup.losses.precision import float32
+from nnunet_semisup.losses.processes import over_processes
 
 WIDTHS = (16, 32, 64)
 """Channels of its stages, each of which halves the resolution."""
@@ -54,4 +55,5 @@ def judged(logits: Tensor, labeled: bool, valid: Tensor | None = None) -> Tensor
         return losses.mean()
     pool: Any = F.adaptive_avg_pool3d if logits.ndim == 5 else F.adaptive_avg_pool2d
     share = pool(valid.float(), logits.shape[2:])
-    return (losses * share).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
+    total, count = over_processes(torch.stack([(losses * share).sum(), share.sum()]))
+    return total / count.clamp_min(torch.finfo(share.dtype).tiny)

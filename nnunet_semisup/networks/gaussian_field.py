@@ -53,8 +53,8 @@ def neighbourhood(grid: Tensor, radius: int, outside: float = 0.0) -> Tensor:
 def shares(gaussians: Gaussians, samples: int, radius: int = RADIUS) -> Tensor:
     """Return the share of each Gaussian around in each sample of a cell.
 
-    Opacity times density over their sum, so that shares add up to 1 everywhere. A softmax of
-    logarithms: no sample is too far from all.
+    Opacity times ``exp(-d' S^-1 d / 2)``, which is 1 at a centre, over their sum, so that shares
+    add up to 1 everywhere. A softmax of logarithms: no sample is too far from all.
 
     Args:
         gaussians: one a cell; float32.

@@ -20,8 +20,10 @@ readings are offered, all with real tokens (one per bottleneck voxel):
     Tokens ask, texts answer: the text's values enter the features.
 
 Deviates from the released code: a token is a voxel, not a whole plane (there, the softmax over a
-single token makes the output independent of the text); one residual instead of two; the output
-layers start at zero, so that training starts from the plain network.
+single token makes the output independent of the text); one residual instead of two; no dropout;
+unit vectors of texts come multiplied by the square root of their width (networks/text_unet.py),
+without which the attention is almost flat at the start; the output layers start at zero, so that
+training starts from the plain network.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ class RepresentationNetwork(TrainingNetwork):
 
     def __init__(self, predictor: Any, dims: int) -> None:
         super().__init__(predictor)
-        widths = [layer.in_channels for layer in reversed(predictor.decoder.seg_layers)]
+        # Not of the segmentation layers: a decoder with queries has fewer of them than stages.
+        widths = list(predictor.encoder.output_channels[:-1])
         self.finest = 1 if dims == 3 and len(widths) > 1 else 0
         self.of_voxels = PyramidHead(widths[self.finest :], dims)
         self.of_whole = _perceptron(dims, predictor.encoder.output_channels[-1])

@@ -70,7 +70,8 @@ def labels_to_compare(folders: DatasetFolders, folds: Sequence[int | str]) -> li
         UserError: there is no label file of such a case.
     """
     ending = read_dataset_json(folders.raw)["file_ending"]
-    there = {p.name.removesuffix(ending): p for p in (folders.raw / "labelsTr").glob(f"*{ending}")}
+    files = [p for p in (folders.raw / "labelsTr").glob(f"*{ending}") if not is_junk(p)]
+    there = {path.name.removesuffix(ending): path for path in files}
     splits = read_splits(folders.preprocessed / SPLITS_FILE) or read_splits(
         folders.raw / SPLITS_FILE
     )
@@ -110,7 +111,7 @@ def rank(ranking: Ranking, run: Run) -> list[CaseScores]:
         mirroring=ranking.mirroring,
     )
     request.checked()
-    basis = _basis(ranking)
+    basis = _basis(ranking, run)
     _check_basis(ranking.output, basis)
     ranking.output.mkdir(parents=True, exist_ok=True)
     with lock_of_part(ranking.output.absolute(), run.part, run.num_parts):
@@ -136,7 +137,7 @@ def rank(ranking: Ranking, run: Run) -> list[CaseScores]:
     return scores
 
 
-def _basis(ranking: Ranking) -> dict[str, Any]:
+def _basis(ranking: Ranking, run: Run) -> dict[str, Any]:
     """Return what predictions depend on."""
     checkpoints = {}
     for fold in ranking.folds:
@@ -146,6 +147,7 @@ def _basis(ranking: Ranking) -> dict[str, Any]:
         "model": str(ranking.model.absolute()),
         "checkpoints": checkpoints,
         "mirroring": ranking.mirroring,
+        **({"step_size": run.step_size} if run.step_size != Run.step_size else {}),
     }
 
 

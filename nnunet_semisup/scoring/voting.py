@@ -26,6 +26,7 @@ from nnunet_semisup.inference.predict import Run, predict_files, ready_predictor
 from nnunet_semisup.inference.predictor import Choice, SemisupPredictor
 from nnunet_semisup.inference.request import Request
 from nnunet_semisup.inference.uncertainty import RunningMean, entropy, file_of, write_map
+from nnunet_semisup.preparation.raw import num_channels
 from nnunet_semisup.scoring.disagreement import between_votes
 from nnunet_semisup.scoring.doubt import expected_entropy, foreground_probability
 
@@ -135,7 +136,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def predict_votes(request: Request, run: Run) -> VotingPredictor:
-    """Predict and score all cases of a folder; those that are whole are kept.
+    """Predict and score all cases of a folder; those that are whole, of an older scan, are kept.
 
     Several folds vote, or the mirrored images of one fold.
 
@@ -157,10 +158,17 @@ def predict_votes(request: Request, run: Run) -> VotingPredictor:
     output, ending = Path(request.output), predictor.dataset_json["file_ending"]
     output.mkdir(parents=True, exist_ok=True)
 
+    channels = num_channels(predictor.dataset_json)
+
     def is_done(truncated: str) -> bool:
         case = Path(truncated).name
-        files = file_of(output, case, ending), scores_file(output, case)
-        return all(file.is_file() for file in (Path(truncated + ending), *files))
+        scores = scores_file(output, case)
+        files = Path(truncated + ending), file_of(output, case, ending), scores
+        if not all(file.is_file() for file in files):
+            return False
+        images = (Path(request.images, f"{case}_{n:04d}{ending}") for n in range(channels))
+        made = scores.stat().st_mtime
+        return all(image.stat().st_mtime <= made for image in images if image.is_file())
 
     predictor.is_done = is_done
     with whole_files(VotedExport(temperature_of(predictor, request))):

@@ -7,8 +7,9 @@ Per step, with f1, f2 the networks and yk = argmax fk(x_u):
     labeled    x_l:  L_sup(f1(x_l), y) + L_sup(f2(x_l), y)
     unlabeled  x_u:  lambda(t) (CE(f1(x_u), y2) + CE(f2(x_u), y1))
 
-Deviates from [0] as its medical ports do: lambda rises to 0.1 (1.5 in [0], constant), here over 0.4
-of the training (ports: all of it); no CutMix.
+Deviates from [0] as its medical ports do: labels cross on unlabeled patches alone (in [0] on
+labeled ones, too); lambda rises to 0.1 (1.5 in [0], constant), here over 0.4 of the training
+(ports: all of it); no CutMix.
 The first network predicts.
 """
 

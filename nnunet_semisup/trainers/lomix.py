@@ -24,8 +24,8 @@ class nnUNetTrainerLoMix(LabeledTrainer, nnUNetTrainerSupervised):
     """Weights of the terms: ``fixed`` by resolution, or learned: ``log``, ``softplus`` (paper)."""
 
     def compute_losses(self, labeled: Labeled) -> Iterator[Terms]:
-        known = labeled.known(self.network(labeled.image))
-        yield {"supervised": self.supervised_loss(*known)}
+        output = self.network(labeled.image)
+        yield {"supervised": self.supervised_loss(output, labeled.target, labeled.gaps)}
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make one optimizer step; return the loss as nnU-Net does."""

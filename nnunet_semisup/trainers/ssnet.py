@@ -14,7 +14,9 @@ contrasted); the surest features are those of greatest probability where S is ri
 those that a trained selector scores lowest), and all count alike (a selector can lower the loss by
 looking away); at most 4,096 voxels of each class are drawn, layer instead of batch normalisation;
 noise on unlabeled patches alone, its size a deviation of each voxel (released code: a norm, which
-depends on the patch); several classes, regions, an ignore label and padding.
+depends on the patch); a Dice distance with squares, 0 for equal predictions (released code: without
+them in 3D, so that it sharpens predictions as well), and without the background; several classes,
+regions, an ignore label and padding.
 """
 
 from __future__ import annotations

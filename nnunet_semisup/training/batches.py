@@ -36,10 +36,6 @@ class Labeled(NamedTuple):
     maps: Mapping[str, Tensor] = {}
     gaps: Gaps | None = None
 
-    def known(self, output: Any) -> tuple[Any, Any]:
-        """Return an output and the target such that a loss of both is of what is known."""
-        return (output if self.gaps is None else self.gaps.known_logits(output)), self.target
-
 
 class Unlabeled(NamedTuple):
     """Hold unlabeled patches under the spatial part of nnU-Net's augmentation (the weak view).

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.losses.deep_supervision import deep_supervised
 from nnunet_semisup.losses.lomix import LoMix, Operator, Weights, number_mixed
+from nnunet_semisup.losses.partial import Gaps
 from nnunet_semisup.losses.targets import PseudoLabel
 from nnunet_semisup.networks.training_network import TrainingNetwork
 from nnunet_semisup.training.batches import Terms
@@ -74,16 +75,27 @@ class LabeledTrainer(CommonTrainer):
 
     # Losses.
 
-    def supervised_loss(self, output: Any, target: Any) -> Tensor:
+    def supervised_loss(self, output: Any, target: Any, gaps: Gaps | None = None) -> Tensor:
         """Return the loss of an output on labeled patches, under deep supervision of a list.
 
         All members of a network share LoMix's convolutions and weights.
+
+        Args:
+            output: logits.
+            target: nnU-Net's.
+            gaps: what the target leaves open; ``None``: nothing.
         """
         if "lomix" not in self._outside:
-            return self.loss(output, target)
+            return self.loss(output if gaps is None else gaps.known_logits(output), target)
         loss = self.loss.loss
+
+        def loss_at(logits: Tensor, level: int) -> Tensor:
+            # Mixed before: what stands for "never" must not go through a convolution.
+            known = logits if gaps is None else gaps.at(level).known_logits(logits)
+            return cast(Tensor, loss(known, target[level]))
+
         # Never below -1: cross entropy less the Dice.
-        return self._mixing(output, lambda logits, level: loss(logits, target[level]), -1.0)
+        return self._mixing(output, loss_at, -1.0)
 
     def loss_of_annotations(
         self, loss: Callable[[Tensor, PseudoLabel], Tensor], output: Any, label: PseudoLabel

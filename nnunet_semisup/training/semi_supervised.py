@@ -169,7 +169,8 @@ class SemiSupervisedTrainer(LabeledTrainer, LoopTrainer):
 
     def supervised_terms(self, seen: Pass, labeled: Labeled) -> Terms:
         """Return the loss of each member on labeled patches, and what the pass brings."""
-        losses = [self.supervised_loss(*labeled.known(one.logits)) for one in seen.members]
+        known = labeled.target, labeled.gaps
+        losses = [self.supervised_loss(one.logits, *known) for one in seen.members]
         if len(losses) == 1:
             return {"supervised": losses[0], **seen.terms}
         named = {f"supervised_{number}": loss for number, loss in enumerate(losses, 1)}

@@ -12,7 +12,10 @@ from tests.contract.course import Course
 from tests.contract.predicting import contents, make_model, run, stock
 
 COMBINED = ("nnUNetTrainerUAMT", "nnUNetTrainerMCNet", "nnUNetTrainerCPS")
-PAIRS = [(name, trainer) for name in INSERTS for trainer in COMBINED]
+PAIRS = [
+    *((name, trainer) for name in INSERTS for trainer in COMBINED),
+    ("kmax", "nnUNetTrainerARCO"),
+]
 
 
 @each_method(SEMI_SUPERVISED)

@@ -94,3 +94,20 @@ def test_trainers_without_a_teacher_refuse_them(build, partly, method):
     partly("labels3d")
     with pytest.raises(UserError, match="take classes that were not annotated for background"):
         build(method, "labels3d", start=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("nnUNetTrainerLoMix", {}), ("nnUNetTrainerPseudoLabel", {"labeled_loss": "lomix"})],
+)
+def test_mixtures_are_made_before_open_classes_are_merged(build, partly, name, settings):
+    """A convolution of what stands for "never" would have a gradient of thousands."""
+    norms = []
+    for said in (False, True):
+        if said:
+            partly("labels3d")
+        trainer = build(find_method(name), "labels3d", **settings)
+        trainer.train_step(next(trainer.dataloader_train))
+        grads = [p.grad for p in trainer._outside.parameters() if p.grad is not None]
+        norms.append(float(torch.stack([grad.norm() for grad in grads]).norm()))
+    assert 0 < norms[1] < 10 * norms[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -195,3 +196,26 @@ def test_parts_make_what_the_whole_keeps(two_folds, monkeypatch, tmp_path):
     )
     assert contents_of(run(number, folder, output)) == expected
     assert [path.name for path in tmp_path.glob("*.lock")] == []
+
+
+def test_a_scan_that_was_replaced_is_predicted_anew(two_folds, tmp_path):
+    folder, number = two_folds("labels3d")
+    output = run(number, folder, tmp_path / "ranked")
+    made = {case: (output / f"{case}.nii.gz").stat().st_mtime_ns for case in SCANS}
+    (image,) = Path(str(nnUNet_raw)).glob(f"Dataset{number}_*/imagesUn/unl_001_0000.nii.gz")
+    later = (output / "scores" / "unl_001.json").stat().st_mtime + 5
+    before = image.stat()
+    try:
+        os.utime(image, (later, later))
+        run(number, folder, output)
+    finally:
+        os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = {case: (output / f"{case}.nii.gz").stat().st_mtime_ns for case in SCANS}
+    assert [case for case in SCANS if again[case] != made[case]] == ["unl_001"]
+
+
+def test_predictions_of_another_step_size_are_refused(two_folds, tmp_path):
+    folder, number = two_folds("labels3d")
+    output = run(number, folder, tmp_path / "ranked", "-step_size", "1")
+    with pytest.raises(UserError, match="predictions of another model"):
+        run(number, folder, output)

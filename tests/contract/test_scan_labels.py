@@ -11,6 +11,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_semisup.data.scan_labels import DOUBTFUL, LabeledScans
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
+from nnunet_semisup.inference.scan_labels import ScanLabeler
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.scan_labels import FOLDER
 
@@ -76,3 +77,22 @@ def test_patches_are_drawn_around_what_was_labeled(build):
     assert unlabeled.label is not None
     assert unlabeled.label.shape == (*unlabeled.valid.shape,)
     assert ((unlabeled.label > 0) & (unlabeled.label < DOUBTFUL)).flatten(1).any(1).all()
+
+
+def test_logits_come_to_the_host_before_nnunet_makes_labels_of_them(build):
+    """A predictor on a GPU leaves them there, and nnU-Net 2.8.1 calls numpy() on probabilities."""
+    trainer = build(SEMISUP, "labels3d", label_confidence=0.0)
+    labeler = ScanLabeler(trainer, trainer._teacher_network, 0.0, True)
+    image = np.random.default_rng(0).random((1, 16, 16, 16)).astype(np.float32)
+    expected = labeler.label(image)
+    predict = labeler.predictor.predict_sliding_window_return_logits
+
+    class OnDevice:
+        def __init__(self, logits):
+            self.logits = logits
+
+        def cpu(self):
+            return self.logits
+
+    labeler.predictor.predict_sliding_window_return_logits = lambda x: OnDevice(predict(x))
+    assert np.array_equal(labeler.label(image), expected)

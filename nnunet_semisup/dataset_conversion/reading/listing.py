@@ -109,7 +109,15 @@ def _list_subset(listing: RawListing, subset: Subset, validation: Collection[str
     listing.channels[subset.image_folder] = images.cases
     findings = listing.findings
     findings.faults += [f"{subset.image_folder}: {fault}" for fault in images.faults]
-    findings.warnings += [f"ignored in {subset.image_folder}: {name}" for name in images.junk]
+    for name in images.junk:
+        if subset is not Subset.UNLABELED and name.endswith(listing.file_ending):
+            findings.faults.append(
+                f"{subset.image_folder}: {name}: nnU-Net takes every file that ends in "
+                f"{listing.file_ending} for an image, hidden ones, too; delete it (macOS: "
+                "dot_clean -m FOLDER), or rename it if it is one of yours"
+            )
+        else:
+            findings.warnings.append(f"ignored in {subset.image_folder}: {name}")
     own = {composed(case): path for case, path in labels.items()}
     alike = {composed(case): case for case in images.cases}
     for case, path in labels.items():

@@ -90,7 +90,7 @@ class Target:
             if not root or not Path(root).is_dir():
                 continue
             for folder in sorted(Path(root).glob(f"{prefix}*")):
-                if folder.absolute() != self.folder:
+                if folder.is_dir() and folder.absolute() != self.folder:
                     faults.append(
                         f"the id {self.dataset_id} is in use by {folder}; choose another -d or "
                         "move that folder away"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -175,3 +176,30 @@ def test_a_data_set_that_lists_its_cases_is_left_to_the_user(folders, masks):
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="under 'dataset'"):
         move_to_labeled(folders, masks)
+
+
+def test_folders_on_different_disks_are_no_obstacle(folders, masks, monkeypatch):
+    """os.replace refuses to move a file to another file system."""
+    replace = os.replace
+
+    def refuse(source, target):
+        if str(source).startswith(str(folders.raw / "imagesUn")):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    images = {p.name: p.read_bytes() for p in (folders.raw / "imagesUn").glob("unl_002*")}
+    monkeypatch.setattr(newly_labeled.os, "replace", refuse)
+    move_to_labeled(folders, masks)
+    for name, content in images.items():
+        assert (folders.raw / "imagesTr" / name).read_bytes() == content
+        assert not (folders.raw / "imagesUn" / name).exists()
+
+
+def test_a_folder_that_is_closed_is_named_before_anything_moves(folders, masks, monkeypatch):
+    closed = folders.raw / "imagesUn"
+    access = os.access
+    monkeypatch.setattr(newly_labeled.os, "access", lambda p, mode: p != closed and access(p, mode))
+    before = state(folders.raw)
+    with pytest.raises(UserError, match="imagesUn cannot be written to; nothing was moved"):
+        move_to_labeled(folders, masks)
+    assert state(folders.raw) == before

@@ -285,6 +285,10 @@ FAULTS = {
         lambda d: split(d, ["lab_000", "lab_001"], ["lab_001"]),
         "splits_final.json, fold 0: in 'train' and in 'val': lab_001; name each case in one of",
     ),
+    "hidden file that nnU-Net takes for an image": (
+        lambda d: (d / "imagesTr" / "._lab_000_0000.nii.gz").write_bytes(b"junk"),
+        "imagesTr: ._lab_000_0000.nii.gz: nnU-Net takes every file that ends in .nii.gz",
+    ),
     "no training image": (
         lambda d: shutil.rmtree(d / "imagesTr"),
         "imagesTr has no <case>_0000.nii.gz",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import SimpleITK
 import torch
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIOWithReorient
 
+from nnunet_semisup.inference import calibration
 from nnunet_semisup.inference.calibration import calibration_error, fit, voxels_of
 from nnunet_semisup.inference.stored import mean_logits
-from nnunet_semisup.inference.uncertainty import entropy, mean_of
+from nnunet_semisup.inference.uncertainty import entropy, mean_of, write_map
+from tests.helpers import nnunet_folders
 
 
 @pytest.fixture
@@ -84,3 +89,53 @@ def test_each_region_is_a_question_of_its_own(generator):
     found = sorted(zip(rows[:, 1].tolist(), labels.tolist(), strict=True))
     assert found == [(1.0, 0), (2.0, 1), (3.0, 1), (4.0, 0), (5.0, 0), (6.0, 1)]
     assert (rows[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("directions", ["LPS", "RAS", "ASL", "PIR"])
+def test_a_map_lies_as_the_label_does_under_the_reader_that_turns(tmp_path, directions):
+    """SimpleITKIOWithReorient reads in RAS and writes labels back as they were."""
+    reader = SimpleITKIOWithReorient()
+    values = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    source = tmp_path / "case_0000.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, directions), str(source))
+    read, properties = reader.read_images([str(source)])
+    label, target = tmp_path / "case.nii.gz", tmp_path / "map.nii.gz"
+    reader.write_seg((read[0] > 0.5).astype(np.uint8), str(label), properties)
+    write_map(read[0], label, target, ".nii.gz", SimpleITKIOWithReorient)
+    turned = [SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(p)), "LPS") for p in (label, target)]
+    marked, found = (SimpleITK.GetArrayFromImage(one) for one in turned)
+    assert np.array_equal(found > 0.5, marked > 0)
+    assert np.array_equal(np.sort(found, None), np.sort(values, None))
+
+
+def test_cases_are_found_by_their_names_and_not_by_patterns(tmp_path, monkeypatch):
+    folder = nnunet_folders(tmp_path, monkeypatch).preprocessed / "Dataset001_A" / "plans_3d"
+    folder.mkdir(parents=True)
+    for name in ("a[1].b2nd", "a[1]_seg.b2nd", "a[1].pkl", "b.b2nd"):
+        (folder / name).touch()
+    (folder.parent / "splits_final.json").write_text('[{"train": [], "val": ["a[1]", "b", "c"]}]')
+    predictor = SimpleNamespace(
+        plans_manager=SimpleNamespace(dataset_name="Dataset001_A"),
+        configuration_manager=SimpleNamespace(data_identifier="plans_3d"),
+    )
+    assert calibration.held_out_cases(predictor, 0) == ([(folder, "a[1]")], "")
+
+
+def test_fewer_voxels_are_drawn_where_cases_and_classes_are_many(monkeypatch):
+    drawn = []
+
+    def voxels(logits, label, manager, generator, number):
+        drawn.append(number)
+        return torch.randn(10, 2, generator=generator), torch.randint(2, (10,), generator=generator)
+
+    monkeypatch.setattr(calibration, "voxels_of", voxels)
+    monkeypatch.setattr(calibration, "_preprocessed", lambda cases: [(None, None)] * len(cases))
+    predictor = SimpleNamespace(
+        mean_logits=lambda image: None, label_manager=SimpleNamespace(num_segmentation_heads=118)
+    )
+    for cases in (2, 240):
+        calibration.fit_on_cases(predictor, [("folder", "case")] * cases)
+    assert drawn[0] == calibration.VOXELS
+    assert 240 * 118 * drawn[-1] <= calibration.NUMBERS

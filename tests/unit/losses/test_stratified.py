@@ -135,7 +135,7 @@ def test_shares_that_are_not_whole_still_vary_less(count):
 
 @pytest.mark.parametrize("of_place", [torch.sin, torch.abs, lambda x: x], ids=["sin", "abs", "x"])
 def test_mirrored_draws_vary_at_most_twice_as_much(of_place):
-    """Lemma 3.1; a linear function is estimated without error, an even one with twice it."""
+    """Lemma 3.1, where groups have whole pairs; linear functions have no error, even ones twice."""
     strata = torch.arange(400) // 100
     values = of_place((torch.arange(400) % 100 - 49.5) / 20)
     by_strata = variance_of_mean(values, strata, 16, "sg")[1]
