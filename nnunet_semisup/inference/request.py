@@ -164,11 +164,11 @@ class Request:
 
     def _files_a_case(self, example: str, ending: str, channels: int) -> int:
         """Return how many files a case has: the colours of a picture are channels of one file."""
-        from nnunet_semisup.dataset_conversion.reading.formats import is_tif_stack
+        from nnunet_semisup.dataset_conversion.reading.formats import PICTURE_ENDINGS, is_tif_stack
         from nnunet_semisup.dataset_conversion.reading.pictures import picture_components
 
         path = Path(self.images, example)
-        if channels < 3 or ending not in (".png", ".bmp", ".tif") or is_tif_stack(path):
+        if channels < 3 or ending not in PICTURE_ENDINGS or is_tif_stack(path):
             return channels
         values = picture_components(path)
         return channels if channels % values else channels // values

@@ -202,10 +202,10 @@ def _renamed_test_cases(reader: Reader) -> Options:
     return ()
 
 
-def _removed(pattern: str) -> Callable[[Reader], Options]:
+def _removed(pattern: str, folder: str = "imagesUn") -> Callable[[Reader], Options]:
     def act(reader: Reader) -> Options:
         for path in list(reader.folder.rglob(pattern)):
-            if path.parent.name == "imagesUn":
+            if path.parent.name == folder:
                 path.unlink()
         return ()
 
@@ -352,6 +352,7 @@ BY_HAND: dict[tuple[str, str], Callable[[Reader], Options]] = {
     ("verify", "key missing"): _json(numTraining=3),
     ("verify", "ending without reader"): _json(file_ending=".nii.gz"),
     ("verify", "id in two folders"): _removed("lab_*"),
+    ("verify", "hidden file that nnU-Net takes for an image"): _removed("._*", "imagesTr"),
     ("verify", "copy under another name"): _removed("unl_000_*"),
     ("verify", "id in training and test"): _renamed_test_cases,
     ("verify", "no channel number"): _rename("scan.nii.gz", "scan_0000.nii.gz"),
