@@ -16,78 +16,74 @@ import argparse
 import csv
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from nnunet_semisup.benchmark.design import SUPERVISED, Design, Layout, Row, Run, read_design
-from nnunet_semisup.benchmark.execute import Place, command_of, settings_of
+from nnunet_semisup.benchmark.execute import Place, run_one
 from nnunet_semisup.benchmark.prepare import environment
 from nnunet_semisup.demo.stages import find_command
-from nnunet_semisup.evaluation.evaluate import evaluate_folders
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.preparation.layout import SPLITS_FILE
+from nnunet_semisup.training.interruption import Interruption
 
 ORDERS = ("stratified", "entropy", "disagreement")
 PLACE = Place("cpu", threads=1, workers=1)
 
 
-def call(words: list[str], env: dict[str, str], log: Path) -> None:
-    """Run a command; what it says goes to a file."""
-    with log.open("a", encoding="utf-8") as file:
-        program = [find_command(words[0]), *words[1:]]
-        subprocess.run(program, env=env, stdout=file, stderr=subprocess.STDOUT, check=True)
+def ranked(layout: Layout, design: Design, seed: int) -> list[dict[str, str]]:
+    """Return the table of ``nnUNetv2_semisup_rank`` by the first budget's model of labels alone.
 
-
-def named_by(layout: Layout, design: Design, order: str, seed: int, count: int) -> list[str]:
-    """Return the first cases of an order, by the first budget's model of labels alone."""
+    Args:
+        layout: of the benchmark.
+        design: of it.
+        seed: of the random orders.
+    """
     run = Run(Row(SUPERVISED), design.budgets[0], design.seeds[0])
-    env = environment(layout, run.budget, layout.run(run) / "results")
-    output = layout.folder / "ranking"
-    output.mkdir(exist_ok=True)
-    words = ["nnUNetv2_semisup_rank", "-d", str(design.dataset_id), "-c", design.configuration]
-    words += ["-tr", SUPERVISED, "-f", "0", "-o", str(output / "ranked"), "-device", PLACE.device]
-    words += ["-npp", "1", "-nps", "1", "--by", order, "--seed", str(seed)]
-    call(words, env | {"OMP_NUM_THREADS": "1"}, output / "log.txt")
-    with (output / "ranked" / "ranking.csv").open(encoding="utf-8", newline="") as file:
-        order = [line["case"] for line in csv.DictReader(file)]
+    output = layout.folder / "ranking" / "ranked"
+    output.parent.mkdir(exist_ok=True)
+    command = [find_command("nnUNetv2_semisup_rank"), "-d", str(design.dataset_id)]
+    command += ["-c", design.configuration, "-tr", SUPERVISED, "-f", "0", "-o", str(output)]
+    command += ["-device", PLACE.device, "-npp", "1", "-nps", "1", "--seed", str(seed)]
+    env = environment(layout, run.budget, layout.run(run) / "results") | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
+    with (output / "ranking.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def first_with_mask(
+    table: Sequence[Mapping[str, str]], order: str, design: Design, count: int
+) -> list[str]:
+    """Return the first cases of an order that have a label in the second budget."""
     with_mask = design.labeled(design.budgets[-1])
-    return [case for case in order if case in with_mask][:count]
+    lines = sorted(table, key=lambda line: int(line[f"place_{order}"]))
+    return [line["case"] for line in lines if line["case"] in with_mask][:count]
 
 
-def dice_of(layout: Layout, design: Design, cases: list[str], settings: str) -> list[float]:
+def dice_of(layout: Layout, design: Design, cases: Sequence[str], settings: str) -> list[float]:
     """Train labels alone on the first budget and ``cases``; return the evaluation cases' Dice."""
-    budget = design.budgets[-1]
-    source = layout.preprocessed(design, budget)
-    labeled = [*design.labeled(design.budgets[0]), *sorted(cases)]
-    folder = layout.folder / "ranking" / "-".join(["with", *sorted(cases)])
-    own = folder / "preprocessed" / design.dataset
-    if not own.exists():
-        own.mkdir(parents=True)
-        for file in source.iterdir():
+    labeled = (*design.labeled(design.budgets[0]), *sorted(cases))
+    own = replace(design, pool=labeled, budgets=(len(labeled),))
+    source, folder = layout.budget(design.budgets[-1]), "-".join(["with", *sorted(cases)])
+    place = Layout(layout.folder / "ranking" / folder)
+    run = Run(Row(SUPERVISED, settings), len(labeled), design.seeds[0])
+    target = place.preprocessed(own, run.budget)
+    if not target.exists():
+        target.mkdir(parents=True)
+        (place.budget(run.budget) / "raw").symlink_to((source / "raw").absolute())
+        for file in layout.preprocessed(design, design.budgets[-1]).iterdir():
             if file.name != SPLITS_FILE:
-                (own / file.name).symlink_to(file.absolute())
-    split = [{"train": labeled, "val": list(design.evaluation)}]
-    (own / SPLITS_FILE).write_text(json.dumps(split), encoding="utf-8")
-    run = Run(Row(SUPERVISED), budget, design.seeds[0])
-    words = command_of(design, run, PLACE)
-    fold = folder / "results" / design.dataset
-    fold = fold / f"{SUPERVISED}__{run.row.plans}__{design.configuration}" / "fold_0"
-    if not (fold / "validation" / "summary.json").exists():
-        env = environment(layout, budget, folder / "results")
-        env["nnUNet_preprocessed"] = str((folder / "preprocessed").absolute())
-        env["nnUNet_semisup_set"] = ",".join(
-            filter(None, [settings_of(design, run, PLACE), settings])
-        )
-        env |= {"nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"}
-        call(words + ["--c"] * (fold / "checkpoint_latest.pth").exists(), env, folder / "log.txt")
-    found = evaluate_folders(
-        source / "gt_segmentations",
-        fold / "validation",
-        dataset_json=source / "dataset.json",
-        allow_missing=True,
-    )
-    (name,) = (name for name in found.cases[0].classes)
-    return [case.classes[name].values["Dice"] for case in found.cases]
+                (target / file.name).symlink_to(file.absolute())
+    split = [{"train": list(labeled), "val": list(design.evaluation)}]
+    (target / SPLITS_FILE).write_text(json.dumps(split), encoding="utf-8")
+    with Interruption() as stop:
+        record = run_one(place, own, run, PLACE, stop)
+    if record.status != "finished":
+        raise SystemExit(f"{place.run(run)}: {record.status} {record.fault}")
+    found = json.loads(place.evaluation(run).read_text(encoding="utf-8"))
+    return [case["mean_dice"] for case in found["cases"].values()]
 
 
 def main() -> None:
@@ -102,15 +98,16 @@ def main() -> None:
     options = parser.parse_args()
     layout = Layout(options.folder)
     design = read_design(layout)
-    choices = {order: (order, 0) for order in ORDERS}
-    choices |= {f"random, draw {n + 1}": ("random", n) for n in range(options.draws)}
+    tables = [ranked(layout, design, seed) for seed in range(options.draws)]
+    orders = {order: (tables[0], order) for order in ORDERS}
+    orders |= {f"random, draw {n}": (table, "random") for n, table in enumerate(tables, 1)}
+    chosen = {t: first_with_mask(*order, design, options.add) for t, order in orders.items()}
     rows: list[tuple[object, ...]] = []
-    for title, (order, seed) in {"none": ("", 0), **choices}.items():
-        cases = named_by(layout, design, order, seed, options.add) if order else []
+    for title, cases in {"none": [], **chosen}.items():
         dice = dice_of(layout, design, cases, options.settings)
         rows.append((title, fmean(dice), min(dice), ", ".join(case[:6] for case in cases)))
         print(title, f"{fmean(dice):.4f}", flush=True)
-    random = [row[1] for row in rows if str(row[0]).startswith("random")]
+    random = [float(str(row[1])) for row in rows if str(row[0]).startswith("random")]
     print(format_table(("annotated next", "Dice", "worst", "cases"), rows, markdown=True))
     print(f"Random choices: mean {fmean(random):.4f}, {min(random):.4f} to {max(random):.4f}")
 

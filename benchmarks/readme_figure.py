@@ -16,19 +16,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import LightSource
 from matplotlib.figure import Figure
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-from scipy.spatial import cKDTree
+from mpl_toolkits.mplot3d.axes3d import Axes3D
 
+from nnunet_semisup.benchmark.case_pictures import inputs_of
 from nnunet_semisup.benchmark.collect import Benchmark, Result, collect
 from nnunet_semisup.benchmark.design import Row
 from nnunet_semisup.benchmark.statistics import MAIN_METRIC, case_values, groups
-from nnunet_semisup.benchmark.surfaces import Surface, surface_of
-from nnunet_semisup.evaluation.inputs import EvaluationInputs, find_inputs, read_label_map
-from nnunet_semisup.evaluation.names import VALIDATION_FOLDER
+from nnunet_semisup.benchmark.surfaces import (
+    Surface,
+    face_distances,
+    show_surfaces,
+    surface_of,
+)
+from nnunet_semisup.evaluation.inputs import read_label_map
 from nnunet_semisup.evaluation.overlays import read_image
-from nnunet_semisup.evaluation.validation_fold import GROUND_TRUTH
 from nnunet_semisup.figures import DARK, LIGHT, small_png
 
 TITLES = ("reference", "labels alone", "with unlabeled scans")
@@ -45,8 +47,8 @@ class Case:
     """Hold what is drawn of one case: gray values and masks ``(z, y, x)``, Dice by column."""
 
     def __init__(self, benchmark: Benchmark, results: Sequence[Result], name: str) -> None:
-        inputs = [_inputs(benchmark, result) for result in results]
-        pairs = [next(p for p in i.pairs if p.name == name) for i in inputs]
+        inputs = [inputs_of(benchmark, result) for result in results]
+        pairs = [{p.name: p for p in i.pairs}[name] for i in inputs]
         design, first = benchmark.design, inputs[0]
         raw = benchmark.layout.budget(design.budgets[0]) / "raw" / design.dataset / "imagesTr"
         image = read_image(raw / f"{name}_0000{first.file_ending}", first.reader)
@@ -58,13 +60,6 @@ class Case:
         self.image = image[box]
         self.masks = [mask[box] for mask in masks]
         self.dice = [_dice(benchmark, result)[name] for result in results]
-
-
-def _inputs(benchmark: Benchmark, result: Result) -> EvaluationInputs:
-    preprocessed = benchmark.layout.preprocessed(benchmark.design, result.run.budget)
-    fold = benchmark.layout.fold(benchmark.design, result.run)
-    dataset = preprocessed / "dataset.json"
-    return find_inputs(preprocessed / GROUND_TRUTH, fold / VALIDATION_FOLDER, dataset)
 
 
 def _around(mask: Mask) -> tuple[slice, ...]:
@@ -115,28 +110,16 @@ def _slice(axis: Axes, case: Case, mask: Mask, filled: bool) -> None:
     axis.set_axis_off()
 
 
-def _surface(axis: Axes, surface: Surface | None, true: Surface | None) -> None:
+def _surface(axis: Axes3D, surface: Surface | None, true: Surface | None) -> None:
     """Draw a surface, the redder the farther from the true one."""
     axis.set_facecolor(DARK)
     axis.set_axis_off()
     if surface is None or true is None:
         return
-    distance = cKDTree(true.corners).query(surface.corners)[0][surface.faces].mean(axis=1)
-    part = np.clip(distance / FARTHEST, 0, 1)[:, None]
+    part = np.clip(face_distances(surface, true) / FARTHEST, 0, 1)[:, None]
     near, far = np.array([0.31, 0.76, 0.97, 1]), np.array([0.95, 0.25, 0.2, 1])
-    triangles = Poly3DCollection(
-        surface.corners[surface.faces],
-        facecolors=near * (1 - part) + far * part,
-        shade=True,
-        lightsource=LightSource(225, 45),
-        linewidths=0,
-        antialiaseds=False,
-    )
-    axis.add_collection3d(triangles)  # type: ignore[attr-defined]
-    low, high = true.corners.min(axis=0), true.corners.max(axis=0)
-    for name, start, end in zip("xyz", low, high, strict=True):
-        getattr(axis, f"set_{name}lim")(start, end)
-    axis.set_box_aspect(high - low, zoom=1.25)  # type: ignore[call-arg, arg-type]
+    box = true.corners.min(axis=0), true.corners.max(axis=0)
+    show_surfaces(axis, [surface], [near * (1 - part) + far * part], box, zoom=1.25)
 
 
 def main() -> None:

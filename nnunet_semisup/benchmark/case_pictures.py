@@ -50,7 +50,7 @@ def case_pictures(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> l
     wanted = [line for line in lines if line.row.is_baseline or line is best]
     try:
         shown = [
-            _Shown(short_title(w), r := benchmark.of(w.row, budget)[0], _inputs(benchmark, r))
+            _Shown(short_title(w), r := benchmark.of(w.row, budget)[0], inputs_of(benchmark, r))
             for w in wanted
         ]
         parts: list[Part] = []
@@ -74,7 +74,12 @@ def _chosen(benchmark: Benchmark, budget: int, line: Line) -> dict[str, str]:
     return chosen if chosen["Worst"] != chosen["Median"] else {"Worst": ranked[0]}
 
 
-def _inputs(benchmark: Benchmark, result: Result) -> EvaluationInputs:
+def inputs_of(benchmark: Benchmark, result: Result) -> EvaluationInputs:
+    """Return the references of a run's fold and those predictions that are still there.
+
+    Raises:
+        UserError: see :func:`find_inputs`.
+    """
     preprocessed = benchmark.layout.preprocessed(benchmark.design, result.run.budget)
     return find_inputs(
         preprocessed / GROUND_TRUTH,

@@ -192,8 +192,8 @@ def _call(layout: Layout, budget: int, command: list[str]) -> None:
         raise UserError(f"{' '.join(command)} failed ({log}):\n{last_lines(log)}")
 
 
-def last_lines(log: Path, count: int = 15) -> str:
-    """Return the end of a log."""
+def last_lines(log: Path) -> str:
+    """Return the last 15 lines of a log, nothing of one that is not there."""
     if not log.is_file():
         return ""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LightSource, Normalize, to_rgba
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from mpl_toolkits.mplot3d.axes3d import Axes3D
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
@@ -79,7 +79,9 @@ def draw_surfaces(
         for title, m in predictions.items()
     }
     distances = {
-        title: [_distances(s, t) for s, t in zip(surfaces, true, strict=True)]
+        title: [
+            None if s is None else face_distances(s, t) for s, t in zip(surfaces, true, strict=True)
+        ]
         for title, surfaces in drawn.items()
     }
     pooled = [d for ds in distances.values() for d in ds if d is not None]
@@ -98,17 +100,17 @@ def draw_surfaces(
     width = 0.93 / len(columns)
     for number, (title, (surfaces, colors)) in enumerate(columns.items()):
         axis = figure.add_axes((number * width, 0, width, 0.92), projection="3d")
-        _show(axis, title, surfaces, colors, box)
+        show_surfaces(axis, surfaces, colors, box)
+        empty = all(surface is None for surface in surfaces)
+        axis.set_title(f"{title}: nothing" if empty else title, fontsize=10, y=1.0)
     bar = figure.add_axes((0.935, 0.15, 0.012, 0.6))
     figure.colorbar(scale, cax=bar).set_label(unit)
     bar.tick_params(colors=LIGHT)
     return figure
 
 
-def _distances(surface: Surface | None, true: Surface | None) -> Points | None:
-    """Return each face's distance to the other surface's corners; far where there is none."""
-    if surface is None:
-        return None
+def face_distances(surface: Surface, true: Surface | None) -> Points:
+    """Return each face's distance ``(faces,)`` in mm to another's corners; far without one."""
     if true is None:
         return np.full(len(surface.faces), np.ptp(surface.corners, axis=0).max())
     nearest = cKDTree(true.corners).query(surface.corners)[0]
@@ -122,13 +124,22 @@ def _box(surfaces: Sequence[Surface]) -> tuple[Points, Points]:
     return corners.min(axis=0), corners.max(axis=0)
 
 
-def _show(
-    axis: Any,
-    title: str,
+def show_surfaces(
+    axis: Axes3D,
     surfaces: Sequence[Surface | None],
-    colors: Sequence[Any],
+    colors: Sequence[Points | None],
     box: tuple[Points, Points],
+    zoom: float = 1.1,
 ) -> None:
+    """Draw lit surfaces.
+
+    Args:
+        axis: to draw into.
+        surfaces: to draw; ``None`` is left out.
+        colors: of each surface RGBA from 0 to 1, ``(faces, 4)``.
+        box: lowest and highest corner ``(3,)`` of the view, in mm as x, y, z.
+        zoom: of the view.
+    """
     for surface, color in zip(surfaces, colors, strict=True):
         if surface is not None:
             triangles = surface.corners[surface.faces]
@@ -146,7 +157,5 @@ def _show(
     axis.set_xlim(low[0], high[0])
     axis.set_ylim(low[1], high[1])
     axis.set_zlim(low[2], high[2])
-    axis.set_box_aspect(np.maximum(high - low, 1e-6), zoom=1.1)
+    axis.set_box_aspect(np.maximum(high - low, 1e-6), zoom=zoom)
     axis.set_axis_off()
-    empty = all(surface is None for surface in surfaces)
-    axis.set_title(f"{title}: nothing" if empty else title, fontsize=10, y=1.0)

@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="part", required=True)
     plan = parts.add_parser("plan", help="choose what is compared; adds to what was planned before")
     _add_design(plan)
+    _add_plans(plan)
     run = parts.add_parser("run", help="make the runs that are not done")
     _add_places(run)
     report = parts.add_parser("report", help="write report/index.html from what is there")
@@ -105,6 +106,10 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         help="draw the order in which budgets take cases; default: the order of the file",
     )
     add("--leave-out", nargs="+", default=[], metavar="CASE", help="cases that get no role")
+
+
+def _add_plans(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("-pl", default="ExperimentPlanner", metavar="PLANNER", help="default: %(default)s")
     add("-gpu_memory_target", type=_above(0), default=0.0, metavar="GB", help="of the planner")
     add(

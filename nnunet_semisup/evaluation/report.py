@@ -106,7 +106,7 @@ def write_report(evaluation: Evaluation, target: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def format_report(evaluation: Evaluation, markdown: bool = False) -> str:
+def format_report(evaluation: Evaluation) -> str:
     """Return a table of the classes with their worst cases, the mean over classes, and notes."""
     unit = distance_unit(evaluation)
     metrics = [*TABLE_METRICS, *(m for m in evaluation.metrics if m == CLDICE)]
@@ -130,7 +130,7 @@ def format_report(evaluation: Evaluation, markdown: bool = False) -> str:
     if len(evaluation.classes) > 1:
         means = [_mean_and_std(over[metric]) for metric in metrics]
         rows.append(["mean of classes", "", *means, "", "", "", ""])
-    return "\n".join([format_table(header, rows, markdown), "", *_notes(evaluation)])
+    return "\n".join([format_table(header, rows), "", *_notes(evaluation)])
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

@@ -34,8 +34,7 @@ def lacks_instructions() -> bool:
 def slow_bfloat16_note() -> str | None:
     """Return a warning where this processor computes in bfloat16 without instructions for it.
 
-    oneDNN (in PyTorch 2.14) then has no fast convolution: one of 3D took 9 times as long as in
-    float32 on a processor with AVX2, and a step of nnU-Net's network more.
+    oneDNN (in PyTorch 2.14) then has no fast convolution in bfloat16, as on processors with AVX2.
     """
     if not lacks_instructions():
         return None

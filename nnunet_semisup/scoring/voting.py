@@ -136,7 +136,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def predict_votes(request: Request, run: Run) -> VotingPredictor:
-    """Predict and score all cases of a folder; those that are whole, of an older scan, are kept.
+    """Predict and score all cases of a folder; whole ones, not older than their scan, are kept.
 
     Several folds vote, or the mirrored images of one fold.
 
