@@ -37,7 +37,6 @@ from nnunet_semisup.dataset_conversion.writing.volume_files import write_text
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.headers.nifti import contradicting_headers
 from nnunet_semisup.parallel import map_cases
-from nnunet_semisup.preparation.lock import exclusive_lock
 from nnunet_semisup.preparation.orientation import common_axes, turned_scans, turned_warning
 from nnunet_semisup.preparation.rules import Accepted
 
@@ -332,8 +331,7 @@ def _write(
     report: dict[str, Any],
 ) -> None:
     """Write the data set to the unfinished folder and put it in place, if it is still free."""
-    target.staging.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(target.staging):
+    with target.lock():
         title = f"{target.folder} cannot be written:"
         Findings(target.faults(options.overwrite)).raise_faults(title)
         target.check_unfinished(fingerprint, options.overwrite)

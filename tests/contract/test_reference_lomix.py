@@ -149,9 +149,9 @@ def build_mixing(build):
     return partial(build, labeled_loss="lomix", lomix_weights="log")
 
 
-def test_under_torch_compile(build_mixing, monkeypatch):
+def test_under_torch_compile(build_mixing):
     method = find_method("nnUNetTrainerPseudoLabel")
-    test_compile.test_steps_under_torch_compile(build_mixing, method, monkeypatch)
+    test_compile.test_steps_under_torch_compile(build_mixing, method)
 
 
 def test_in_float16(build_mixing, monkeypatch):

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
@@ -18,6 +20,7 @@ from nnunet_semisup.dataset_conversion.writing.volume_files import write_text
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.environment import require_set
 from nnunet_semisup.preparation.layout import CONVERSION_REPORT
+from nnunet_semisup.preparation.lock import exclusive_lock
 
 REPORT = CONVERSION_REPORT
 STATE = "conversion_state.json"
@@ -137,8 +140,26 @@ class Target:
         Raises:
             UserError: the disk refuses.
         """
-        try:
+        with self._refusals():
             return self._open(fingerprint)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other commands from the place, which is created if it is missing.
+
+        Raises:
+            UserError: another command writes there, or the disk refuses.
+        """
+        with self._refusals():
+            self.staging.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(self.staging):
+            yield
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say what to do where the disk refuses."""
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"{self.staging} cannot be written ({error}). Check the permissions and the free "

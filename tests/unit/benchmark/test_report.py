@@ -104,11 +104,14 @@ def test_browser_finds_no_overflow_and_requests_nothing(whole, tmp_path):
         pytest.skip("no Chromium")
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", read(whole))
     frames = [f'<iframe width="{w}" srcdoc="{html.escape(text)}"></iframe>' for w in WIDTHS]
-    (tmp_path / "frames.html").write_text(f"<!doctype html>{MEASURE}{''.join(frames)}")
+    page = f'<!doctype html><meta charset="utf-8">{MEASURE}{"".join(frames)}'
+    (tmp_path / "frames.html").write_text(page, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     command = [BROWSER, *options, "--dump-dom", (tmp_path / "frames.html").as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=120, check=True
+    ).stdout
     title = re.search(r"<title>([^<]*)</title>", shown)
     measured = [tuple(map(int, frame.split())) for frame in title[1].split(";")]
     assert [width for width, _, _ in measured] == list(WIDTHS)
