@@ -10,6 +10,8 @@ from nnunet_semisup.cli._hyperparameters import Hyperparameter, hyperparameters
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.registry import FAMILIES, METHODS, Method
 
+OWN_BASES = {"text_semiseg": "TextGuidance", "semisup": "ScanLabelTrainer"}
+"""Base class of a method whose settings its page has beside those of the trainer."""
 BEGIN, END = "<!-- from the registry -->\n", "<!-- /from the registry -->\n"
 
 
@@ -61,11 +63,11 @@ def own_hyperparameters(methods: Sequence[Method]) -> list[Hyperparameter]:
     """Return what the methods' own classes declare, not what every trainer has."""
     found: dict[str, Hyperparameter] = {}
     for method in methods:
-        guided = method.module == "text_semiseg"
+        base = OWN_BASES.get(method.module)
         for one in hyperparameters(method):
             declared = one.declared_by
             own = declared.startswith("nnUNetTrainer") and declared != "nnUNetTrainer"
-            if own or (guided and declared == "TextGuidance"):
+            if own or declared == base:
                 found.setdefault(one.name, one)
     return list(found.values())
 

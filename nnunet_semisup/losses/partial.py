@@ -10,11 +10,14 @@ that were not annotated are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from nnunet_semisup.losses.targets import PseudoLabel, repeated
 
 _NEVER = -1e4
 """Logit of what cannot be; float16 holds it."""
@@ -38,6 +41,32 @@ class Gaps(NamedTuple):
     def at(self, level: int) -> Gaps:
         """Return what is not known at the resolution of one of a decoder's outputs."""
         return self._replace(unknown=self.unknown[level])
+
+    def within(self, mask: Tensor) -> Gaps:
+        """Return what is not known where ``mask``, bool and broadcastable, is true.
+
+        As every result below, at full resolution alone.
+        """
+        return self._replace(unknown=self._full & mask)
+
+    def rolled(self) -> Gaps:
+        """Return the gaps in which each item is the one before it in the batch."""
+        return self._replace(annotated=self.annotated.roll(1, 0), unknown=self._full.roll(1, 0))
+
+    def repeated(self, number: int) -> Gaps:
+        """Return the gaps of ``number`` items: those of the batch, from the first on again."""
+        unknown = repeated(self._full, number)
+        return self._replace(annotated=repeated(self.annotated, number), unknown=unknown)
+
+    def resized(self, spatial: Sequence[int]) -> Gaps:
+        """Return the gaps at the resolution of :meth:`PseudoLabel.resized`."""
+        size = tuple(spatial)
+        small = F.interpolate(self._full.float(), size, mode="nearest-exact") > 0
+        return self._replace(unknown=small)
+
+    @property
+    def _full(self) -> Tensor:
+        return self.unknown[0] if isinstance(self.unknown, (list, tuple)) else self.unknown
 
     def known_logits(self, output: Any) -> Any:
         """Return logits by which a loss of nnU-Net's target is one of what is known.
@@ -83,6 +112,25 @@ def gaps_of(target: Any, annotated: Tensor, regions: bool) -> Gaps:
     """
     unknown = _each(target, lambda one: _unknown(one, annotated, regions))
     return Gaps(annotated, unknown, regions)
+
+
+def leaving_open(
+    loss: Callable[[Tensor, PseudoLabel], Tensor], *gaps: Gaps | None
+) -> Callable[[Tensor, PseudoLabel], Tensor]:
+    """Return a loss of labels that a method made, by which what they leave open may be anything.
+
+    Args:
+        loss: of ``(B, K, *spatial)`` logits and a label of their size.
+        gaps: of the parts of the images, each of them within its part; ``None`` has none.
+    """
+
+    def of_what_is_known(logits: Tensor, label: PseudoLabel) -> Tensor:
+        for part in gaps:
+            if part is not None:
+                logits = part.resized(logits.shape[2:]).known_logits(logits)
+        return loss(logits, label)
+
+    return of_what_is_known
 
 
 def _each(value: Any, function: Any) -> Any:

@@ -127,7 +127,7 @@ class nnUNetTrainerARCO(TeacherTrainer):
         """Yield the terms of the second part of the training ([0], E.2 and E.3)."""
         contrast = cast(ClassContrast, self._outside["classes"])
         given, taught = self.teach(labeled.image), self.teach(unlabeled.image)
-        label = self.labels_of(self.with_filled_gaps(labeled))
+        label = self.known_labels(self.with_filled_gaps(labeled))
         sure = pseudo_label(taught.logits, self.regions, self.confidence_threshold, unlabeled.valid)
         spatial = taught.parts.voxels.shape[2:]
         both = [self.classes(one.resized(spatial)) for one in (label, sure)]

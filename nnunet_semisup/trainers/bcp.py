@@ -26,6 +26,7 @@ from torch import Tensor
 
 from nnunet_semisup.losses.consistency import weighted_cross_entropy, weighted_soft_dice
 from nnunet_semisup.losses.deep_supervision import deep_supervised
+from nnunet_semisup.losses.partial import Gaps, leaving_open
 from nnunet_semisup.losses.targets import (
     PseudoLabel,
     largest_component,
@@ -57,6 +58,15 @@ class nnUNetTrainerBCP(TeacherTrainer):
     labeled_weight: Weight = 0.0
     """Weight of nnU-Net's own term of labeled patches, augmented as always; not in [0]."""
 
+    def on_train_start(self) -> None:
+        """Say where the first phase has no other patch to paste from, too."""
+        super().on_train_start()
+        if self.batch_size == 1 and self.mix_start > 0:
+            self.print_to_log_file(
+                "BCP's first phase trains on patches as they are: one labeled patch a process "
+                "leaves no other to paste from"
+            )
+
     def compute_losses(self, labeled: Labeled, unlabeled: Unlabeled) -> Iterator[Terms]:
         if self.labeled_weight > 0:
             terms = self.labeled_terms(labeled)
@@ -64,24 +74,28 @@ class nnUNetTrainerBCP(TeacherTrainer):
 
         image = labeled.weak
         assert image is not None
-        label = self.labels_of(self.with_filled_gaps(labeled))
+        labeled = self.with_filled_gaps(labeled)
+        label, gaps = self.labels_of(labeled), labeled.gaps
         box = sample_box(image.shape[2:], image.device, self.box_side)
         if not self.passed(self.mix_start):
             mixed, target = exchange_with_previous(image, label, box)
             seen = self.student_pass(mixed, "mixed", target.used)
-            loss = self.loss_of_annotations(self.region_loss, seen.logits, target)
+            parts = (gaps.within(~box), gaps.rolled().within(box)) if gaps is not None else ()
+            loss_of = leaving_open(self.region_loss, *parts)
+            loss = self.loss_of_annotations(loss_of, seen.logits, target)
             yield {"mixed": loss, **seen.terms}
             return
 
         pseudo, other = self.teacher_label(unlabeled), unlabeled.image
         number = max(len(image), len(other))
         image, label = repeated(image, number), label.repeated(number)
+        gaps = None if gaps is None else gaps.repeated(number)
         other, pseudo = repeated(other, number), pseudo.repeated(number)
         mixed, target = exchange(image, label, other, pseudo, box)
-        yield self.mixed_terms("mixed_in", mixed, target, ~box)
+        yield self.mixed_terms("mixed_in", mixed, target, ~box, gaps)
 
         mixed, target = exchange(other.roll(1, 0), pseudo.rolled(), image, label, box)
-        yield self.mixed_terms("mixed_out", mixed, target, box)
+        yield self.mixed_terms("mixed_out", mixed, target, box, gaps)
 
     def teacher_label(self, unlabeled: Unlabeled) -> PseudoLabel:
         """Return the teacher's labels, with ``largest_component`` of each class that part alone."""
@@ -92,7 +106,9 @@ class nnUNetTrainerBCP(TeacherTrainer):
         target = largest_component(label.target, logits.shape[1], self.regions)
         return PseudoLabel(target, label.weight)
 
-    def mixed_terms(self, name: str, image: Tensor, label: PseudoLabel, annotated: Tensor) -> Terms:
+    def mixed_terms(
+        self, name: str, image: Tensor, label: PseudoLabel, annotated: Tensor, gaps: Gaps | None
+    ) -> Terms:
         """Return the loss of a mixed image, each origin's voxels by themselves ([0], eq. 6).
 
         Args:
@@ -100,10 +116,12 @@ class nnUNetTrainerBCP(TeacherTrainer):
             image: ``(B, C, *spatial)``.
             label: of the image.
             annotated: ``(1, 1, *spatial)`` bool, true in voxels of the labeled patch.
+            gaps: of the labeled patches.
         """
         seen = self.student_pass(image, name, label.used)
         known, guessed = label.within(annotated), label.within(~annotated)
-        loss = self.loss_of_annotations(self.region_loss, seen.logits, known)
+        loss_of = leaving_open(self.region_loss, gaps)
+        loss = self.loss_of_annotations(loss_of, seen.logits, known)
         weights = self.deep_supervision_weights
         pseudo = deep_supervised(self.region_loss, seen.logits, guessed, weights)
         return {name: loss + self.current_unlabeled_weight * pseudo, **seen.terms}

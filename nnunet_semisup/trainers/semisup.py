@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nnunet_semisup.data.scan_labels import drawn_label
 from nnunet_semisup.losses.consistency import segmentation_loss
+from nnunet_semisup.losses.partial import leaving_open
 from nnunet_semisup.losses.targets import PseudoLabel, repeated
 from nnunet_semisup.mixing.exchange import exchange
 from nnunet_semisup.mixing.masks import sample_boxes
@@ -49,7 +50,8 @@ class nnUNetTrainerSemiSup(ScanLabelTrainer):
             yield self.labeled_terms(labeled)
             return
 
-        known = self.labels_of(self.with_filled_gaps(labeled))
+        labeled = self.with_filled_gaps(labeled)
+        known = self.labels_of(labeled)
         guessed = drawn_label(unlabeled.label, self.region_values)
         number = max(len(labeled.image), len(unlabeled.image))
         image, known = repeated(labeled.image, number), known.repeated(number)
@@ -58,7 +60,9 @@ class nnUNetTrainerSemiSup(ScanLabelTrainer):
         weighted = guessed.weighted(self.current_unlabeled_weight).repeated(number)
         mixed, target = exchange(image, known, other, weighted, mask)
         seen = self.student_pass(mixed, "mixed", target.used)
-        loss = self.loss_of_annotations(self.region_loss, seen.logits, target)
+        gaps = None if labeled.gaps is None else labeled.gaps.repeated(number).within(~mask)
+        loss_of = leaving_open(self.region_loss, gaps)
+        loss = self.loss_of_annotations(loss_of, seen.logits, target)
         yield {"mixed": loss, "_sure": guessed.weight.mean(), **seen.terms}
 
     def boxes(self, image: Tensor) -> Tensor:

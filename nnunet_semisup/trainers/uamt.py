@@ -61,7 +61,8 @@ class nnUNetTrainerUAMT(TeacherTrainer):
         seen = self.student_pass(unlabeled.image, "unlabeled", unlabeled.valid)
         student = self.full_resolution(seen.logits)
         distance = squared_difference(student, target, self.regions, unlabeled.valid & sure)
-        share = (sure & unlabeled.valid).float().mean() / unlabeled.valid.float().mean()
+        valid = unlabeled.valid.float().mean()
+        share = (sure & unlabeled.valid).float().mean() / valid.clamp_min(1e-12)
         yield {"consistency": weight * distance, "_sure": share, **seen.terms}
 
     @torch.no_grad()

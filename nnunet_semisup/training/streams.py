@@ -22,6 +22,7 @@ from nnunet_semisup.data.two_stream import (
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.training.inputs import Inputs
+from nnunet_semisup.training.settings import forced_patches
 
 
 def refuse_cascade(inputs: Inputs) -> None:
@@ -143,6 +144,9 @@ class Streams:
         if isinstance(loader, CropLoader) and not cases.labeled:
             loader.label_values = (0,)
         loader.oversample_foreground_percent = cases.foreground
+        if cases.foreground and not forced_patches(batch, cases.foreground):
+            # nnU-Net's rule is for the last ones of a batch, none of so few.
+            loader.get_do_oversample = loader._probabilistic_oversampling
         loader.scan_labels = cases.labeled
         loader.has_ignore = False
         return loader

@@ -74,8 +74,12 @@ class TeacherTrainer(SemiSupervisedTrainer):
         return labeled._replace(target=target, gaps=gaps)
 
     def labels_of(self, labeled: Labeled) -> PseudoLabel:
-        """Return labels at full resolution, with weight 0 where they are to be ignored or open."""
-        label = labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+        """Return labels at full resolution, with weight 0 where they are to be ignored."""
+        return labels_of_target(labeled.target, self.label_manager.ignore_label, self.regions)
+
+    def known_labels(self, labeled: Labeled) -> PseudoLabel:
+        """Return labels at full resolution, with weight 0 also where they leave a class open."""
+        label = self.labels_of(labeled)
         if labeled.gaps is None:
             return label
         return label.within(~self.full_resolution(labeled.gaps.unknown))

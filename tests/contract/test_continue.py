@@ -333,6 +333,14 @@ def test_cutmix_gets_two_patches_where_the_batch_has_one(build, capsys):
     assert "CutMix has no effect" in capsys.readouterr().out
 
 
+def test_bcp_says_where_a_batch_of_one_leaves_nothing_to_paste(build, capsys):
+    trainer = build(find_method("nnUNetTrainerBCP"), "labels3d", start=False, mix_start=0.5)
+    trainer.initialize()
+    trainer.batch_size = 1
+    trainer.on_train_start()
+    assert "first phase trains on patches as they are" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("trainer", [PSEUDO_LABEL, nnUNetTrainerSupervised])
 @pytest.mark.parametrize(("fold", "warned"), [(0, False), (7, True), ("all", True)])
 def test_labels_that_other_folds_hide_are_not_used_silently(

@@ -9,6 +9,7 @@ import torch
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import find_method
+from nnunet_semisup.training.passes import Pass
 from tests.contract.conftest import WITH_TEACHER, each_method, each_pair, fitting, one_of_each
 
 TEACHERS = one_of_each("compute_losses", "supervised_terms", among=WITH_TEACHER)
@@ -111,3 +112,42 @@ def test_mixtures_are_made_before_open_classes_are_merged(build, partly, name, s
         grads = [p.grad for p in trainer._outside.parameters() if p.grad is not None]
         norms.append(float(torch.stack([grad.norm() for grad in grads]).norm()))
     assert 0 < norms[1] < 10 * norms[0]
+
+
+MIXING = [
+    ("nnUNetTrainerSemiSup", {"labeling_start": 0.0, "label_confidence": 0.0}, "labeled"),
+    ("nnUNetTrainerBCP", {"mix_start": 1.0}, "labeled"),
+    ("nnUNetTrainerBCP", {"mix_start": 1.0}, "previous"),
+    ("nnUNetTrainerBCP", {"mix_start": 0.0}, "labeled"),
+    ("nnUNetTrainerBCP", {"mix_start": 0.0}, "pasted"),
+]
+"""Trainer, settings, and which image is there everywhere."""
+
+
+@pytest.mark.parametrize(("name", "settings", "box"), MIXING)
+def test_a_mixed_image_says_which_class_an_open_voxel_is_not(
+    build, partly, monkeypatch, name, settings, box
+):
+    """It may be background or the class that was not annotated, so that both gain."""
+    partly("labels3d", ("lab_000",))
+    trainer = build(find_method(name), "labels3d", fill_start=1.0, **settings)
+    batches = (trainer.to_device(next(trainer.dataloader_train)) for _ in range(20))
+    labeled, unlabeled = next(b for b in batches if (b[0].gaps.unknown[0] > 0).any())
+    everywhere = torch.full_like(labeled.target[0][:, :1], box != "labeled", dtype=torch.bool)
+    monkeypatch.setattr(type(trainer), "boxes", lambda *_: everywhere, raising=False)
+    monkeypatch.setattr("nnunet_semisup.trainers.bcp.sample_box", lambda *_: everywhere[:1])
+    seen = []
+
+    def zeros(image, *_):
+        sizes = [one.shape[2:] for one in labeled.target]
+        seen.append([torch.zeros(len(image), 3, *size, requires_grad=True) for size in sizes])
+        return Pass(seen[-1], None, {}, {})
+
+    trainer.student_pass = zeros
+    groups = list(trainer.compute_losses(labeled, unlabeled))
+    sum(value for one in groups for key, value in one.items() if key[0] != "_").backward()
+    logits = seen[1 if box == "pasted" else 0][0]
+    open_ = labeled.gaps.unknown[0].roll(1, 0) if box == "previous" else labeled.gaps.unknown[0]
+    assert (logits.grad[:, 1:2][open_] > 0).all()
+    assert (logits.grad[:, 0:1][open_] < 0).all()
+    assert (logits.grad[:, 2:3][open_] < 0).all()

@@ -14,12 +14,22 @@ from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.inference.scan_labels import ScanLabeler
 from nnunet_semisup.registry import find_method
 from nnunet_semisup.training.scan_labels import FOLDER
+from nnunet_semisup.training.streams import Streams
 
 SEMISUP = find_method("nnUNetTrainerSemiSup")
 
 
 def folders_of(trainer):
     return sorted(path.name for path in Path(trainer.output_folder, FOLDER).iterdir())
+
+
+def epochs_of_labelings(trainer):
+    """Return the epochs in which labels would be due that are not due one before."""
+    due = []
+    for epoch in range(-1, trainer.num_epochs):
+        trainer.current_epoch, trainer.labelings_done = epoch, 0
+        due.append(trainer.labelings_due)
+    return [epoch for epoch in range(trainer.num_epochs) if due[epoch + 1] > due[epoch]]
 
 
 @pytest.mark.parametrize("kind", ["labels3d", "regions3d", "labels2d", "regions2d"])
@@ -52,6 +62,7 @@ def test_labels_come_at_even_distances_and_the_last_two_are_kept(build, capsys):
         f"{number} of 4 times" for number in (1, 2, 3, 4)
     ]
     assert folders_of(trainer) == ["3", "4"]
+    assert epochs_of_labelings(trainer) == [2, 4, 6, 8]
     named = [set(row) for row in trainer.monitor.rows]
     assert ["mixed" in names for names in named] == [False] * 2 + [True] * 8
     assert ["supervised" in names for names in named] == [True] * 2 + [False] * 8
@@ -77,6 +88,17 @@ def test_patches_are_drawn_around_what_was_labeled(build):
     assert unlabeled.label is not None
     assert unlabeled.label.shape == (*unlabeled.valid.shape,)
     assert ((unlabeled.label > 0) & (unlabeled.label < DOUBTFUL)).flatten(1).any(1).all()
+
+
+def test_one_patch_a_batch_is_drawn_around_labels_as_often_as_set(build, datasets):
+    """Of so few, nnU-Net's rule for the last ones of a batch would choose none."""
+    settings = {"unlabeled_batch_size": 1, "unlabeled_foreground": 0.33}
+    trainer = build(SEMISUP, "labels3d", label_confidence=0.0, **settings)
+    cases = trainer.unlabeled_scans(trainer.unlabeled_cases.folders)
+    loader = Streams(trainer).unlabeled(cases, 1)
+    np.random.seed(0)
+    assert 0.2 < np.mean([loader.get_do_oversample(0) for _ in range(300)]) < 0.5
+    assert not Streams(trainer).unlabeled(cases, 2).get_do_oversample(0)
 
 
 def test_logits_come_to_the_host_before_nnunet_makes_labels_of_them(build):
