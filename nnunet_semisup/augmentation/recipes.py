@@ -8,6 +8,7 @@ otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ def apply_drawn(transforms: Sequence[BasicTransform], drawn: Drawn, data: Sample
     return data
 
 
-Layout = list[tuple[torch.Size, torch.dtype]]
+Layout = list[tuple[Sequence[int], torch.dtype]]
 
 
 def packed(parts: Sequence[Tensor]) -> tuple[Tensor, Layout]:
@@ -98,7 +99,8 @@ def unpacked(buffer: Tensor, layout: Layout) -> list[Tensor]:
     """Return the tensors that :func:`packed` got, on the buffer's memory."""
     parts, start = [], 0
     for shape, kind in layout:
-        length = shape.numel() * kind.itemsize
+        # Not shape.numel(): batchgenerators 0.25.5 pins a batch by tuples in place of torch.Size.
+        length = math.prod(shape) * kind.itemsize
         parts.append(buffer[start : start + length].view(kind).view(shape))
         start += length
     return parts

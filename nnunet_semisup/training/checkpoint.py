@@ -133,6 +133,9 @@ def restore_stock_content(trainer: Any, checkpoint: dict[str, Any], new_decay: b
     axes = "inference_allowed_mirroring_axes"
     setattr(trainer, axes, checkpoint.get(axes, getattr(trainer, axes)))
     trainer.optimizer.load_state_dict(checkpoint["optimizer_state"])
+    for state in trainer.optimizer.state.values():
+        if "step" in state:  # AdamW's, which the host reads in each step (PyTorch 2.14)
+            state["step"] = state["step"].cpu()
     if new_decay:
         for group in trainer.optimizer.param_groups:
             group["weight_decay"] = trainer.weight_decay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 from nnunet_semisup.errors import UserError
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)
+"""For which processes wait for one that has more to do between two steps; a dead one ends all."""
 
 
 class Ranks:
@@ -31,7 +34,7 @@ class Ranks:
         if not self._distributed:
             return value
         if self._hosts is None:
-            self._hosts = dist.new_group(backend="gloo")
+            self._hosts = dist.new_group(backend="gloo", timeout=PATIENCE)
         shared = torch.tensor(value)
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self._hosts)
         return int(shared)
@@ -76,9 +79,8 @@ class Ranks:
         return items[dist.get_rank() :: dist.get_world_size()] if self._distributed else items
 
     def wait(self) -> None:
-        """Wait for the other processes."""
-        if self._distributed:
-            dist.barrier()
+        """Wait for the other processes, on the host: NCCL ends a run after ten minutes."""
+        self.greatest(0)
 
 
 def use_device_of_process(trainer: Any, given: torch.device) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import (
+    pin_memory_of_all_eligible_items_in_dict,
+)
 
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS, find_method
@@ -48,6 +51,18 @@ def test_a_step_and_its_continuation(build, method, kind, tmp_path):
     for key, value in next(again.dataloader_train).items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, third[key])
+
+
+@pytest.mark.parametrize("kind", ["labels3d", "regions2d"])
+def test_a_batch_that_was_pinned_is_the_same(build, kind, monkeypatch):
+    """As a GPU has it; batchgenerators 0.25.5 then makes tuples of everything that is one."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    loader = build(WITH_EVERYTHING, kind, **ON).dataloader_train
+    finish, loader.finish = loader.finish, lambda batch: batch
+    batch = finish(pin_memory_of_all_eligible_items_in_dict(next(loader)))
+    expected = next(build(WITH_EVERYTHING, kind, **ON).dataloader_train)
+    assert kinds_of(batch) == kinds_of(expected)
+    assert torch.equal(batch["unlabeled"], expected["unlabeled"])
 
 
 @pytest.mark.parametrize("method", IN_WORKERS, ids=lambda m: m.trainer)

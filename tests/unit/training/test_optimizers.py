@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +13,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 from torch.optim import SGD
 
+from nnunet_semisup.training.checkpoint import restore_stock_content
 from nnunet_semisup.training.optimizers import (
     CLIP_NORM,
     WARMUP,
@@ -111,3 +115,21 @@ def test_with_a_scaler_true_gradients_are_clipped_and_broken_steps_left_out():
         clip_and_step(optimizer, scaler, [[parameter]])
         assert float(parameter.detach()) == pytest.approx(expected, rel=1e-4)
     assert scaler.get_scale() == 512.0
+
+
+def test_adamw_that_goes_on_counts_its_steps_on_the_host():
+    """It reads the count of each parameter in each step, and a GPU's would be waited for."""
+    step, moment = Mock(spec=["cpu"]), Mock(spec=[])
+    optimizer = SimpleNamespace(
+        load_state_dict=lambda _: None, state={0: {"step": step, "exp_avg": moment}, 1: {}}
+    )
+    trainer = SimpleNamespace(
+        optimizer=optimizer,
+        logger=SimpleNamespace(load_checkpoint=lambda _: None),
+        inference_allowed_mirroring_axes=(0,),
+        grad_scaler=None,
+    )
+    checkpoint = dict.fromkeys(("init_args", "_best_ema", "optimizer_state", "grad_scaler_state"))
+    checkpoint |= {"current_epoch": 1, "logging": {"ema_fg_dice": [0.5]}}
+    restore_stock_content(trainer, checkpoint, new_decay=False)
+    assert optimizer.state[0] == {"step": step.cpu.return_value, "exp_avg": moment}

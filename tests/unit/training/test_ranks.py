@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from nnunet_semisup.training.ranks import Ranks
@@ -52,6 +55,16 @@ def test_values_of_the_first_are_its_own(ranks):
     before = {name: value.clone() for name, value in module.state_dict().items()}
     ranks.share_first(module)
     assert all(torch.equal(value, before[n]) for n, value in module.state_dict().items())
+
+
+def test_processes_wait_longer_than_a_device_would(one_process, monkeypatch):
+    """NCCL's barrier ends a run after ten minutes, and one of them may label scans for hours."""
+    monkeypatch.setattr(dist, "barrier", lambda *_, **__: pytest.fail("a barrier of the device"))
+    made, new_group = [], dist.new_group
+    monkeypatch.setattr(dist, "new_group", lambda **k: made.append(k) or new_group(**k))
+    Ranks(True).wait()
+    assert made[0]["backend"] == "gloo"
+    assert made[0]["timeout"] >= timedelta(hours=12)
 
 
 def test_counts_of_one_are_their_sum(ranks):
