@@ -1,7 +1,9 @@
 """A hierarchical mixture of experts behind the deepest encoder stages of the U-Net.
 
 [0] Mamba-HoME, NeurIPS 2025 (arXiv 2507.06363), as summaries and its released code describe it: a
-    network of its own, of four stages of Mamba and HoME layers with a convolutional decoder.
+    network of its own, of four stages of Mamba and HoME layers with a convolutional decoder. The
+    summaries speak of fixed slots that are learned and of a router over experts; the code, followed
+    here, makes slots of each group's mean and binds them to experts.
 
 Here the HoME layer alone goes into nnU-Net's network, whose stages, decoder and deep supervision
 stay. Deviates further: slots are means of their tokens in place of sums, of which those of 2048

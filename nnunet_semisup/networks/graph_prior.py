@@ -104,7 +104,9 @@ class Aligned(NamedTuple):
     Attributes:
         energy: on the probabilities, mean over images and classes, a scalar.
         coarse: the same on coarser maps, which teaches the maps alone.
-        bending: of the free-form maps, a scalar.
+        bending: of the free-form maps, mean over classes, a scalar.
+
+    Classes without graphs yet are left out.
     """
 
     energy: Tensor
@@ -164,6 +166,6 @@ class GraphPrior(nn.Module):
                 edge_energies(coarse[:, number], graphs, affine, free, COARSER),
             )
             least = [(shares * softest(one, there[number])).mean() for one in energies]
-            found.append(torch.stack([*least, bending(free)]))
+            found.append(torch.stack([*least, bending(free) * there[number].any()]))
         known = there.any(1).sum().clamp_min(1)
         return Aligned(*(torch.stack(found).sum(0) / known))

@@ -204,14 +204,17 @@ class WithText(TrainingNetwork):
         inner = self.inner.networks() if isinstance(self.inner, TrainingNetwork) else [self.inner]
         return [nn.ModuleList([inner[0], self.projection]), *inner[1:]]
 
-    def forward(self, x: Tensor, text: Tensor, **how: Any) -> Outputs:
+    def forward(self, x: Tensor, text: Tensor | None = None, **how: Any) -> Any:
         """Return what the inner network gives, and as guest ``visual`` the projected features.
 
         Args:
             x: ``(B, C, *spatial)``.
-            text: ``(K, D)`` unit vectors.
+            text: ``(K, D)`` unit vectors; ``None``, as of a teacher, takes those in the networks'
+                buffers, and projects nothing.
             how: for the inner network.
         """
+        if text is None:
+            return self.inner(x, **how)
         for reader in self.readers:
             reader.text = text
         output = self.inner(x, **how)

@@ -107,19 +107,25 @@ class nnUNetTrainerDKUXNet(SemiSupervisedTrainer):
         if weight == 0:
             return
 
-        seen = self.both_views(unlabeled.strong_view(), unlabeled.image, "unlabeled")
-        distances = self.distances(seen, unlabeled.valid)
+        valid = unlabeled.valid
+        seen = self.both_views(unlabeled.strong_view(), unlabeled.image, "unlabeled", valid)
+        distances = self.distances(seen, valid)
         named = {f"consistency{n}": weight * (1 - share) * d for n, d in distances.items()}
         yield {**named, **seen.terms}
 
-    def both_views(self, strong: Tensor, weak: Tensor, name: str) -> Pass:
+    def both_views(
+        self, strong: Tensor, weak: Tensor, name: str, valid: Tensor | None = None
+    ) -> Pass:
         """Return a pass whose members are the strong and the weak view of patches.
 
         Args:
             strong, weak: ``(B, C, *spatial)``.
             name: of the pass.
+            valid: ``(B, 1, *spatial)`` bool, false in padding.
         """
-        seen = self.student_pass(torch.cat((strong, weak)), name, apart=not self.shared)
+        # With a network each, a guest sees those of the first one's images alone.
+        both = torch.cat((valid, valid)) if self.shared and valid is not None else valid
+        seen = self.student_pass(torch.cat((strong, weak)), name, both, apart=not self.shared)
         return seen._replace(parts=halves(seen.members[0])) if self.shared else seen
 
     def query_terms(self, seen: Pass, labeled: Labeled) -> Terms:

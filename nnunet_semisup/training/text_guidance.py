@@ -65,7 +65,7 @@ class TextGuidance(SemiSupervisedTrainer):
     _text: Tensor | None = None
 
     def check_settings(self, settings: Settings) -> None:
-        """Refuse a template without a place for the class, and prompts that cannot be learned."""
+        """Refuse templates that are not read or name no class, and prompts without a model."""
         super().check_settings(settings)
         if settings.values.get("one_pass"):
             raise UserError(
@@ -81,6 +81,14 @@ class TextGuidance(SemiSupervisedTrainer):
                 "text_prompt=learned needs the text model itself, and text_model=features has only "
                 "vectors that stay as they are. Leave text_prompt away, or take text_model=clip or "
                 "text_model=biomedclip."
+            )
+        read = settings.values["text_model"] in text_tower.MODELS
+        read = read and settings.values["text_prompt"] == "template"
+        if "text_template" in settings.given and not read:
+            raise UserError(
+                "text_template is read with text_prompt=template and text_model=clip or "
+                "text_model=biomedclip alone. Set these beside it; a features file has the prompt "
+                "that nnUNetv2_semisup_text_features was given by --template."
             )
 
     def check_inputs(self, inputs: Inputs) -> None:

@@ -311,6 +311,9 @@ class TestRefused:
             ({"text_reading": "x"}, "must be one of paper, gate"),
             ({"text_prompt": "x"}, "must be one of learned, template"),
             ({"text_template": "organ"}, "must contain {}"),
+            ({"text_template": "scan of {}"}, "text_prompt=template"),
+            ({"text_template": "scan of {}", "text_model": "random"}, "text_model=clip"),
+            ({"text_template": "scan of {}", "text_model": "features"}, "--template"),
             ({"prompt_length": 0}, "must be between 1 and 32"),
             (
                 {"text_model": "features", "text_prompt": "learned"},

@@ -46,6 +46,21 @@ def test_the_aligner_learns_to_lay_a_graph_over_moved_copies(prior):
     assert affine[0, 0, 0, 2] < 0 < affine[1, 0, 0, 2], "each image has its own map"
 
 
+def test_classes_without_graphs_do_not_bend():
+    """The mean is over classes that have some, as that of the energies is."""
+    bent = []
+    for classes in (1, 3):
+        torch.manual_seed(0)
+        prior = GraphPrior(classes, 3, 4)
+        prior.aligner.free.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+        graphs = torch.nn.functional.pad(graph_of(tree())[None], (0, 0, 0, 0, 0, classes - 1))
+        prior.remember(graphs)
+        masks = tree()[:, None].expand(-1, classes, -1, -1)
+        bent.append(float(prior(FEATURES, masks, VALID).bending.detach()))
+    assert bent[0] > 0
+    assert bent[0] == pytest.approx(bent[1])
+
+
 def test_the_atlas_keeps_the_last_graphs_with_edges(prior):
     first, second = graph_of(tree()), graph_of(tree(0.3))
     prior.remember(torch.stack([first, torch.zeros_like(first)]))

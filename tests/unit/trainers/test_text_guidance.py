@@ -13,8 +13,10 @@ from nnunet_semisup.foundation import text_tower
 from nnunet_semisup.networks.text_unet import TextUNet
 from nnunet_semisup.trainers import (
     TextGuidance,
+    nnUNetTrainerARCO,
     nnUNetTrainerBCP,
     nnUNetTrainerCPS,
+    nnUNetTrainerDKUXNet,
     nnUNetTrainerMCNet,
     nnUNetTrainerMeanTeacherText,
     nnUNetTrainerPseudoLabel,
@@ -40,6 +42,14 @@ class CPSText(TextGuidance, nnUNetTrainerCPS):
 
 class PseudoLabelText(TextGuidance, nnUNetTrainerPseudoLabel):
     """Pseudo-labels with texts."""
+
+
+class ARCOText(TextGuidance, nnUNetTrainerARCO):
+    """ARCO with texts, whose teacher follows the training network with its heads."""
+
+
+class DKUXNetText(TextGuidance, nnUNetTrainerDKUXNet):
+    """DK-UXNet with texts."""
 
 
 class VQSegText(TextGuidance, nnUNetTrainerVQSeg):
@@ -99,6 +109,9 @@ def test_an_average_of_unit_vectors_is_shorter(build, with_clip, monkeypatch):
         (BCPText, {"mix_start": 0, "largest_component": False}, {"mixed_in", "mixed_out"}),
         (MCNetText, {}, {"labeled", "unlabeled"}),
         (CPSText, {}, {"labeled", "unlabeled"}),
+        (ARCOText, {"pretrain": 0.0}, {"labeled", "unlabeled"}),
+        (ARCOText, {"pretrain": 1.0}, {"labeled", "unlabeled"}),
+        (DKUXNetText, {}, {"labeled", "unlabeled"}),
     ],
 )
 def test_two_lines_bring_texts_into_every_pass(build, cls, settings, passes):
@@ -125,6 +138,21 @@ def test_one_process_of_a_distributed_training_trains_alike(build, request, monk
     trainer = build(cls, **settings)
     assert isinstance(trainer.network, DistributedDataParallel)
     assert [step(trainer, number)["loss"] for number in range(2)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_padding_of_both_views_is_not_aligned(build, monkeypatch, shared):
+    trainer = build(DKUXNetText, text_model="random", shared=shared)
+    given, align = {}, trainer.aligned_terms
+
+    def aligned(seen, name, text, valid):
+        given[name] = valid
+        return align(seen, name, text, valid)
+
+    monkeypatch.setattr(trainer, "aligned_terms", aligned)
+    step(trainer)
+    assert given["labeled"] is None
+    assert len(given["unlabeled"]) == (4 if shared else 2)
 
 
 @pytest.mark.parametrize("text_model", ["random", "none"])
