@@ -161,7 +161,7 @@ def _train(
         return 0, 0.0
     env = environment(layout, run.budget, folder / "results") | record.environment
     if place.gpu is not None:
-        env["CUDA_VISIBLE_DEVICES"] = str(place.gpu)
+        env["CUDA_VISIBLE_DEVICES"] = visible_gpu(place.gpu)
     if place.workers is not None:
         env["nnUNet_n_proc_DA"] = str(place.workers)
     if place.threads is not None:
@@ -178,6 +178,12 @@ def _train(
             pass_fds=(lock,),
         )
         return wait_for(process, stop, note)
+
+
+def visible_gpu(number: int) -> str:
+    """Return ``CUDA_VISIBLE_DEVICES`` of one of the GPUs that this process sees."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[number].strip() if visible else str(number)
 
 
 def _measure(layout: Layout, design: Design, run: Run, record: Record) -> Record:

@@ -28,6 +28,8 @@ from nnunet_semisup.preparation.raw import (
 
 PLANNED, PREPARED = "planned", "prepared"
 _LOG = "prepare.txt"
+_ACCEPTED = ["--allow-empty", "--allow-constant-channels"]
+"""What the data set was accepted with stands in its own folder, not in a budget's."""
 
 
 def environment(layout: Layout, budget: int, results: Path | None = None) -> dict[str, str]:
@@ -76,6 +78,7 @@ def plan(layout: Layout, design: Design, budget: int, processes: int) -> None:
     spacing = ["-overwrite_target_spacing", *map(str, design.spacing)] if design.spacing else []
     command = ["nnUNetv2_semisup_plan_and_preprocess", "-d", str(design.dataset_id), "--no_pp"]
     command += ["-c", design.configuration, "-npfp", str(processes), "-pl", design.planner]
+    command += _ACCEPTED
     memory = ["-gpu_memory_target", f"{design.gpu_memory:g}"] if design.gpu_memory else []
     _call(layout, budget, [*command, "-overwrite_plans_name", STOCK_PLANS, *spacing, *memory])
     if design.features:
@@ -99,8 +102,9 @@ def prepare(layout: Layout, design: Design, budget: int, processes: int) -> None
         shutil.copy(raw / "dataset.json", preprocessed)
         split = [{"train": list(labeled), "val": list(design.evaluation)}]
         (preprocessed / SPLITS_FILE).write_text(json.dumps(split, indent=1), encoding="utf-8")
-        for command in ("nnUNetv2_preprocess", "nnUNetv2_semisup_preprocess"):
-            _call(layout, budget, [command, "-d", number, *configuration, "-np", str(processes)])
+        for command in (["nnUNetv2_preprocess"], ["nnUNetv2_semisup_preprocess", _ACCEPTED[1]]):
+            command += ["-d", number, *configuration, "-np", str(processes)]
+            _call(layout, budget, command)
         (folder / PREPARED).touch()
     for row in design.rows:
         if row.inserts and not (layout.preprocessed(design, budget) / f"{row.plans}.json").exists():
@@ -166,16 +170,16 @@ def _link(files: Mapping[str, Path], target: Path) -> None:
 
 def _cut_features(path: Path, design: Design) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
-    for configuration in content["configurations"].values():
-        if "architecture" in configuration:
-            arguments: dict[str, Any] = configuration["architecture"]["arch_kwargs"]
-            stages = arguments["n_stages"]
-            if stages > len(design.features):
-                raise UserError(
-                    f"--features {' '.join(map(str, design.features))}: the plan has {stages} "
-                    "stages; give a number for each."
-                )
-            arguments["features_per_stage"] = list(design.features[:stages])
+    configuration = content["configurations"].get(design.configuration, {})
+    if "architecture" in configuration:
+        arguments: dict[str, Any] = configuration["architecture"]["arch_kwargs"]
+        stages = arguments["n_stages"]
+        if stages > len(design.features):
+            raise UserError(
+                f"--features {' '.join(map(str, design.features))}: the plan has {stages} "
+                "stages; give a number for each."
+            )
+        arguments["features_per_stage"] = list(design.features[:stages])
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

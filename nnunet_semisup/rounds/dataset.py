@@ -73,7 +73,8 @@ def write_dataset(
     target = staging / design.dataset
     target.mkdir(parents=True)
     content = read_dataset_json(design.raw_folder)
-    cases = {case.id: case for case in list_raw(design.raw_folder, content, ()).cases}
+    subsets = (Subset.LABELED, Subset.UNLABELED)
+    cases = {case.id: case for case in list_raw(design.raw_folder, content, (), subsets).cases}
     splits = read_splits(design.preprocessed_folder / SPLITS_FILE)
     labeled = sorted({case for fold in splits for case in (*fold["train"], *fold["val"])})
     ending = content["file_ending"]

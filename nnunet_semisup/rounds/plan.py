@@ -22,6 +22,7 @@ from nnunet_semisup.preparation.layout import (
 from nnunet_semisup.preparation.raw import (
     bullet_list,
     list_images,
+    named,
     read_dataset_json,
     training_images,
 )
@@ -91,9 +92,16 @@ def _number_faults(design: Design) -> list[str]:
 def _dataset_faults(design: Design) -> list[str]:
     """Return what the data set lacks for rounds."""
     content = read_dataset_json(design.raw_folder)
-    faults = []
-    if not list_images(design.raw_folder / IMAGES_UNLABELED, content["file_ending"]).cases:
-        faults.append(f"{design.raw_folder / IMAGES_UNLABELED} has no unlabeled scan")
+    faults, images = [], design.raw_folder / IMAGES_UNLABELED
+    unlabeled = list_images(images, content["file_ending"]).cases
+    labeled = set(training_images(design.raw_folder, content))
+    if not unlabeled:
+        faults.append(f"{images} has no unlabeled scan")
+    if both := sorted(labeled & unlabeled.keys()):
+        faults.append(
+            f"{images} has cases of imagesTr: {named(both)}; take them out of {IMAGES_UNLABELED}, "
+            "since predicted labels would replace their own"
+        )
     folder = design.preprocessed_folder
     for name in (f"{design.plans}.json", FINGERPRINT_FILE):
         if not (folder / name).is_file():
@@ -101,7 +109,7 @@ def _dataset_faults(design: Design) -> list[str]:
                 f"{folder} has no {name}; run nnUNetv2_semisup_plan_and_preprocess -d "
                 f"{design.number}"
             )
-    return faults + _fold_faults(design, set(training_images(design.raw_folder, content)))
+    return faults + _fold_faults(design, labeled)
 
 
 def _fold_faults(design: Design, known: set[str]) -> list[str]:

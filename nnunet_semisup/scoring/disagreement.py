@@ -45,6 +45,7 @@ def between_rounds(before: npt.NDArray[Any], now: npt.NDArray[Any]) -> float:
         before, now: label maps ``(*spatial)`` on one grid.
 
     Returns:
-        0 where nothing changed. Where there is no foreground now, one voxel counts as foreground.
+        0 where nothing changed; as a part of that before where there is no foreground now.
     """
-    return int(np.count_nonzero(before != now)) / max(int(np.count_nonzero(now)), 1)
+    foreground = int(np.count_nonzero(now)) or int(np.count_nonzero(before)) or 1
+    return int(np.count_nonzero(before != now)) / foreground

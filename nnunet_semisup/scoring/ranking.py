@@ -23,6 +23,7 @@ from nnunet_semisup.preparation.raw import (
     is_junk,
     list_images,
     read_dataset_json,
+    training_labels,
 )
 from nnunet_semisup.scoring.cases import CaseScores, labeled_shapes, score_cases
 from nnunet_semisup.scoring.order import places
@@ -69,9 +70,8 @@ def labels_to_compare(folders: DatasetFolders, folds: Sequence[int | str]) -> li
     Raises:
         UserError: there is no label file of such a case.
     """
-    ending = read_dataset_json(folders.raw)["file_ending"]
-    files = [p for p in (folders.raw / "labelsTr").glob(f"*{ending}") if not is_junk(p)]
-    there = {path.name.removesuffix(ending): path for path in files}
+    labels = training_labels(folders.raw, read_dataset_json(folders.raw))
+    there = {case: path for case, path in labels.items() if path.is_file()}
     splits = read_splits(folders.preprocessed / SPLITS_FILE) or read_splits(
         folders.raw / SPLITS_FILE
     )
@@ -80,7 +80,7 @@ def labels_to_compare(folders: DatasetFolders, folds: Sequence[int | str]) -> li
     found = [there[case] for case in sorted(cases & there.keys())]
     if not found:
         raise UserError(
-            f"{folders.raw / 'labelsTr'} has no label of a case that the folds "
+            f"{folders.raw} has no label of a case that the folds "
             f"{' '.join(map(str, folds))} train on; sizes and shapes are compared with these."
         )
     return found

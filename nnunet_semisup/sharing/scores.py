@@ -16,6 +16,7 @@ from nnunet_semisup.evaluation.compare import SavedEvaluation, mean_interval, re
 from nnunet_semisup.evaluation.names import REPORT_NAME, TABLE_METRICS, VALIDATION_FOLDER
 from nnunet_semisup.sharing.model import TrainedModel
 
+FINAL_CHECKPOINT = "checkpoint_final.pth"
 SUMMARY = "summary.json"
 """nnU-Net's scores of a fold's validation."""
 
@@ -70,6 +71,11 @@ def validation_scores(model: TrainedModel) -> tuple[list[Scores], list[str]]:
     Raises:
         UserError: an evaluation is damaged, or its predictions were replaced since.
     """
+    if model.checkpoint != FINAL_CHECKPOINT:
+        return [], [
+            f"nnU-Net validates the final weights, not {model.checkpoint}: evaluate its "
+            "predictions, and give that by --evaluation"
+        ]
     found: list[Scores] = []
     notes = []
     for fold in model.folds:

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from nnunet_semisup.benchmark.cases import choose_cases
 from nnunet_semisup.benchmark.design import Layout, Row
@@ -14,7 +15,7 @@ from nnunet_semisup.benchmark.estimate import estimate
 from nnunet_semisup.benchmark.execute import Place
 from nnunet_semisup.benchmark.leaks import FILE, check_leaks
 from nnunet_semisup.benchmark.planning import describe
-from nnunet_semisup.benchmark.prepare import plan, prepare
+from nnunet_semisup.benchmark.prepare import _cut_features, plan, prepare
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.raw import find_dataset
 from tests.helpers import make_raw_dataset, nnunet_folders, write_image
@@ -261,6 +262,34 @@ def test_more_stages_than_features_are_named(dataset, tmp_path):
     design = make_design(dataset, features=(4,))
     with commands_in_process(), pytest.raises(UserError, match="--features 4: the plan has"):
         plan(Layout(tmp_path / "benchmark"), design, 2, 1)
+
+
+def test_features_are_those_of_the_configuration_alone(dataset, tmp_path):
+    design = make_design(dataset, features=(4, 8, 8))
+    layout = Layout(tmp_path / "benchmark")
+    file = layout.preprocessed(design, 2) / "nnUNetPlans.json"
+    file.parent.mkdir(parents=True)
+    stages = {"3d_fullres": 3, "2d": 8}
+    plans = {
+        name: {"architecture": {"arch_kwargs": {"n_stages": n, "features_per_stage": [32] * n}}}
+        for name, n in stages.items()
+    }
+    file.write_text(json.dumps({"configurations": plans}))
+    _cut_features(file, design)
+    found = json.loads(file.read_text())["configurations"]
+    features = {k: v["architecture"]["arch_kwargs"]["features_per_stage"] for k, v in found.items()}
+    assert features == {"3d_fullres": [4, 8, 8], "2d": [32] * 8}
+
+
+def test_what_was_accepted_when_it_was_converted_is_accepted(dataset, tmp_path):
+    """A label without any class and a scan without contrast; a budget has no record of that."""
+    label = dataset.folder / "labelsTr" / "lab_000.nii.gz"
+    empty = SimpleITK.ReadImage(str(label)) * 0
+    SimpleITK.WriteImage(empty, str(label))
+    design, layout = make_design(dataset), Layout(tmp_path / "benchmark")
+    with commands_in_process():
+        prepare(layout, design, 2, 1)
+    assert (layout.budget(2) / "prepared").is_file()
 
 
 def test_the_arguments_of_the_command_make_the_design(dataset):

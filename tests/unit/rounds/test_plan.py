@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_hidden_labels_are_refused_with_what_to_do(design, tmp_path):
     splits[0]["unlabeled"] = ["lab_003"]
     file.write_text(json.dumps(splits), encoding="utf-8")
     with pytest.raises(UserError, match="move their images to imagesUn"):
+        plan_rounds(Layout(tmp_path / "rounds"), design)
+
+
+def test_a_labeled_case_among_the_unlabeled_scans_is_refused(design, tmp_path):
+    """Its predicted label would stand in for its own, in training and in validation."""
+    image = design.raw_folder / "imagesTr" / "lab_003_0000.nii.gz"
+    shutil.copy(image, design.raw_folder / "imagesUn")
+    with pytest.raises(UserError, match="has cases of imagesTr: lab_003; take them out"):
         plan_rounds(Layout(tmp_path / "rounds"), design)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from nnunet_semisup.inference.uncertainty import entropy
+from nnunet_semisup.preparation.raw import DatasetFolders
 from nnunet_semisup.scoring.cases import CaseScores
 from nnunet_semisup.scoring.disagreement import between_rounds, between_votes
 from nnunet_semisup.scoring.doubt import (
@@ -17,6 +19,7 @@ from nnunet_semisup.scoring.doubt import (
     foreground_probability,
 )
 from nnunet_semisup.scoring.order import ORDERS, places
+from nnunet_semisup.scoring.ranking import labels_to_compare
 from nnunet_semisup.scoring.shape import Shape, shape_of, unlike_labeled
 
 
@@ -39,7 +42,8 @@ def test_changed_voxels_count_against_the_foreground_now():
     before, now = np.array([0, 1, 1, 2, 0]), np.array([0, 1, 2, 2, 1])
     assert between_rounds(before, now) == 2 / 4
     assert between_rounds(now, now) == 0
-    assert between_rounds(now, np.zeros(5, int)) == 4  # nothing is foreground now
+    assert between_rounds(now, np.zeros(5, int)) == 1  # nothing is foreground now
+    assert between_rounds(np.zeros(5, int), np.zeros(5, int)) == 0
 
 
 def test_expected_entropy_weighs_each_voxel_by_its_class():
@@ -161,3 +165,18 @@ def test_the_random_order_that_knows_of_the_foreground_draws_rare_classes_first(
 
 def test_scores_survive_their_file():
     assert CaseScores.of_json(CASES[0].to_json()) == CASES[0]
+
+
+def test_labels_are_where_dataset_json_says(tmp_path):
+    """nnU-Net's key "dataset" names the files of each case, wherever they are."""
+    raw, preprocessed = tmp_path / "raw", tmp_path / "preprocessed"
+    entries = {c: {"images": [f"scans/{c}.nii.gz"], "label": f"masks/{c}.nii.gz"} for c in "ab"}
+    (raw / "masks").mkdir(parents=True)
+    preprocessed.mkdir()
+    for case in "ab":
+        (raw / "masks" / f"{case}.nii.gz").touch()
+    content = {"file_ending": ".nii.gz", "channel_names": {"0": "MR"}, "dataset": entries}
+    (raw / "dataset.json").write_text(json.dumps(content))
+    (preprocessed / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    folders = DatasetFolders("Dataset001_A", raw, preprocessed)
+    assert labels_to_compare(folders, (0,)) == [raw / "masks" / "a.nii.gz"]

@@ -158,7 +158,8 @@ def pack(trained: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def run(name: str = "model.zip", folds: tuple[Any, ...] = (0,), **more: Any) -> Path:
         file = tmp_path / name
-        export(Export(trained, folds, "checkpoint_final.pth", file, **more))
+        checkpoint = more.pop("checkpoint", "checkpoint_final.pth")
+        export(Export(trained, folds, checkpoint, file, **more))
         return file
 
     return run

@@ -128,6 +128,13 @@ def test_folds_that_validated_the_same_cases_are_told_apart(pack, trained):
     assert len(card(pack(folds=(0, 1)))["metrics"]) == 2
 
 
+def test_another_checkpoint_has_not_the_scores_of_the_final_one(pack, trained, capsys):
+    fold = trained / "fold_0"
+    (fold / "checkpoint_final.pth").rename(fold / "checkpoint_best.pth")
+    assert card(pack(checkpoint="checkpoint_best.pth"))["metrics"] == []
+    assert "validates the final weights, not checkpoint_best.pth" in capsys.readouterr().out
+
+
 def test_a_network_of_this_package_keeps_its_trainer(pack, trained, capsys):
     """Stock nnU-Net cannot build it, so that the card and the command say what it needs."""
     (trained / "fold_0").rename(trained / "before")
