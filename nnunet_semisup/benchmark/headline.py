@@ -66,6 +66,8 @@ def headline(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> str:
 def _verdict(lines: Sequence[Line]) -> str:
     """Say whether a gain stands out from chance in any of the rows."""
     better = sum(_difference(line).difference > 0 for line in sure(lines))
+    if least_p(max(_difference(line).count for line in lines)) >= SIGNIFICANT:
+        return "Too few evaluation cases to tell chance from gain"
     if not better:
         return "No sure gain from unlabeled cases"
     return f"Unlabeled cases helped in {better} of {len(lines)} rows beyond chance"
@@ -119,12 +121,23 @@ def explanation(lines: Sequence[Line]) -> list[str]:
         for line in lines
         if line.differences and line.row == Row(SUPERVISED, steps_factor=line.row.steps_factor)
     ]
+    count = max(_difference(line).count for line in others)
+    if (least := least_p(count)) >= SIGNIFICANT:
+        sentences.append(
+            f"With {count} evaluation cases no difference can be told from chance, however large: "
+            f"p is at least {least:.3g}. It takes six or more."
+        )
     if {len(line.seeds) for line in lines} == {1}:
         sentences.append(
             "One seed a row: by how much another training of the same row differs is not known, "
             "and the intervals are of these networks."
         )
     return sentences
+
+
+def least_p(cases: int) -> float:
+    """Return the least p that Wilcoxon's signed-rank test, two-sided, can give for some cases."""
+    return min(1.0, 2.0 ** (1 - cases))
 
 
 def with_unlabeled(lines: Sequence[Line]) -> list[Line]:

@@ -71,7 +71,8 @@ def check_leaks(
         "is a labeled or unlabeled one under another name"
         + (", but some look alike." if across else "."),
         *(
-            f"In training twice: {pair.describe()}."
+            f"{'Perhaps in' if pair.kind == 'acquisition' else 'In'} training twice: "
+            f"{pair.describe()}."
             for pair in pairs
             if not _names(pair) & evaluated
         ),

@@ -12,7 +12,10 @@ from nnunet_semisup.benchmark.cases import check_budgets, choose_cases
 from nnunet_semisup.benchmark.design import SUPERVISED, Design, Layout, Row, read_row
 from nnunet_semisup.benchmark.estimate import Estimate
 from nnunet_semisup.benchmark.execute import Place
+from nnunet_semisup.benchmark.headline import least_p
 from nnunet_semisup.benchmark.record import read_record
+from nnunet_semisup.benchmark.statistics import SIGNIFICANT
+from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.tables import format_table
 from nnunet_semisup.preparation.inserted_plans import read_choice
@@ -32,7 +35,8 @@ def design_of(args: Namespace, folders: DatasetFolders) -> Design:
     """
     if args.steps < args.steps_per_epoch or args.steps % args.steps_per_epoch:
         raise UserError(
-            f"--steps {args.steps} is no multiple of --steps-per-epoch {args.steps_per_epoch}."
+            f"--steps {args.steps} is no multiple of --steps-per-epoch {args.steps_per_epoch}; "
+            f"give --steps-per-epoch {min(args.steps, args.steps_per_epoch)}, too, or other steps."
         )
     cases = choose_cases(folders, args.fold, args.subsets, args.leave_out)
     budgets = args.budgets or [len(cases.pool)]
@@ -125,7 +129,8 @@ def describe(layout: Layout, design: Design, found: Estimate, place: Place) -> d
     text = (
         f"{table}\n{len(left)} of {len(runs)} runs are left: {hours:.1f} hours in one lane "
         f"({basis}), {gib:.1f} GiB of disk in all.\n"
-        f"Labeled cases: {design.order}. Evaluation: {len(design.evaluation)} cases.\n"
+        f"Labeled cases: {design.order}. Evaluation: {counted(len(design.evaluation), 'case')}"
+        f"{_doubt(len(design.evaluation))}.\n"
         f"run:    {_run_command(layout, place)}"
     )
     return {
@@ -137,6 +142,12 @@ def describe(layout: Layout, design: Design, found: Estimate, place: Place) -> d
         "evaluation": list(design.evaluation),
         "text": text,
     }
+
+
+def _doubt(cases: int) -> str:
+    """Say what so few evaluation cases cannot show, if they are."""
+    least = least_p(cases)
+    return f"; of so few, no difference is sure (p at least {least:.3g})" * (least >= SIGNIFICANT)
 
 
 def _run_command(layout: Layout, place: Place) -> str:

@@ -13,6 +13,8 @@ from nnunet_semisup.benchmark.design import Design, Layout, Row, Run
 from nnunet_semisup.registry import find_method
 
 _EPOCH = re.compile(r"Epoch (\d+) ?$", re.MULTILINE)
+_WHOLE = "{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]"
+"""A bar in whole steps, though trainers have fractions of nnUNetTrainer's operations."""
 _QUIET = 60.0
 """Seconds between two lines where the output is no terminal."""
 
@@ -48,7 +50,9 @@ class Progress:
         terminal = sys.stderr.isatty()
         options = {"mininterval": 0.5 if terminal else _QUIET, "dynamic_ncols": terminal}
         total = sum(effort(design, run.row) for run in todo)
-        self._all = tqdm(total=total, desc="all runs", unit="step", smoothing=0.05, **options)
+        self._all = tqdm(
+            total=total, desc="all runs", unit="step", smoothing=0.05, bar_format=_WHOLE, **options
+        )
         self._bars = [
             tqdm(position=lane + 1, desc="-", unit="epoch", leave=False, **options)
             for lane in range(lanes if terminal else 0)

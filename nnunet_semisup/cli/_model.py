@@ -90,18 +90,6 @@ def folds_of(arguments: argparse.Namespace) -> tuple[int | str, ...]:
     return tuple(fold if fold == "all" else int(fold) for fold in arguments.f)
 
 
-def require_device(device: str) -> None:
-    """Refuse a GPU that torch does not see.
-
-    Raises:
-        UserError: there is none.
-    """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("-device cuda, the default: torch sees no such GPU here. Give -device cpu.")
-
-
 def model_folder(arguments: argparse.Namespace) -> Path:
     """Return the model's folder, from ``-m`` or from nnU-Net's results.
 

@@ -13,12 +13,12 @@ from nnunet_semisup.cli._model import (
     model_folder,
     name_faults,
     part_faults,
-    require_device,
     run_faults,
     use_threads_of_nnunet,
 )
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.device import require_device
 
 DESCRIPTION = """\
 Predict a folder of images with the flags of nnUNetv2_predict and nnUNetv2_predict_from_modelfolder.

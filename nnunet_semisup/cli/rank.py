@@ -15,12 +15,12 @@ from nnunet_semisup.cli._model import (
     folds_of,
     model_folder,
     part_faults,
-    require_device,
     run_faults,
     use_threads_of_nnunet,
 )
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
+from nnunet_semisup.preparation.device import require_device
 
 DESCRIPTION = """\
 Predict the scans of imagesUn by the mean of folds and mirrored images, score how unsure that is,

@@ -162,7 +162,8 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 def _plan(arguments: argparse.Namespace) -> None:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
-    from nnunet_semisup.cli._model import model_folder, require_device
+    from nnunet_semisup.cli._model import model_folder
+    from nnunet_semisup.preparation.device import require_device
     from nnunet_semisup.preparation.raw import find_dataset
     from nnunet_semisup.rounds.design import Design, Layout
     from nnunet_semisup.rounds.plan import plan_rounds
@@ -196,6 +197,12 @@ def _plan(arguments: argparse.Namespace) -> None:
         processes=arguments.np,
     )
     plan_rounds(Layout(arguments.folder), design)
+    print(
+        f"{design.rounds} rounds at most, of {design.trainer}, "
+        f"{design.steps or 'its own number of'} steps each; of the scans, --drop {design.drop:g} "
+        f"and those beyond --size-limit {design.size_limit:g} are left out, and voxels below "
+        f"--confidence {design.confidence:g} ignored."
+    )
     print(f"Start with: nnUNetv2_semisup_rounds run {arguments.folder}")
 
 

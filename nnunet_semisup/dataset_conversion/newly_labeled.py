@@ -205,8 +205,9 @@ def next_steps(folders: DatasetFolders, cases: Sequence[str]) -> str:
     number = folders.name[7:10]
     own = [f for f in (folders.raw, folders.preprocessed) if (f / SPLITS_FILE).is_file()]
     lines = [
-        f"{len(cases)} cases are in imagesTr and labelsTr now: {', '.join(cases)}",
-        f"Plan and preprocess anew: nnUNetv2_semisup_plan_and_preprocess -d {number} --clean",
+        f"In imagesTr and labelsTr now: {', '.join(cases)}",
+        f"Plan and preprocess anew: nnUNetv2_semisup_plan_and_preprocess -d {number} --clean "
+        "-c CONFIGURATION",
     ]
     if own:
         files = " and ".join(str(folder / SPLITS_FILE) for folder in own)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisup.data.unlabeled import UnlabeledDataset
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.folds import fold_faults, read_splits
+from nnunet_semisup.preparation.folds import STOCK_FOLDS, fold_faults, read_splits
 from nnunet_semisup.preparation.layout import SPLITS_FILE, is_whole
 from nnunet_semisup.preparation.plans import single_output_fault
 from nnunet_semisup.preparation.raw import bullet_list, named
@@ -18,10 +18,10 @@ from nnunet_semisup.safe_files import read_pickle
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-_STOCK_FOLDS = 5
 _SPLIT_ADVICE = (
-    "write one by hand, with at least one labeled case in 'train' and another in 'val', or train "
-    "the fold all, which validates on the cases it learns from"
+    "convert again with --validation 1, or write one by hand, with at least one labeled case in "
+    "'train' and another in 'val', or train the fold all, which validates on the cases it learns "
+    "from"
 )
 
 
@@ -103,7 +103,7 @@ def _cases_of_fold(
     if number < len(folds):
         faults = fold_faults(splits_file, number, whole, unknown, remedy)
         return folds[number]["train"], folds[number]["val"], faults
-    needed = 2 if splits_file.is_file() else _STOCK_FOLDS
+    needed = 2 if splits_file.is_file() else STOCK_FOLDS
     if len(cases) < needed:
         what = f"nnU-Net's folds need {needed} labeled cases, and {len(cases)} are preprocessed"
         drawn.append(f"{splits_file} has no fold {fold}: {what}; {_SPLIT_ADVICE}")

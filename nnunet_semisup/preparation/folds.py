@@ -16,6 +16,8 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.layout import IMAGES_UNLABELED, UNLABELED_KEY
 from nnunet_semisup.preparation.raw import bullet_list, named
 
+STOCK_FOLDS = 5
+"""Folds that nnU-Net 2.8.1 splits labeled cases into where no file says otherwise."""
 _EMPTY = {
     "train": "name the labeled cases to learn from",
     "val": "nnU-Net validates after every epoch, so name at least one labeled case there and not "

@@ -92,7 +92,7 @@ class CommonTrainer(nnUNetTrainer):
         with exit_code_two_in_commands():
             inputs = Inputs.of(type(self), plans, configuration, fold, dataset_json)
             self.check_settings(inputs.settings)
-            inputs.check()
+            inputs.check(device.type)
             self.check_inputs(inputs)
             self.check_cases(inputs)
         super().__init__(plans, configuration, fold, dataset_json, device)

@@ -11,6 +11,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_semisup.method import CLASSES, IGNORE_LABEL, REGIONS, Method
+from nnunet_semisup.preparation.device import require_device
 from nnunet_semisup.preparation.environment import check_environment, require_set
 from nnunet_semisup.preparation.fold_checks import check_fold
 from nnunet_semisup.registry import method_of
@@ -148,15 +149,20 @@ class Inputs:
         ]
         return faults
 
-    def check(self) -> None:
+    def check(self, device: str) -> None:
         """Refuse a fold or a plan with which nnU-Net, or the method, could not train.
 
         A fold that is already trained is only looked at again by nnU-Net itself (``--val``).
 
+        Args:
+            device: type of the one that was given.
+
         Raises:
             UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`; also a
-                tracker that cannot be had, and processes that cannot share the training.
+                tracker that cannot be had, a GPU that is not there, and processes that cannot share
+            the training.
         """
+        require_device(device)
         is_enabled()
         batch_size = self.configuration_manager.batch_size
         refuse_unfit_processes(self.configuration, batch_size)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,22 +102,25 @@ class Settings:
         """
         assignments = split_assignments(os.environ.get(VARIABLE, "") if text is None else text)
         kinds = hyperparameters_of(trainer)
-        if unknown := [name for name in assignments if name not in kinds]:
-            valid = "\n".join(f"  {name}: {describe(kind)}" for name, kind in kinds.items())
-            raise UserError(
-                f"{VARIABLE}: {trainer.__name__} has no hyper-parameter {', '.join(unknown)}. "
-                f"It has:\n{valid}"
-            )
         given: dict[str, Any] = {}
         faults = []
         for name, value in assignments.items():
+            if name not in kinds:
+                continue
             try:
                 given[name] = convert(value, kinds[name])
             except ValueError as error:
                 faults.append(f"{VARIABLE}: {name}={value} {error}.")
         own = {name: getattr(trainer, name) for name in kinds if hasattr(trainer, name)}
         settings = cls(kinds, {**own, **given}, given)
-        if faults := [*faults, *settings.faults()]:
+        faults += settings.faults()
+        if unknown := [name for name in assignments if name not in kinds]:
+            valid = "\n".join(f"  {name}: {describe(kind)}" for name, kind in kinds.items())
+            faults.append(
+                f"{VARIABLE}: {trainer.__name__} has no hyper-parameter "
+                f"{', '.join(map(partial(_with_close, kinds), unknown))}. It has:\n{valid}"
+            )
+        if faults:
             raise UserError("\n".join(faults))
         return settings
 
@@ -181,6 +186,12 @@ def read_recorded(folder: str) -> dict[str, Any]:
         return dict(recorded["hyperparameters"])
     except (OSError, ValueError, LookupError, TypeError):
         return {}
+
+
+def _with_close(kinds: Collection[str], name: str) -> str:
+    """Return an unknown name with the one that may have been meant."""
+    close = get_close_matches(name, kinds, 1)
+    return f"{name} (is {close[0]} meant?)" if close else name
 
 
 def forced_patches(batch_size: int, fraction: float) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nnunet_semisup import registry
 from nnunet_semisup.errors import UserError
@@ -125,3 +126,15 @@ def test_the_weight_of_a_single_output_is_not_a_number(build, edit, monkeypatch)
         made = build(nnUNetTrainerSupervised, "labels3d")
     loss = made.train_step(next(made.dataloader_train))["loss"]
     assert float(loss) != float(loss)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_gpu_that_is_not_there_is_told_before_a_folder_is_made(build, monkeypatch, trainer):
+    """nnU-Net's default is a GPU, and its own message is a traceback of torch."""
+    first = build(trainer, "labels3d", start=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plans = {**first.plans_manager.plans, "continue_training": False}
+    made = set(Path(first.output_folder_base).parent.rglob("*"))
+    with pytest.raises(UserError, match="sees no such GPU here. Give -device cpu"):
+        trainer(plans, "3d_fullres", 0, first.dataset_json, torch.device("cuda"))
+    assert set(Path(first.output_folder_base).parent.rglob("*")) == made

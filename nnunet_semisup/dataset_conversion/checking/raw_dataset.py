@@ -30,6 +30,7 @@ from nnunet_semisup.dataset_conversion.checking.raw_splits import (
     hidden_by_fold,
     only_fold,
     split_faults,
+    too_few_for_folds,
     without_unlabeled,
 )
 from nnunet_semisup.dataset_conversion.findings import Findings, counted
@@ -167,6 +168,7 @@ def verify_dataset(
     if not any(case.subset is Subset.UNLABELED for case in listing.cases):
         findings.warnings += filter(None, [without_unlabeled(folders)])
     findings.faults += split_faults(folders, listing.training_ids)
+    findings.warnings += filter(None, [too_few_for_folds(folders, listing.training_ids)])
     findings.warnings += single_outputs(folders)
     findings.faults += _partial_label_faults(folders, content, facts)
     coverage = compare_scans(facts, form, hidden_by_fold(folders))

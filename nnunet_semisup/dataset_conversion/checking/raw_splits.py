@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.preparation.folds import (
+    STOCK_FOLDS,
     fold_faults,
     folds_with_unlabeled,
     read_splits,
@@ -52,6 +54,19 @@ def split_faults(folders: DatasetFolders, training_ids: Sequence[str]) -> list[s
                 except UserError as error:
                     faults.append(str(error))
     return faults
+
+
+def too_few_for_folds(folders: DatasetFolders, training_ids: Sequence[str]) -> str | None:
+    """Return a warning about labeled cases that nnU-Net cannot split into its five folds."""
+    number = len(training_ids)
+    files = [folder / SPLITS_FILE for folder in (folders.raw, folders.preprocessed)]
+    if number >= STOCK_FOLDS or any(file.is_file() for file in files):
+        return None
+    return (
+        f"{counted(number, 'labeled case')} and no {SPLITS_FILE}: nnU-Net splits {STOCK_FOLDS} or "
+        "more, so that only the fold all can be trained. Convert again with --validation 1, or "
+        "write the file"
+    )
 
 
 def without_unlabeled(folders: DatasetFolders) -> str | None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from nnunet_semisup.dataset_conversion.cases import SourceFiles
 from nnunet_semisup.dataset_conversion.conversion import Collected
-from nnunet_semisup.dataset_conversion.findings import Findings
+from nnunet_semisup.dataset_conversion.findings import Findings, counted
 from nnunet_semisup.dataset_conversion.generic.case_folders import list_case_folders
 from nnunet_semisup.dataset_conversion.generic.dicom_folders import DicomLabels, find_labels
 from nnunet_semisup.dataset_conversion.generic.files import (
@@ -28,7 +28,7 @@ from nnunet_semisup.dataset_conversion.generic.structure_masks import (
 from nnunet_semisup.dataset_conversion.reading import formats
 from nnunet_semisup.dataset_conversion.shared_options import add_extra_unlabeled
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.preparation.raw import composed, is_junk
+from nnunet_semisup.preparation.raw import composed, is_junk, named
 
 IMAGE_FOLDERS = ("imagesTr", "images")
 _LABEL_FOLDERS = ("labelsTr", "labels", "masks")
@@ -67,7 +67,19 @@ def collect(arguments: argparse.Namespace) -> Found:
     else:
         _collect_flat(arguments, naming, found)
     _check_names(found)
+    _tell_lacking_labels(found)
     return found
+
+
+def _tell_lacking_labels(found: Found) -> None:
+    """Warn of cases without a label where unlabeled ones have a folder: a mask may be missing."""
+    cases = found.collected.cases
+    lacking = [case for case in found.training if cases[case].label is None]
+    if found.collected.unlabeled and 0 < len(lacking) < len(found.training):
+        found.collected.findings.warnings.append(
+            f"{counted(len(lacking), 'case')} beside the labeled ones without a label, used as "
+            f"unlabeled: {named(lacking)}"
+        )
 
 
 def _parts(text: str | None) -> list[str]:

@@ -8,13 +8,21 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
 from nnunet_semisup.benchmark.collect import collect
 from nnunet_semisup.benchmark.design import Row
-from nnunet_semisup.benchmark.headline import headline, learns_from_unlabeled
+from nnunet_semisup.benchmark.headline import (
+    explanation,
+    headline,
+    learns_from_unlabeled,
+    least_p,
+)
 from nnunet_semisup.benchmark.report import write_report
 from nnunet_semisup.benchmark.statistics import compare_rows
 from nnunet_semisup.errors import UserError
@@ -216,6 +224,24 @@ def test_result_is_said_whichever_way_it_goes(tmp_path, shifts, beginning):
     benchmark = collect(tmp_path)
     lines = compare_rows(benchmark, 2)["organ"]
     assert headline(benchmark, 2, lines).startswith(beginning)
+
+
+@pytest.mark.parametrize(("cases", "told"), [(1, True), (5, True), (6, False)])
+def test_too_few_cases_are_not_called_a_result(whole, cases, told):
+    benchmark = collect(whole.layout.folder)
+    lines = [
+        replace(line, differences={k: replace(d, count=cases) for k, d in line.differences.items()})
+        for line in compare_rows(benchmark, 2)["organ"]
+    ]
+    start = "Too few evaluation cases to tell chance from gain: with 6"
+    assert headline(benchmark, 2, lines).startswith(start) is told
+    sentence = f"With {cases} evaluation cases no difference can be told from chance"
+    assert any(said.startswith(sentence) for said in explanation(lines)) is told
+
+
+@pytest.mark.parametrize("cases", range(1, 9))
+def test_the_least_p_is_that_of_the_test(cases):
+    assert least_p(cases) == pytest.approx(wilcoxon(np.arange(1, cases + 1), method="exact").pvalue)
 
 
 @pytest.mark.parametrize(

@@ -350,3 +350,16 @@ def test_two_series_of_a_case_need_a_choice(roots, tmp_path, capsys):
     write_series(root / "images" / "x2" / "again", array, "P-2", changes=change)
     assert convert(root, *WHAT) == 2
     assert "case x2: has 2 DICOM series" in capsys.readouterr().err
+
+
+def test_a_scan_whose_mask_is_missing_is_named_where_unlabeled_ones_have_a_folder(
+    roots, folders, capsys
+):
+    warning = "without a label, used as unlabeled"
+    assert convert(folders.root, *WHAT) == 0
+    assert warning not in capsys.readouterr().out, "unlabeled scans lie beside the labeled ones"
+    more = folders.root / "more"
+    more.mkdir()
+    folders.image("p5").rename(more / folders.image("p5").name)
+    assert convert(folders.root, *WHAT, "--extra-unlabeled", "more", "--overwrite") == 0
+    assert f"1 case beside the labeled ones {warning}: p4" in capsys.readouterr().out

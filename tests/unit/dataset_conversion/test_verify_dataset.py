@@ -115,7 +115,7 @@ def test_all_faults_come_at_once(made, capsys):
     for case in ("unl_000", "tst_000", "lab_002"):
         assert f"- case {case}: " in captured.err
     assert captured.out.splitlines()[-1] == (
-        "Dataset501_Blobs: 3 labeled, 2 unlabeled, 1 test cases checked, 3 faults, 0 warnings"
+        "Dataset501_Blobs: 3 labeled, 2 unlabeled, 1 test cases checked, 3 faults, 1 warning"
     )
 
 
@@ -132,10 +132,13 @@ def test_names_in_labels_are_compared_with_those_of_the_data_set(made, capsys):
 
 
 def test_good_data_set_passes_with_nnunet(made, capsys):
+    split = [{"train": ["lab_000", "lab_001"], "val": ["lab_002"]}]
+    (made / "splits_final.json").write_text(json.dumps(split))
     assert verify() == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == (
-        "Dataset501_Blobs: 3 labeled, 2 unlabeled, 1 test cases checked, 0 faults, 0 warnings"
+        "Dataset501_Blobs: 2 labeled, 1 validation, 2 unlabeled, 1 test cases checked, 0 faults, "
+        "0 warnings"
     )
     assert any("verify_dataset_integrity Done" in line for line in out)
 
@@ -183,7 +186,7 @@ def test_no_unlabeled_case_is_a_warning(made, capsys):
     assert verify() == 0
     out = capsys.readouterr().out
     assert f"warning: there is no unlabeled case: put images into {made / 'imagesUn'}" in out
-    assert "0 faults, 1 warning" in out
+    assert "0 faults, 2 warnings" in out
     fold = {"train": ["lab_000"], "val": ["lab_001"], "unlabeled": ["lab_002"]}
     (made / "splits_final.json").write_text(json.dumps([fold]))
     assert verify() == 0
@@ -368,3 +371,15 @@ def test_arguments_that_cannot_be_met(roots, made, capsys, arguments, message):
         main(arguments)
     assert end.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_too_few_cases_for_nnunets_folds_are_told(roots, capsys):
+    """Training would refuse fold 0 after everything was preprocessed."""
+    raw = make_raw_dataset(roots.raw, 501, "Few", (20, 20, 20), 4, 1).folder
+    warning = "4 labeled cases and no splits_final.json: nnU-Net splits 5 or more"
+    assert verify() == 0
+    assert warning in capsys.readouterr().out
+    split = [{"train": ["lab_000"], "val": ["lab_001"]}]
+    (raw / "splits_final.json").write_text(json.dumps(split))
+    assert verify() == 0
+    assert warning not in capsys.readouterr().out

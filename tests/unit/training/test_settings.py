@@ -93,9 +93,11 @@ class TestOf:
 
     def test_unknown_names_list_the_valid_ones(self):
         with pytest.raises(UserError) as caught:
-            Settings.of(Method, "decai=0.5,flag=True,sise=3,unset=1,fixed=2")
+            Settings.of(Method, "decai=0.5,flag=True,sise=3,unset=1,fixed=2,num_epochs=2.5")
         message = str(caught.value)
-        assert "Method has no hyper-parameter decai, sise, unset, fixed" in message
+        assert message.startswith("nnUNet_semisup_set: num_epochs=2.5 ")
+        told = "decai (is decay meant?), sise (is size meant?), unset, fixed. It has:"
+        assert f"Method has no hyper-parameter {told}" in message
         for line in (
             "decay: float (0 to 1)",
             "size: int (at least 1) or None",
