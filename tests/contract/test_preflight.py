@@ -135,6 +135,6 @@ def test_a_gpu_that_is_not_there_is_told_before_a_folder_is_made(build, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     plans = {**first.plans_manager.plans, "continue_training": False}
     made = set(Path(first.output_folder_base).parent.rglob("*"))
-    with pytest.raises(UserError, match="sees no such GPU here. Give -device cpu"):
+    with pytest.raises(UserError, match="sees no such GPU here"):
         trainer(plans, "3d_fullres", 0, first.dataset_json, torch.device("cuda"))
     assert set(Path(first.output_folder_base).parent.rglob("*")) == made
