@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.decoders import ResizeConv
 
 
@@ -22,7 +24,17 @@ def recompute_stages(network: nn.Module) -> None:
 
     Args:
         network: with encoders and decoders like nnU-Net's: modules whose ``stages`` are a list.
+
+    Raises:
+        UserError: it keeps running means of batches, which the second run would move again
+            (PyTorch 2.14), so that it would predict otherwise.
     """
+    if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules()):
+        raise UserError(
+            "recompute_activations=True would count each batch twice in the running means of batch "
+            "normalisation, which the network of these plans has. Leave it away, or take plans "
+            "with another norm_op."
+        )
     for module in list(network.modules()):
         stages = getattr(module, "stages", None)
         if isinstance(stages, (nn.ModuleList, nn.Sequential)):

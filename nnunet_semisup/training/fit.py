@@ -32,7 +32,7 @@ def fitting(step: Step, gigabytes: float) -> tuple[Step | None, float]:
     """
     least = float("inf")
     for number in range(step.unlabeled, 0, -1):
-        for again in (False, True):
+        for again in (False, True) if step.can_compute_again else (False,):
             choice = replace(step, unlabeled=number, again=again)
             needed = choice.bytes() / GIB + CONTEXT
             if needed <= gigabytes:

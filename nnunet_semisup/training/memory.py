@@ -87,6 +87,12 @@ class Step:
     again: bool = False
     mixed: bool = True
 
+    @property
+    def can_compute_again(self) -> bool:
+        """Tell whether activations may be computed again: not with batches' running means."""
+        arguments = self.plan.configuration_manager.network_arch_init_kwargs
+        return "BatchNorm" not in str(arguments.get("norm_op"))
+
     def bytes(self) -> int:
         """Return the bytes that PyTorch has in use at most, without a GPU's context.
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisup.cli.plans import main
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.registry import METHODS, find_method
 from nnunet_semisup.training import fit
 from nnunet_semisup.training.memory import Step
@@ -45,6 +49,22 @@ def test_the_first_that_fits_is_chosen(step, monkeypatch):
     choice, needed = fit.fitting(step, 1e-6)
     assert choice is None
     assert 0 < needed < gib
+
+
+def test_activations_are_not_computed_again_where_that_is_refused(step, monkeypatch):
+    """By plans with batch normalisation, whose running means a second run would move."""
+    monkeypatch.setattr(fit, "CONTEXT", 0.0)
+    plans = deepcopy(step.plan.plans_manager.plans)
+    arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments["norm_op"] = "torch.nn.modules.batchnorm.BatchNorm3d"
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration("3d_fullres")
+    plan = replace(step.plan, plans_manager=manager, configuration_manager=configuration)
+    normalised = replace(step, plan=plan)
+    choice, _ = fit.fitting(normalised, 0.99 * normalised.bytes() / fit.GIB)
+    assert (choice.unlabeled, choice.again) == (1, False)
+    with pytest.raises(UserError, match="count each batch twice"):
+        replace(normalised, again=True).bytes()
 
 
 def chosen_by(capsys, datasets, *arguments):

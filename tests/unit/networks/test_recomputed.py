@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_semisup.errors import UserError
 from nnunet_semisup.networks.decoders import decoder_like
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.recomputed import recompute_stages
@@ -64,3 +65,13 @@ def test_stages_run_once_where_nothing_is_propagated_back():
     assert len(calls) == 1
     gradients(again, x)
     assert len(calls) == 3
+
+
+def test_running_means_of_batches_are_refused():
+    """The second run would move them again, and the network predict otherwise."""
+    network = nn.Module()
+    network.stages = nn.ModuleList([nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))])
+    with pytest.raises(UserError, match="count each batch twice"):
+        recompute_stages(network)
+    network.stages[0][1] = nn.BatchNorm2d(2, track_running_stats=False)
+    recompute_stages(network)
