@@ -160,7 +160,7 @@ class Inputs:
         Raises:
             UserError: see :func:`~nnunet_semisup.preparation.fold_checks.check_fold`; also a
                 tracker that cannot be had, a GPU that is not there, and processes that cannot share
-            the training.
+                the training.
         """
         require_device(device)
         is_enabled()

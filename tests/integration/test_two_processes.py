@@ -42,8 +42,8 @@ def rank_of(
     module.__dict__["DDP"] = lambda network, device_ids: DistributedDataParallel(network)
     dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=RANKS)
     try:
-        trainer: Any = get_trainer_from_args(*train_arguments(trainer_name)[:2], 0, trainer_name)
-        trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+        given = (*train_arguments(trainer_name)[:2], 0, trainer_name)
+        trainer: Any = get_trainer_from_args(*given, device=torch.device("cpu"))
         yield trainer
         dist.barrier()
     finally:
