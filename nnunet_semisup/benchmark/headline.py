@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from nnunet_semisup.benchmark.collect import Benchmark
 from nnunet_semisup.benchmark.design import SUPERVISED, Row
-from nnunet_semisup.benchmark.statistics import MAIN_METRIC, SIGNIFICANT, Line
+from nnunet_semisup.benchmark.statistics import MAIN_METRIC, SIGNIFICANT, Line, too_few
 from nnunet_semisup.evaluation.compare import PairedDifference
 from nnunet_semisup.registry import find_method
 
@@ -65,9 +65,9 @@ def headline(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> str:
 
 def _verdict(lines: Sequence[Line]) -> str:
     """Say whether a gain stands out from chance in any of the rows."""
-    better = sum(_difference(line).difference > 0 for line in sure(lines))
-    if least_p(max(_difference(line).count for line in lines)) >= SIGNIFICANT:
+    if too_few(_most_cases(lines)):
         return "Too few evaluation cases to tell chance from gain"
+    better = sum(_difference(line).difference > 0 for line in sure(lines))
     if not better:
         return "No sure gain from unlabeled cases"
     return f"Unlabeled cases helped in {better} of {len(lines)} rows beyond chance"
@@ -121,23 +121,14 @@ def explanation(lines: Sequence[Line]) -> list[str]:
         for line in lines
         if line.differences and line.row == Row(SUPERVISED, steps_factor=line.row.steps_factor)
     ]
-    count = max(_difference(line).count for line in others)
-    if (least := least_p(count)) >= SIGNIFICANT:
-        sentences.append(
-            f"With {count} evaluation cases no difference can be told from chance, however large: "
-            f"p is at least {least:.3g}. It takes six or more."
-        )
+    if doubt := too_few(_most_cases(others)):
+        sentences.append(doubt)
     if {len(line.seeds) for line in lines} == {1}:
         sentences.append(
             "One seed a row: by how much another training of the same row differs is not known, "
             "and the intervals are of these networks."
         )
     return sentences
-
-
-def least_p(cases: int) -> float:
-    """Return the least p that Wilcoxon's signed-rank test, two-sided, can give for some cases."""
-    return min(1.0, 2.0 ** (1 - cases))
 
 
 def with_unlabeled(lines: Sequence[Line]) -> list[Line]:
@@ -161,6 +152,10 @@ def _counted(lines: Sequence[Line]) -> str:
 
 def _difference(line: Line) -> PairedDifference:
     return line.differences[MAIN_METRIC]
+
+
+def _most_cases(lines: Sequence[Line]) -> int:
+    return max(_difference(line).count for line in lines)
 
 
 def _rank(change: PairedDifference) -> float:

@@ -12,9 +12,8 @@ from nnunet_semisup.benchmark.cases import check_budgets, choose_cases
 from nnunet_semisup.benchmark.design import SUPERVISED, Design, Layout, Row, read_row
 from nnunet_semisup.benchmark.estimate import Estimate
 from nnunet_semisup.benchmark.execute import Place
-from nnunet_semisup.benchmark.headline import least_p
 from nnunet_semisup.benchmark.record import read_record
-from nnunet_semisup.benchmark.statistics import SIGNIFICANT
+from nnunet_semisup.benchmark.statistics import too_few
 from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.tables import format_table
@@ -126,11 +125,12 @@ def describe(layout: Layout, design: Design, found: Estimate, place: Place) -> d
     gib = sum(run["GiB"] for run in runs) + sum(found.gib_per_budget.values())
     basis = "as finished runs took" if found.measured else "by operations alone, without waiting"
     table = format_table(list(runs[0]), [list(run.values()) for run in runs])
+    doubt = too_few(len(design.evaluation))
     text = (
         f"{table}\n{len(left)} of {len(runs)} runs are left: {hours:.1f} hours in one lane "
         f"({basis}), {gib:.1f} GiB of disk in all.\n"
-        f"Labeled cases: {design.order}. Evaluation: {counted(len(design.evaluation), 'case')}"
-        f"{_doubt(len(design.evaluation))}.\n"
+        f"Labeled cases: {design.order}. Evaluation: {counted(len(design.evaluation), 'case')}."
+        f"{f' {doubt}' if doubt else ''}\n"
         f"run:    {_run_command(layout, place)}"
     )
     return {
@@ -142,12 +142,6 @@ def describe(layout: Layout, design: Design, found: Estimate, place: Place) -> d
         "evaluation": list(design.evaluation),
         "text": text,
     }
-
-
-def _doubt(cases: int) -> str:
-    """Say what so few evaluation cases cannot show, if they are."""
-    least = least_p(cases)
-    return f"; of so few, no difference is sure (p at least {least:.3g})" * (least >= SIGNIFICANT)
 
 
 def _run_command(layout: Layout, place: Place) -> str:

@@ -55,7 +55,7 @@ class PublishedLine:
 
     @property
     def source(self) -> str:
-        """Where it is printed, and how it came here."""
+        """Return where it is printed, and how it came here."""
         relayed = f" by {self.via}" if self.via else ""
         note = f"; {self.note}" if self.note else ""
         return f"{self.table}; {READ[self.read]}{relayed}{note}"

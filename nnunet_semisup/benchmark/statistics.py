@@ -188,3 +188,19 @@ def _mean(values: Sequence[float]) -> float:
     array = np.asarray(values, np.float64)
     defined = array[~np.isnan(array)]
     return float(defined.mean()) if len(defined) else math.nan
+
+
+def least_p(cases: int) -> float:
+    """Return the least p that Wilcoxon's signed-rank test, two-sided, can give for some cases."""
+    return min(1.0, 2.0 ** (1 - cases))
+
+
+def too_few(cases: int) -> str | None:
+    """Return a sentence where so few evaluation cases can show nothing, else ``None``."""
+    least = least_p(cases)
+    if least < SIGNIFICANT:
+        return None
+    return (
+        f"With {cases} evaluation cases no difference can be told from chance, however large: p is "
+        f"at least {least:.3g}. It takes six or more."
+    )

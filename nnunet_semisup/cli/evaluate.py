@@ -12,7 +12,7 @@ from nnunetv2.configuration import default_num_processes
 
 from nnunet_semisup.cli._run import run_command
 from nnunet_semisup.errors import UserError
-from nnunet_semisup.evaluation.folders import check_folders
+from nnunet_semisup.evaluation.folders import check_folders, refuse_exchanged
 from nnunet_semisup.evaluation.names import REPORT_NAME
 
 ALL_CASES = sys.maxsize
@@ -122,6 +122,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             images do not fit, and the results have been written.
     """
     check_folders(arguments.reference, arguments.prediction)
+    refuse_exchanged(arguments.reference, arguments.prediction)
     output = arguments.output or arguments.prediction / REPORT_NAME
     _check_arguments(arguments, output)
     # Kept out of the module so that -h and wrong arguments answer at once.

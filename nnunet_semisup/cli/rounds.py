@@ -199,9 +199,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     plan_rounds(Layout(arguments.folder), design)
     print(
         f"{design.rounds} rounds at most, of {design.trainer}, "
-        f"{design.steps or 'its own number of'} steps each; of the scans, --drop {design.drop:g} "
-        f"and those beyond --size-limit {design.size_limit:g} are left out, and voxels below "
-        f"--confidence {design.confidence:g} ignored."
+        f"{design.steps or 'its own number of'} steps each; filter: --drop {design.drop:g} "
+        f"--size-limit {design.size_limit:g} --confidence {design.confidence:g} (0: none)"
     )
     print(f"Start with: nnUNetv2_semisup_rounds run {arguments.folder}")
 

@@ -1,4 +1,4 @@
-"""What the command line offers for each data set; imports nothing that reads files."""
+"""List what the command line offers for each data set; imports nothing that reads files."""
 
 from __future__ import annotations
 

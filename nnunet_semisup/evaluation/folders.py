@@ -44,6 +44,23 @@ def told_by_predict(reference: Path, prediction: Path, files: Mapping[str, Path]
     return warnings
 
 
+def refuse_exchanged(reference: Path, prediction: Path) -> None:
+    """Refuse predictions in the place of references, beside which a report would be written.
+
+    Args:
+        reference: folder of the references.
+        prediction: folder of the predictions.
+
+    Raises:
+        UserError: ``nnUNetv2_predict`` wrote the former, and not the latter.
+    """
+    if (reference / _RECORD).is_file() and not (prediction / _RECORD).is_file():
+        raise UserError(
+            f"'{reference}' was written by nnUNetv2_predict, and '{prediction}' was not: give the "
+            f"references first, then the predictions. If they are so, move {_RECORD} away."
+        )
+
+
 def check_folders(reference: Path, prediction: Path) -> None:
     """Refuse a folder that is not there, or that is compared with itself.
 

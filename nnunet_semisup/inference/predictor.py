@@ -106,7 +106,7 @@ class SemisupPredictor(nnUNetPredictor):
 
     @functools.cached_property
     def builder(self) -> MemberBuilder:
-        """What builds the members of this model."""
+        """Return what builds the members of this model."""
         labels = self.label_manager
         channels = determine_num_input_channels(
             self.plans_manager, self.configuration_manager, self.dataset_json
@@ -140,7 +140,7 @@ class SemisupPredictor(nnUNetPredictor):
             return cases(source, output, previous, overwrite, *self.part, *rest)
         lists = cases(source, output, previous, True, *self.part, *rest)
         todo = [i for i, truncated in enumerate(lists[1]) if not self.is_done(truncated)]
-        print(f"{len(lists[1]) - len(todo)} cases are done, {len(todo)} are left")
+        print(f"cases done: {len(lists[1]) - len(todo)}, left: {len(todo)}")
         return tuple([one[i] for i in todo] for one in lists)
 
     # The mean of several predictions.

@@ -1,4 +1,4 @@
-"""What a prediction is asked for, checked before anything is written."""
+"""Check what a prediction is asked for before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a prediction is, voxel by voxel: the entropy of the mean of several predictions.
+"""Measure how sure a prediction is by voxel: the entropy of the mean of several predictions.
 
 [0] Lakshminarayanan et al., Simple and scalable predictive uncertainty estimation using deep
     ensembles, NeurIPS 2017, arXiv 1612.01474: the mean of probabilities, and its entropy.

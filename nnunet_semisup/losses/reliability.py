@@ -1,4 +1,4 @@
-"""How far the features of a prediction bear it out."""
+"""Measure how far the features of a prediction bear it out."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def recompute_stages(network: nn.Module) -> None:
         UserError: it keeps running means of batches, which the second run would move again
             (PyTorch 2.14), so that it would predict otherwise.
     """
-    if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules()):
+    if keeps_running_means(network):
         raise UserError(
             "recompute_activations=True would count each batch twice in the running means of batch "
             "normalisation, which the network of these plans has. Leave it away, or take plans "
@@ -42,6 +42,11 @@ def recompute_stages(network: nn.Module) -> None:
                 _recompute(stage)
         if isinstance(module, ResizeConv):
             _recompute(module)
+
+
+def keeps_running_means(network: nn.Module) -> bool:
+    """Tell whether a network has batch normalisation that predicts by means of the batches seen."""
+    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules())
 
 
 def _recompute(stage: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Whether the device that a command is to run on is there."""
+"""Require the device that a command is to run on."""
 
 from __future__ import annotations
 

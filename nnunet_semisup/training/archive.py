@@ -1,4 +1,4 @@
-"""What an earlier run left, kept under another name."""
+"""Keep what an earlier run left under another name."""
 
 from __future__ import annotations
 

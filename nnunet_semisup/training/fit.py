@@ -1,4 +1,4 @@
-"""What of a trainer's settings fits a GPU: unlabeled patches a step, and recomputed activations."""
+"""Fit a trainer's settings to a GPU: unlabeled patches a step, and recomputed activations."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def fitting(step: Step, gigabytes: float) -> tuple[Step | None, float]:
         gigabytes: of the GPU, in GiB.
     """
     least = float("inf")
+    choices = (False, True) if step.can_compute_again else (False,)
     for number in range(step.unlabeled, 0, -1):
-        for again in (False, True) if step.can_compute_again else (False,):
+        for again in choices:
             choice = replace(step, unlabeled=number, again=again)
             needed = choice.bytes() / GIB + CONTEXT
             if needed <= gigabytes:

@@ -100,7 +100,7 @@ class Inputs:
 
     @property
     def validates_only(self) -> bool:
-        """Whether a finished training is, most likely, only looked at again (``--val``).
+        """Tell whether a finished training is, most likely, only looked at again (``--val``).
 
         A training that starts anew in its folder looks the same; it meets its checks later.
         """

@@ -19,7 +19,7 @@ from nnunet_semisup.losses.targets import PseudoLabel
 from nnunet_semisup.networks.decode import Decoded
 from nnunet_semisup.networks.members import Members
 from nnunet_semisup.networks.planned import PlannedNetwork
-from nnunet_semisup.networks.recomputed import recompute_stages
+from nnunet_semisup.networks.recomputed import keeps_running_means, recompute_stages
 from nnunet_semisup.networks.training_network import Outputs
 from nnunet_semisup.registry import method_of
 
@@ -90,8 +90,8 @@ class Step:
     @property
     def can_compute_again(self) -> bool:
         """Tell whether activations may be computed again: not with batches' running means."""
-        arguments = self.plan.configuration_manager.network_arch_init_kwargs
-        return "BatchNorm" not in str(arguments.get("norm_op"))
+        with _Contentless():
+            return not keeps_running_means(training_network(self.trainer, self.plan))
 
     def bytes(self) -> int:
         """Return the bytes that PyTorch has in use at most, without a GPU's context.

@@ -281,11 +281,13 @@ def test_features_are_those_of_the_configuration_alone(dataset, tmp_path):
     assert features == {"3d_fullres": [4, 8, 8], "2d": [32] * 8}
 
 
-def test_what_was_accepted_when_it_was_converted_is_accepted(dataset, tmp_path):
-    """A label without any class and a scan without contrast; a budget has no record of that."""
-    label = dataset.folder / "labelsTr" / "lab_000.nii.gz"
-    empty = SimpleITK.ReadImage(str(label)) * 0
-    SimpleITK.WriteImage(empty, str(label))
+def test_what_was_accepted_when_it_was_converted_is_accepted(tmp_path, monkeypatch):
+    """A label without any class and a channel without contrast; a budget has no record of that."""
+    raw = nnunet_folders(tmp_path, monkeypatch).raw
+    dataset = make_raw_dataset(raw, 950, "Bench", (20, 20, 20), 5, 2, 2)
+    for file in ("labelsTr/lab_000.nii.gz", "imagesUn/unl_000_0001.nii.gz"):
+        path = str(dataset.folder / file)
+        SimpleITK.WriteImage(SimpleITK.ReadImage(path) * 0, path)
     design, layout = make_design(dataset), Layout(tmp_path / "benchmark")
     with commands_in_process():
         prepare(layout, design, 2, 1)

@@ -17,14 +17,9 @@ from scipy.stats import wilcoxon
 
 from nnunet_semisup.benchmark.collect import collect
 from nnunet_semisup.benchmark.design import Row
-from nnunet_semisup.benchmark.headline import (
-    explanation,
-    headline,
-    learns_from_unlabeled,
-    least_p,
-)
+from nnunet_semisup.benchmark.headline import explanation, headline, learns_from_unlabeled
 from nnunet_semisup.benchmark.report import write_report
-from nnunet_semisup.benchmark.statistics import compare_rows
+from nnunet_semisup.benchmark.statistics import compare_rows, least_p
 from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.compare import MEAN_OF_CLASSES
 from tests.unit.benchmark.fake import BASELINE, BETTER, EVALUATION, LONGER, ROWS, WORSE, Fake

@@ -66,6 +66,17 @@ def test_warnings_come_before_the_table(ready, cube, capsys):
     assert lines[1].startswith("class ")
 
 
+def test_exchanged_folders_are_refused_before_a_report_lies_among_the_references(ready, capsys):
+    record = "predict_from_raw_data_args.json"
+    (ready.reference / record).write_text("{}")
+    assert exit_code(ready) == 2
+    assert "give the references first" in capsys.readouterr().err
+    assert not (ready.prediction / "semisup_evaluation.json").exists()
+    (ready.prediction / record).write_text("{}")
+    assert exit_code(ready) == 0, "one model's predictions against another's"
+    assert "give the references first" in capsys.readouterr().out
+
+
 def test_pictures_of_an_earlier_evaluation_are_named(ready, capsys):
     pictures = ["--images", ready.images, "--overlays"]
     assert exit_code(ready, "--chart", *pictures) == 0
