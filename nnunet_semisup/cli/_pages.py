@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +83,38 @@ def generated(page: Path) -> str:
         rows = [(f"`{h.name}`", h.kind, h.default, h.description.replace("``", "`")) for h in own]
         header = ("hyper-parameter", "type", "default", "meaning")
         text += f"\n{format_table(header, rows, markdown=True)}\n"
-    return text
+    return f"{text}\n{measured([method.trainer for method in methods])}\n"
+
+
+def measured(trainers: Sequence[str]) -> str:
+    """Return what the kept reports of benchmarks say of trainers, in Markdown.
+
+    Args:
+        trainers: names; their rows with settings or parts of the network count, too.
+    """
+    rows = []
+    for file in sorted((pages_folder().parent / "results").glob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        lines = content["comparison"]
+        lines = [line for line in lines if line["class"] == lines[0]["class"]]
+        alone = {n["labels"]: n["metrics"]["Dice"]["mean"] for n in lines if not n["differences"]}
+        for line in lines:
+            if re.split("[:+ ]", line["row"])[0] in trainers:
+                change = line["differences"].get("Dice", {})
+                rows.append(
+                    (
+                        f"[{content['title']}](../results/{file.stem}.md)",
+                        f"{content['design']['steps']:,}",
+                        line["row"].removeprefix("nnUNetTrainer"),
+                        f"{line['metrics']['Dice']['mean']:.3f}",
+                        f"{alone[line['labels']]:.3f}",
+                        f"{change['better']} and {change['worse']}" if change else "-",
+                    )
+                )
+    if not rows:
+        return "Not among the [results](../results.md) yet; see [benchmarks](../benchmarks.md)."
+    header = ("measured on", "steps", "row", "Dice", "labels alone", "cases better and worse")
+    return format_table(header, rows, markdown=True)
 
 
 def with_generated(page: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nnunet_semisup.cli import _pages
@@ -52,3 +54,16 @@ def test_pages_of_an_installed_package_come_first(tmp_path, monkeypatch):
 def test_passes_in_words():
     (method,) = (method for method in METHODS if method.trainer == "nnUNetTrainerMCNetPlus")
     assert _pages.passes(method) == "2 back and forth, 0 without gradient; 6 and 0 of decoders"
+
+
+def test_pages_have_the_numbers_of_the_kept_reports():
+    """Rows with settings are the trainer's; the labels alone stand beside each."""
+    text = _pages.measured(["nnUNetTrainerPseudoLabel"])
+    kept = json.loads((ROOT / "docs/results/left_atrium.json").read_text(encoding="utf-8"))
+    dice = {line["row"]: line["metrics"]["Dice"]["mean"] for line in kept["comparison"]}
+    (line,) = (row for row in text.splitlines() if "labeled_loss=lomix" in row)
+    cells = [cell.strip() for cell in line.split("|")]
+    expected = dice["nnUNetTrainerPseudoLabel:labeled_loss=lomix"], dice["nnUNetTrainerSupervised"]
+    assert cells[4:6] == [f"{value:.3f}" for value in expected]
+    assert "| PseudoLabel " in text
+    assert "Not among the" in _pages.measured(["nnUNetTrainerNone"])
