@@ -109,6 +109,7 @@ def _data(model: TrainedModel, terms: Terms) -> dict[str, Any]:
         "channels": dataset.get("channel_names") or dataset.get("modality"),
         "labels": dataset["labels"],
         "labeled_in_data_set": dataset.get("numTraining"),
+        "of_these_predicted": len(_predicted(model)),
         "spacing_of_the_plan": list(map(float, configuration.spacing)),
         "patch_size": list(map(int, configuration.patch_size)),
         "scanners": terms.scanners or None,
@@ -123,6 +124,25 @@ def _converted(model: TrainedModel) -> dict[str, Any] | None:
     return dict(totals) if isinstance(totals, dict) else None
 
 
+def _predicted(model: TrainedModel) -> set[str]:
+    """Return cases whose label a round predicted; its data set lies beside its results."""
+    name, own = model.plans["dataset_name"], model.fold_folder(model.folds[0]).parents[3]
+    files = (
+        own / "nnUNet_raw" / name / CONVERSION_REPORT,
+        _beside(nnUNet_raw, model, CONVERSION_REPORT),
+    )
+    cases = {case: told for file in files for case, told in _cases(_json(file))}
+    return {case for case, told in cases.items() if told.get("origin") == "predicted"}
+
+
+def _cases(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what a data set's report tells of each case's label."""
+    cases = report.get("cases")
+    found = cases.items() if isinstance(cases, dict) else ()
+    labels = ((case, one.get("label")) for case, one in found if isinstance(one, dict))
+    return [(case, label) for case, label in labels if isinstance(label, dict)]
+
+
 def _training(model: TrainedModel, number: int) -> dict[str, Any]:
     """Return what a fold was trained with."""
     content, fold = model.contents[number], model.folds[number]
@@ -132,8 +152,11 @@ def _training(model: TrainedModel, number: int) -> dict[str, Any]:
     unlabeled = record.get("unlabeled_cases")
     start = state.get("start_weights") or {}
     debug = _json(model.fold_folder(fold) / "debug.json")
+    learned = set(state.get("trained_on") or split.get("train", ()))
+    predicted = learned & _predicted(model)
     return {
-        "labeled": len(state.get("trained_on") or split.get("train", ())) or None,
+        "labeled": len(learned - predicted) or None,
+        "predicted": len(predicted),
         "validated_on": len(split.get("val", ())) or None,
         "unlabeled": None if unlabeled is None else len(unlabeled),
         "epochs": content.get("current_epoch"),

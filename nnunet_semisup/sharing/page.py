@@ -13,6 +13,7 @@ from nnunet_semisup.evaluation.tables import fixed
 FINAL = "checkpoint_final.pth"
 """The checkpoint that nnU-Net predicts from by default."""
 UNKNOWN = "not stated"
+_HEADERS = {"validated_on": "validated on", "nnunet_semisup": "nnunet-semisup"}
 
 
 def page_of(card: Mapping[str, Any], name: str) -> str:
@@ -96,10 +97,12 @@ def _terms(card: Mapping[str, Any]) -> list[Part]:
 
 def _data(card: Mapping[str, Any]) -> list[Part]:
     data = card["data"]
+    predicted = data["of_these_predicted"]
     rows: list[list[object]] = [
         ["channels", ", ".join(map(str, data["channels"].values()))],
         ["labels", ", ".join(f"{name} {value}" for name, value in data["labels"].items())],
         ["cases with labels in the data set", data["labeled_in_data_set"]],
+        *([["of these labels predicted", predicted]] if predicted else []),
         ["spacing of the plan", " x ".join(f"{value:g}" for value in data["spacing_of_the_plan"])],
         ["patch", " x ".join(map(str, data["patch_size"]))],
         ["scanners", data["scanners"] or UNKNOWN],
@@ -141,8 +144,10 @@ def _shown(value: Mapping[str, Any]) -> str | None:
 
 
 def _training(card: Mapping[str, Any]) -> list[Part]:
-    header = ["fold", "labeled", "validated on", "unlabeled", "epochs", "nnunet-semisup", "torch"]
-    keys = ("labeled", "validated_on", "unlabeled", "epochs", "nnunet_semisup", "torch")
+    keys = ["labeled", "validated_on", "unlabeled", "epochs", "nnunet_semisup", "torch"]
+    if any(one["predicted"] for one in card["training"].values()):
+        keys.insert(1, "predicted")
+    header = ["fold", *(_HEADERS.get(key, key) for key in keys)]
     rows = [[fold, *(one[key] for key in keys)] for fold, one in card["training"].items()]
     lines = [
         f"fold {fold}: "

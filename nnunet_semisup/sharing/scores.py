@@ -15,8 +15,8 @@ from nnunet_semisup.errors import UserError
 from nnunet_semisup.evaluation.compare import SavedEvaluation, mean_interval, read_evaluation
 from nnunet_semisup.evaluation.names import REPORT_NAME, TABLE_METRICS, VALIDATION_FOLDER
 from nnunet_semisup.sharing.model import TrainedModel
+from nnunet_semisup.sharing.page import FINAL
 
-FINAL_CHECKPOINT = "checkpoint_final.pth"
 SUMMARY = "summary.json"
 """nnU-Net's scores of a fold's validation."""
 
@@ -71,7 +71,7 @@ def validation_scores(model: TrainedModel) -> tuple[list[Scores], list[str]]:
     Raises:
         UserError: an evaluation is damaged, or its predictions were replaced since.
     """
-    if model.checkpoint != FINAL_CHECKPOINT:
+    if model.checkpoint != FINAL:
         return [], [
             f"nnU-Net validates the final weights, not {model.checkpoint}: evaluate its "
             "predictions, and give that by --evaluation"

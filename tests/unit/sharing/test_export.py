@@ -257,3 +257,19 @@ def test_the_command_finds_a_model_by_its_names(trained, tmp_path, monkeypatch):
     assert card(tmp_path / "model.zip")["model"]["folds"] == ["0"]
     with pytest.raises(UserError, match=r"give the model with -m.*-f one: give numbers"):
         run_export(build_parser().parse_args(["-o", "x.zip", "-f", "one"]))
+
+
+def test_labels_that_a_round_predicted_are_no_annotations(pack, trained):
+    """A round's data set lies beside its results, as rounds write it."""
+    raw = trained.parents[1].with_name("nnUNet_raw") / DATASET
+    raw.mkdir(parents=True)
+    told = {"patient_anna": "annotated", "patient_bert": "predicted", "patient_dora": "predicted"}
+    cases = {case: {"label": {"origin": origin}} for case, origin in told.items()}
+    (raw / "conversion_report.json").write_text(json.dumps({"cases": cases}))
+    file = pack()
+    content = card(file)
+    assert (content["training"]["0"]["labeled"], content["training"]["0"]["predicted"]) == (1, 1)
+    assert content["data"]["of_these_predicted"] == 2
+    page = members(file)[f"{NAME}/MODEL_CARD.md"].decode()
+    assert "of these labels predicted" in page
+    assert "patient_" not in page
