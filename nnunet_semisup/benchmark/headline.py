@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from nnunet_semisup.benchmark.collect import Benchmark
 from nnunet_semisup.benchmark.design import SUPERVISED, Row
 from nnunet_semisup.benchmark.statistics import MAIN_METRIC, SIGNIFICANT, Line, too_few
+from nnunet_semisup.dataset_conversion.findings import counted
 from nnunet_semisup.evaluation.compare import PairedDifference
 from nnunet_semisup.registry import find_method
 
@@ -58,7 +59,7 @@ def headline(benchmark: Benchmark, budget: int, lines: Sequence[Line]) -> str:
     return (
         f"{_verdict(others)}: with {benchmark.unlabeled(budget)} unlabeled cases beside {labeled}, "
         f"{short_title(best)}{of_rows} reaches a mean Dice of {_number(change.other)} on "
-        f"{change.count} cases; the labeled ones alone reach {_number(change.first)}: "
+        f"{counted(change.count, 'case')}; the labeled ones alone reach {_number(change.first)}: "
         f"{points(change.difference)} points ({sureness(best, change)})."
     )
 
