@@ -66,4 +66,10 @@ def test_pages_have_the_numbers_of_the_kept_reports():
     expected = dice["nnUNetTrainerPseudoLabel:labeled_loss=lomix"], dice["nnUNetTrainerSupervised"]
     assert cells[4:6] == [f"{value:.3f}" for value in expected]
     assert "| PseudoLabel " in text
-    assert "Not among the" in _pages.measured(["nnUNetTrainerNone"])
+    assert _pages.measured(["nnUNetTrainerNone"]).endswith("see [benchmarks](../benchmarks.md).")
+
+
+def test_pages_without_a_kept_report_have_the_row_of_the_older_table():
+    """The labels alone are those of as many steps, not of as many operations."""
+    text = " ".join(_pages.measured(["nnUNetTrainerSSNet", "nnUNetTrainerNone"]).split())
+    assert "nnUNetTrainerSSNet 0.8259, the labels alone 0.7724." in text
