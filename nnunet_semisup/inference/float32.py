@@ -90,7 +90,8 @@ class Float32Predictor(nnUNetPredictor):
         finally:
             self._windows = None
         classes = self.label_manager.convert_logits_to_segmentation
-        self._differs = classes(logits) != classes(rounded)
+        # Without regions nnU-Net 2.8.1 takes the class by NumPy, which reads host memory alone.
+        self._differs = classes(logits.cpu()) != classes(rounded.cpu())
         return logits
 
     @torch.inference_mode()

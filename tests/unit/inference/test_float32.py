@@ -11,6 +11,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import nn
 
+from nnunet_semisup.inference import float32
 from nnunet_semisup.inference.float32 import Float32Predictor, float32_validation
 
 
@@ -81,6 +82,34 @@ def test_the_count_is_what_the_two_predictions_differ_in(patch, shape, convert):
     assert exact.voxels == image.numel()
     # The network is a function of the voxel, so that every window agrees and weights cancel out.
     torch.testing.assert_close(logits, Position()(image[None])[0], rtol=1e-4, atol=1e-5)
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that NumPy cannot read until it is copied to the host, as on a GPU."""
+
+    def numpy(self, *args, **kwargs):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_logits_on_a_gpu_are_compared_on_the_host(monkeypatch):
+    """nnU-Net takes the class of labels by NumPy; of regions it does not."""
+    name = "_internal_predict_sliding_window_return_logits"
+    for owner, method in ((nnUNetPredictor, name), (float32._Windows, "mean")):
+        stock = getattr(owner, method)
+        monkeypatch.setattr(
+            owner, method, lambda *args, stock=stock: stock(*args).as_subclass(OnDevice)
+        )
+
+    def by_numpy(logits):
+        return torch.from_numpy(logits.numpy().argmax(0))
+
+    exact = predictor(Float32Predictor, Position(), (16, 16, 16), by_numpy)
+    logits = exact.predict_sliding_window_return_logits(torch.zeros(1, 16, 20, 16))
+    assert logits.shape == (3, 16, 20, 16)
+    assert exact.voxels == 16 * 20 * 16
 
 
 def test_windows_are_weighted_as_by_nnunet():
