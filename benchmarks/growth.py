@@ -35,7 +35,7 @@ from nnunet_semisup.networks.quantizer import look_up
 ABOUT = """
 The slope is that of a line through the logarithms of work and time, by least squares; 1 is time in
 proportion to the work, and up to 1.2 is what caches make of it. A batch of patches takes as long
-with many cases as with few.
+with many cases as with few. The limit of a call is one of seconds, for whatever processor measures.
 
 ![Time over work, both logarithmic](images/growth.png)
 """

@@ -35,8 +35,7 @@ seen and no checkpoint was chosen on. One default was chosen on the left atrium'
 `unlabeled_weight` of SemiSup. Difference: to the labeled cases alone with equal steps, case by
 case, in points of Dice (0.01), with a 95 % bootstrap interval; p: Wilcoxon's signed-rank test,
 corrected by Holm for the rows of the table. Rows stand in the order of their Dice; the best of many
-rows is the best by chance, too. The pages linked below have the cost, versions and
-file hashes.
+rows is the best by chance, too. The pages linked below have the cost, versions and file hashes.
 
 Made by `python benchmarks/results_page.py write`. What else was measured, and controls of single
 parts, is in [benchmarks.md](benchmarks.md).
@@ -155,7 +154,7 @@ def _section(content: dict[str, Any]) -> str:
         + (f", features {'-'.join(map(str, design['features']))}" if design["features"] else "")
         + (", bfloat16 on a CPU" if design["bfloat16"] else "")
         + f". {content['finished']} of {content['runs']} runs have finished. "
-        + f"Cost, commands, versions: {', '.join(pages)}\n"
+        + f"Cost and versions: {', '.join(pages)}\n"
     )
     for budget in design["budgets"]:
         lines = _lines(content, budget)

@@ -36,9 +36,9 @@ gradient of the image alone, so that it is below its floor.
 
 Time beyond the limit is work that is no convolution: NSDA's box means and DKUXNet's depthwise
 convolutions, which a CPU does slowly, GaussianField's Gaussians, drawn in each voxel, MATCH's host,
-which compares structures, ARCO's contrast of voxels. BSNet, MLRP and
-MCNetPlus compare several outputs of a patch voxel by voxel. A line that is just beyond the limit
-may be within it on another processor: here FixMatch is, on an AMD EPYC SSNet was instead.
+which compares structures, ARCO's contrast of voxels, and the comparison of several outputs of a
+patch, voxel by voxel, of BSNet, MLRP and MCNetPlus. Lines near the limit are beyond it on one
+processor and within it on another.
 """
 STOCK = step_cost.STOCK
 BASE = "nnUNetTrainerPseudoLabel:unlabeled_weight=0"

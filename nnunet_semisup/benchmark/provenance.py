@@ -10,7 +10,7 @@ from nnunet_semisup.benchmark import leaks
 from nnunet_semisup.benchmark.collect import Benchmark, Result
 from nnunet_semisup.benchmark.design import FILE, Run
 from nnunet_semisup.benchmark.record import Record
-from nnunet_semisup.document import Code, Group, Heading, Listing, Part, Table, Text
+from nnunet_semisup.document import Code, Group, Heading, Listing, PageOnly, Part, Table, Text
 
 
 def provenance(benchmark: Benchmark) -> list[Part]:
@@ -110,4 +110,5 @@ def _commands(records: Mapping[Run, Record]) -> list[Part]:
             parts.append(Group([Code("\n".join([*given, *record.commands]))], title=run.title))
     if not parts:
         return []
-    return [Heading("Commands", 3), Group(parts, title=f"Commands of {len(parts)} runs")]
+    folded = Group(parts, title=f"Commands of {len(parts)} runs")
+    return [PageOnly([Heading("Commands", 3), folded])]

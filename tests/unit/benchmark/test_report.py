@@ -154,6 +154,7 @@ def test_markdown_has_the_tables_and_no_pictures(whole):
     assert "\n> Published by others." in text
     assert "## Cost" in text
     assert "Learning curves" not in text
+    assert not re.search(r"^#[^\n]*\n+(#|\Z)", text, flags=re.MULTILINE), "an empty section"
     assert "<" not in re.sub(r"<0\.001", "", text)
 
 
